@@ -1,0 +1,135 @@
+/*
+ * The lock-free hash index: 64-bit slots that lead from a 128-bit key hash to a record.
+ *
+ * Shape. A record begins with a struct index_record and lies in the arena, 16-byte aligned. A slot
+ * holds [tentative 1][frozen 1][tag 14][tick 16][address 32]; a bucket is one 64-byte line of seven
+ * slots and an overflow word; 64 buckets are a segment; a directory indexed by the low hash bits
+ * leads to segments, and an empty directory entry means the index without its top set bit.
+ *
+ * Ownership. The index owns directory, segments and overflow lines. Records belong to the caller,
+ * who retires one (epoch_retire) only after it has left the index.
+ *
+ * Ordering guarantees
+ * O1. What was written to a record before index_insert or index_replace is seen by whoever finds
+ * it. O2. index_find linearises at its load of the slot: it returns a record that was in the index
+ * at some moment of the call, and misses a key only if the key was absent at some moment. O3. Of
+ * racing inserts of one key exactly one returns INDEX_DONE; the others are given its record. O4. At
+ * no moment do two final slots hold records that match the same key. O5. index_replace and
+ * index_remove succeed for exactly one of those racing on the same record. Progress guarantees P1.
+ * index_find is wait-free but for directory growth that overtakes it (at most 32 times ever). It
+ * does one load per slot, never waits and never helps. P2. Insert, replace, remove and split are
+ * lock-free: every retry means that another operation took effect; a split that is met on the way
+ * is helped to its end. P3. Nothing stops the world: a split copies one segment, doubling the
+ * directory is one store.
+ *
+ * All functions want the member online, except where said.
+ */
+#ifndef RETHREAD_INDEX_INDEX_H
+#define RETHREAD_INDEX_INDEX_H
+
+#include "base/bytes.h"
+#include "index/epoch.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct index;
+
+/* A keyed XXH3-128 (random 192-byte secret per process). `low` places the record. */
+struct index_hash {
+    uint64_t low;
+    uint64_t high;
+};
+
+struct index_record {
+    uint64_t hash_low; /* set before insertion, never changed while in the index */
+    uint8_t kind;      /* the rest is the owner's */
+    uint8_t flags;
+    uint16_t small;
+    uint32_t word;
+};
+
+/* Whether `record` (hash_low already compared) is the one meant by `key`, in full. */
+typedef bool index_match_fn(const struct index_record *record, const void *key);
+
+/* The epoch kind the index retires its segments under is `epoch_kind`: the index defines it. */
+struct index *index_create(struct arena *arena, struct epoch *epoch, unsigned epoch_kind);
+void index_destroy(struct index *index); /* after all members left; records are the caller's */
+
+struct index_hash index_hash(const struct index *index, uint16_t tenant, uint8_t kind,
+                             struct bytes id);
+
+/* The record, valid while the member stays online; NULL when absent. */
+struct index_record *index_find(const struct index *index, struct index_hash hash,
+                                index_match_fn *match, const void *key);
+
+/* Hints: bring in the bucket, then (a while later) the first record its tags point to. */
+void index_prefetch_bucket(const struct index *index, struct index_hash hash);
+void index_prefetch_record(const struct index *index, struct index_hash hash);
+
+enum index_result { INDEX_DONE, INDEX_EXISTS };
+
+/*
+ * Inserts `record` (whose hash_low is hash.low). INDEX_EXISTS: *existing is the record that holds
+ * the key. `tick`: coarse time at which index_sweep shall look at it; 0 = never.
+ */
+enum index_result index_insert(struct index *index, struct epoch_member *member,
+                               struct index_hash hash, struct index_record *record, uint16_t tick,
+                               index_match_fn *match, const void *key,
+                               struct index_record **existing);
+
+/* old -> fresh (same key) in one step; false when `old` is no longer in the index. */
+bool index_replace(struct index *index, struct epoch_member *member, const struct index_record *old,
+                   struct index_record *fresh, uint16_t tick);
+
+/* false when `record` was not, or no longer, in the index. */
+bool index_remove(struct index *index, struct epoch_member *member,
+                  const struct index_record *record);
+
+/*
+ * Sweeping. The segments are shared out among `shares` sweepers; a cursor is one sweeper's own.
+ * Visits about `slots` slots from where the cursor stands. A final slot whose tick is due (16-bit
+ * circular comparison with now_tick, 0 never due), or every one when `all`, is handed to `due`,
+ * which returns the slot's next tick (0 = never), after doing with the record what it likes, index
+ * operations included. Returns true when this call reached the end of the share (the cursor wraps).
+ */
+typedef uint16_t index_due_fn(void *context, struct index_record *record);
+
+struct index_cursor {
+    uint32_t segment;
+    uint32_t bucket;
+};
+
+bool index_sweep(struct index *index, struct epoch_member *member, struct index_cursor *cursor,
+                 unsigned share, unsigned shares, unsigned slots, bool all, uint16_t now_tick,
+                 index_due_fn *due, void *context);
+
+/*
+ * Scanning, for listings. Records are visited in one fixed order (bit-reversed bucket order, then
+ * hash), so that a record which stays in the index for the whole scan is visited exactly once,
+ * whatever splits happen between calls. `visit` returns false to stop *after* this record. Visits
+ * at most `records` records a call. Returns true when the scan is at its end. A zeroed cursor
+ * starts; it may travel through a client: any value is safe.
+ */
+struct index_scan {
+    uint64_t position; /* packed place of the bucket */
+    uint64_t after;    /* hash_low of the last record visited there */
+    uint8_t started;
+};
+
+typedef bool index_visit_fn(void *context, struct index_record *record);
+
+bool index_scan(struct index *index, struct index_scan *scan, unsigned records,
+                index_visit_fn *visit, void *context);
+
+struct index_stats {
+    uint64_t records; /* about right while others write */
+    uint64_t segments;
+    uint64_t splits;
+    uint64_t
+        bytes; /* directory, segments and overflow lines; the directory is charged to the arena */
+};
+
+struct index_stats index_stats(const struct index *index);
+
+#endif

@@ -1,0 +1,130 @@
+/*
+ * The operations on threads, as the wire contract defines them, without the wire.
+ *
+ * Each takes the lane (online), a validated request, and fills a result. STATUS_OK: the result is
+ * complete (a miss is a result, not an error). STATUS_AGAIN: nothing was done because another loop
+ * holds the thread's claim or memory is being freed; call again with the same request on a later
+ * turn, after lane_tend (the caller bounds how often; then thread_give_up tells the error). Any
+ * other status: *error is filled in and nothing was done.
+ *
+ * Pointers in results lead into shared records: valid until lane_offline, or while step_pin holds.
+ */
+#ifndef RETHREAD_THREAD_OPERATIONS_H
+#define RETHREAD_THREAD_OPERATIONS_H
+
+#include "thread/step.h"
+#include "thread/threads.h"
+#include "wire/request.h"
+
+enum thread_state { THREAD_COMPLETE, THREAD_PARTIAL, THREAD_MISS };
+
+struct thread_append_result {
+    uint32_t step;
+    uint64_t version;
+    bool created;
+    bool duplicate;
+    uint64_t lost; /* earlier steps that are missing */
+    uint64_t expires_in_ms;
+};
+
+enum status thread_append(struct lane *lane, const struct wire_request *request,
+                          struct thread_append_result *result, struct wire_error *error);
+
+struct thread_replay_result {
+    enum thread_state state;
+    enum reason reason;  /* of a miss */
+    uint64_t vouch_ms;   /* with REASON_NEVER_SEEN */
+    bool ambiguous;      /* several threads wrote this prefix; the newest is answered */
+    struct bytes thread; /* id; empty when a step key led nowhere */
+    uint64_t version;
+    int64_t head; /* -1: no steps */
+    bool has_first_changed;
+    uint32_t first_changed;
+    uint64_t expires_in_ms;
+    /* The selection: positions begin..end-1, to be walked with thread_replay_step. */
+    uint32_t begin;
+    uint32_t end;
+    unsigned segment_count; /* of all returned steps */
+    uint64_t payload_bytes; /* of all returned segments */
+    /* Private to the room. */
+    const struct spine *spine;
+    uint32_t length;
+    uint32_t budget_end; /* positions below it were left out for the budget */
+    struct bytes model;
+};
+
+enum status thread_replay(struct lane *lane, const struct wire_request *request,
+                          struct thread_replay_result *result, struct wire_error *error);
+
+/* The step at a position of the selection, or NULL with why it is missing. */
+const struct step *thread_replay_step(const struct lane *lane,
+                                      const struct thread_replay_result *result, uint32_t position,
+                                      enum reason *missing);
+
+struct thread_stat_result {
+    enum thread_state state; /* PARTIAL: earlier steps were lost */
+    enum reason reason;
+    uint64_t vouch_ms;
+    uint64_t version;
+    uint64_t step_count; /* positions, lost ones included */
+    uint64_t payload_bytes;
+    uint64_t tokens;
+    uint64_t age_ms;
+    uint64_t idle_ms;
+    uint64_t expires_in_ms;
+};
+
+enum status thread_stat(struct lane *lane, const struct wire_request *request,
+                        struct thread_stat_result *result, struct wire_error *error);
+
+/* One thread of a touch (the caller walks request->threads). REASON_NONE: it was touched. */
+enum reason thread_touch(struct lane *lane, struct bytes id, bool has_ttl, uint64_t ttl_ms);
+
+struct thread_fork_result {
+    uint64_t version;
+    uint64_t expires_in_ms;
+};
+
+enum status thread_fork(struct lane *lane, const struct wire_request *request,
+                        struct thread_fork_result *result, struct wire_error *error);
+
+struct thread_rewind_result {
+    uint64_t version;
+    uint64_t dropped;
+};
+
+enum status thread_rewind(struct lane *lane, const struct wire_request *request,
+                          struct thread_rewind_result *result, struct wire_error *error);
+
+enum status thread_forget(struct lane *lane, const struct wire_request *request, bool *forgotten,
+                          struct wire_error *error);
+
+struct thread_listed {
+    struct bytes id;
+    uint64_t version;
+    uint64_t payload_bytes;
+    uint64_t idle_ms;
+};
+
+enum { THREAD_CURSOR_BYTES = 17, THREAD_LIST_MAX = 1000 };
+
+struct thread_list_result {
+    unsigned count;
+    struct thread_listed listed[THREAD_LIST_MAX];
+    bool more; /* cursor leads on; a page may be short, even empty, and still have more */
+    uint8_t cursor[THREAD_CURSOR_BYTES];
+};
+
+enum status thread_list(struct lane *lane, const struct wire_request *request,
+                        struct thread_list_result *result, struct wire_error *error);
+
+/* Hints for the requests of one turn: bring in the bucket, and later the record, they will read. */
+void thread_prefetch_bucket(struct lane *lane, const struct wire_request *request);
+void thread_prefetch_record(struct lane *lane, const struct wire_request *request);
+
+/* The error for a request that got STATUS_AGAIN too often: busy, or over_budget for want of memory.
+ */
+enum status thread_give_up(struct lane *lane, const struct wire_request *request,
+                           struct wire_error *error);
+
+#endif

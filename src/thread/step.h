@@ -1,0 +1,45 @@
+/*
+ * A step: what one model call left in a thread. Immutable once committed.
+ *
+ * One object of the arena: this header, its key records, a table of segments, the metadata bytes
+ * and the payloads, back to back. Shared by the threads that hold it (a fork shares steps).
+ */
+#ifndef RETHREAD_THREAD_STEP_H
+#define RETHREAD_THREAD_STEP_H
+
+#include "base/bytes.h"
+#include "wire/request.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct step;
+struct lane;
+
+/* What a replay shows of a step. All bytes lead into the step. */
+struct step_view {
+    uint32_t number; /* its position */
+    uint32_t turn;
+    bool final;
+    bool has_tokens;
+    uint32_t tokens;
+    struct bytes model;       /* empty: unknown */
+    struct bytes response_id; /* empty: none */
+    struct wire_list tool_calls;
+    unsigned segment_count;
+    uint32_t payload_bytes;
+    struct bytes payload; /* all segments, back to back */
+};
+
+void step_view(const struct step *step, struct step_view *view);
+enum wire_kind step_segment_kind(const struct step *step, unsigned segment);
+uint32_t step_segment_bytes(const struct step *step, unsigned segment);
+
+/*
+ * Keeps the step's bytes beyond lane_offline, for a reply the socket did not take whole. Pin while
+ * online, with a pointer from this online period; unpin later from any loop, online or not.
+ */
+void step_pin(const struct step *step);
+void step_unpin(const struct step *step);
+
+#endif

@@ -1,0 +1,79 @@
+/*
+ * The domain: all threads of the server, and the lanes through which loops reach them.
+ *
+ * A struct threads is shared by all loops. Each loop has one *lane*: its epoch membership, its
+ * cache of the arena, its counters, its share of the sweep. A lane is used by one operating-system
+ * thread at a time; nothing in it is locked.
+ *
+ * Every operation (thread/operations.h) is called with the lane online and may hand out pointers
+ * into shared records; these stay valid until the lane goes offline, unless pinned (step_pin).
+ *
+ * Progress. No operation waits for another: what is claimed by another loop at this moment makes
+ * an operation return STATUS_AGAIN or a conflict.
+ */
+#ifndef RETHREAD_THREAD_THREADS_H
+#define RETHREAD_THREAD_THREADS_H
+
+#include "base/clock.h"
+#include "base/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct threads;
+struct lane;
+
+struct threads_settings {
+    uint64_t memory_bytes;    /* budget for payloads and overhead together */
+    uint64_t ttl_ms;          /* of threads that name none */
+    uint64_t frame_max_bytes; /* a replay never selects more than fits into one frame */
+    uint32_t tombstones;      /* how many gone threads and keys are remembered */
+    unsigned lanes_max;
+    struct clock *clock;
+};
+
+struct threads *threads_create(const struct threads_settings *settings); /* NULL: no memory */
+void threads_destroy(struct threads *threads); /* after its lanes closed */
+
+/* The sweep is shared out: this lane sweeps share `share` of `shares`. NULL beyond lanes_max. */
+struct lane *lane_open(struct threads *threads, unsigned share, unsigned shares);
+void lane_close(struct lane *lane);
+
+/* Around epoll_wait: pointers handed out earlier are void after lane_offline. */
+void lane_online(struct lane *lane);
+void lane_offline(struct lane *lane);
+
+/*
+ * The lane's time, read once and used by all operations until the next call: call it when the loop
+ * wakes and before each connection's turn.
+ */
+uint64_t lane_read_clock(struct lane *lane);
+
+/*
+ * A bounded share of the upkeep: sweeps for overdue threads (a whole pass about every second),
+ * evicts near the budget, buries what died, reclaims memory. Call it on every iteration and at
+ * least every 50 ms. Returns true when work is left that should not wait for the next event.
+ */
+bool lane_tend(struct lane *lane);
+
+/* Tends until nothing overdue is left in this lane's share and nothing waits for burial. */
+void lane_tend_fully(struct lane *lane);
+
+/* Buffers held elsewhere on behalf of clients count against the budget (negative gives back). */
+void lane_charge(struct lane *lane, int64_t bytes);
+
+enum metric {
+#define METRIC(section, name, section_text, name_text, type, unit, summary) METRIC_##name,
+#include "schema/metrics.def"
+#undef METRIC
+    METRIC_COUNT
+};
+
+/* Adds to one of this lane's COUNTERs. */
+void lane_count(struct lane *lane, enum metric metric, uint64_t by);
+
+/* Sums the counters of all lanes and computes the gauges this room knows; the others stay 0. */
+void threads_metrics(struct lane *lane, uint64_t values[METRIC_COUNT]);
+
+#endif

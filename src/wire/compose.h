@@ -1,0 +1,55 @@
+/*
+ * Responses to bytes: a small MessagePack writer over a buffer that the caller owns.
+ *
+ * The writer never allocates and never writes past its end: a caller sizes the buffer with the
+ * bounds below, and `overflow` tells of a bug there. Payloads are not written through it: the
+ * caller sends them by reference after the bin header that wire_put_bin_header wrote.
+ */
+#ifndef RETHREAD_WIRE_COMPOSE_H
+#define RETHREAD_WIRE_COMPOSE_H
+
+#include "wire/request.h"
+
+struct wire_writer {
+    uint8_t *at;
+    uint8_t *end;
+    bool overflow;
+};
+
+static inline struct wire_writer wire_writer_on(void *buffer, size_t size_bytes)
+{
+    return (struct wire_writer){.at = buffer, .end = (uint8_t *)buffer + size_bytes};
+}
+
+void wire_put_nil(struct wire_writer *writer);
+void wire_put_bool(struct wire_writer *writer, bool value);
+void wire_put_u64(struct wire_writer *writer, uint64_t value);
+void wire_put_i64(struct wire_writer *writer, int64_t value);
+void wire_put_text(struct wire_writer *writer, const char *text);          /* str, NUL-terminated */
+void wire_put_bin(struct wire_writer *writer, struct bytes value);         /* header and bytes */
+void wire_put_bin_header(struct wire_writer *writer, uint64_t size_bytes); /* shortest form */
+void wire_put_array(struct wire_writer *writer, uint32_t count);
+void wire_put_map(struct wire_writer *writer, uint32_t count);
+void wire_put_raw(struct wire_writer *writer, struct bytes encoded); /* MessagePack as it is */
+
+enum {
+    WIRE_SCALAR_BYTES_MAX = 9,
+    WIRE_CONTAINER_BYTES_MAX = 5,
+    WIRE_ERROR_FRAME_BYTES_MAX = 1024, /* whole frame of any wire_put_error */
+};
+
+/*
+ * Frame and envelope of a successful response: leaves room for the 5-byte header, writes
+ * [1, msgid, nil, [ with 1 + payload_count items in the inner array; the result map follows.
+ * Returns where the frame starts; wire_end_frame then fills in its length, `payload_bytes` being
+ * what the caller sends by reference or appended behind (bin headers not counted, they went
+ * through the writer).
+ */
+uint8_t *wire_begin_response(struct wire_writer *writer, uint32_t msgid, unsigned payload_count);
+void wire_end_frame(struct wire_writer *writer, uint8_t *frame, uint64_t payload_bytes);
+
+/* A whole error response frame: {code, message, option?, version?, cause?, reason?}. */
+void wire_put_error(struct wire_writer *writer, bool has_msgid, uint32_t msgid,
+                    const struct wire_error *error);
+
+#endif

@@ -1,0 +1,125 @@
+/*
+ * One request, as the wire contract defines it, after parsing: plain data.
+ *
+ * Every option of schema/options.def is a field of the same name; `given` tells which ones came.
+ * All bytes are borrowed from the frame and live as long as it. Lists stay MessagePack, already
+ * validated, and are walked with wire_list_next.
+ */
+#ifndef RETHREAD_WIRE_REQUEST_H
+#define RETHREAD_WIRE_REQUEST_H
+
+#include "base/bytes.h"
+#include "base/status.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+    WIRE_HEADER_BYTES = 5,
+    WIRE_HEADER_MARK = 0xCE,
+    WIRE_DEPTH_MAX = 8,
+    WIRE_PAYLOADS_MAX = 64,
+    WIRE_PREFIX_BYTES = 16,
+    WIRE_ID_BYTES_MAX = 255,
+    WIRE_TOOL_CALLS_MAX = 128,
+};
+
+enum wire_method {
+#define METHOD(name, text, summary) WIRE_METHOD_##name,
+#include "schema/methods.def"
+#undef METHOD
+    WIRE_METHOD_COUNT
+};
+
+enum wire_kind { WIRE_KIND_TEXT, WIRE_KIND_TOKENS, WIRE_KIND_OPAQUE, WIRE_KIND_COUNT };
+enum wire_ack { WIRE_ACK_MEMORY, WIRE_ACK_DISK };
+enum wire_policy { WIRE_POLICY_ALL, WIRE_POLICY_NONE };
+
+/* An array of ids or kinds: `encoded` are its items, without the array's own header. */
+struct wire_list {
+    struct bytes encoded;
+    uint32_t count;
+};
+
+struct wire_have {
+    uint64_t version;
+    int64_t step;
+};
+
+/* Bits of wire_request.given, one for each distinct option name. */
+enum wire_field {
+    WIRE_FIELD_protocol,
+    WIRE_FIELD_client,
+    WIRE_FIELD_token,
+    WIRE_FIELD_thread,
+    WIRE_FIELD_expect,
+    WIRE_FIELD_key,
+    WIRE_FIELD_response_id,
+    WIRE_FIELD_tool_calls,
+    WIRE_FIELD_model,
+    WIRE_FIELD_turn,
+    WIRE_FIELD_final,
+    WIRE_FIELD_tokens,
+    WIRE_FIELD_prefix,
+    WIRE_FIELD_ttl_ms,
+    WIRE_FIELD_retention_ms,
+    WIRE_FIELD_segments,
+    WIRE_FIELD_ack,
+    WIRE_FIELD_tool_call,
+    WIRE_FIELD_policy,
+    WIRE_FIELD_have,
+    WIRE_FIELD_last,
+    WIRE_FIELD_max_bytes,
+    WIRE_FIELD_touch,
+    WIRE_FIELD_threads,
+    WIRE_FIELD_from,
+    WIRE_FIELD_at,
+    WIRE_FIELD_to,
+    WIRE_FIELD_starts_with,
+    WIRE_FIELD_cursor,
+    WIRE_FIELD_limit,
+    WIRE_FIELD_COUNT
+};
+
+struct wire_request {
+    uint32_t msgid;
+    enum wire_method method;
+    uint64_t given; /* 1 << WIRE_FIELD_name */
+
+    struct bytes client, token, thread, key, response_id, model, prefix, tool_call, from,
+        starts_with, cursor;
+    uint64_t protocol, expect, turn, tokens, ttl_ms, retention_ms, last, max_bytes, at, limit;
+    int64_t to;
+    struct wire_list tool_calls, segments, threads;
+    struct wire_have have;
+    enum wire_ack ack;
+    enum wire_policy policy;
+    bool final, touch;
+
+    unsigned payload_count;
+    uint64_t payload_bytes; /* sum of the sizes */
+    struct bytes payloads[WIRE_PAYLOADS_MAX];
+};
+
+static inline bool wire_given(const struct wire_request *request, enum wire_field field)
+{
+    return (request->given >> field & 1) != 0;
+}
+
+/* What a bad request is answered with; all text is static but for the names, cut and cleaned. */
+struct wire_error {
+    enum status status;
+    char option[64];   /* "" when no option is to blame */
+    char message[192]; /* one sentence: what is wrong and what to do */
+    /* Extras of single codes; -1 and REASON_NONE and "" mean absent. */
+    int64_t version;
+    const char *cause;
+    enum reason reason;
+};
+
+/* Fills in `error` (message is printf-like, never given client bytes) and returns `status`. */
+__attribute__((format(printf, 4, 5))) enum status wire_fail(struct wire_error *error,
+                                                            enum status status, const char *option,
+                                                            const char *format, ...);
+
+#endif
