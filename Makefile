@@ -8,6 +8,7 @@
 VERSION := 0.1.0
 SOVERSION := 0
 PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
 DESTDIR ?=
 SAN ?=
 JOBS ?= 1
@@ -22,7 +23,8 @@ SHELL := /bin/sh
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .SECONDEXPANSION:
-MAKEFLAGS += --no-builtin-rules
+# A -j on the command line wins over this one.
+MAKEFLAGS += --no-builtin-rules -j$(shell nproc)
 Q := $(if $(V),,@)
 
 # ---- Variants and flags --------------------------------------------------------------------------
@@ -55,6 +57,38 @@ CLI_LIBS := -ljansson $(CLIENT_LIBS)
 # Asked when a test is linked, not before: `make check` may install Check first.
 TEST_LIBS = $(shell pkg-config --libs check) -lsubunit -lrt -lm -ljansson -lmsgpackc $(SERVER_LIBS)
 
+# ---- Debian packages -----------------------------------------------------------------------------
+
+define DEPS_BUILD
+gcc the C compiler
+libc6-dev the C library's headers
+pkg-config finds the flags of libraries
+libevent-dev event loops of the server
+libxxhash-dev hashes of the index
+libmsgpack-dev MessagePack in the client library
+libjansson-dev JSON in rethread-cli
+$(if $(findstring clang,$(CC)),clang the chosen compiler)
+$(if $(findstring clang,$(CC)),libclang-rt-14-dev its sanitizers)
+endef
+define DEPS_CHECK
+check the framework of the C tests
+python3 runs the tests and the Python client
+python3-msgpack MessagePack in the Python client
+endef
+define DEPS_LINT
+clang the second compiler
+clang-format the layout of the code
+cppcheck static analysis
+mypy types of the Python client
+endef
+export DEPS_BUILD DEPS_CHECK DEPS_LINT
+
+# Each goal asks for no more than it uses; whatever is compiled for it waits for the packages.
+goals = $(filter $1,$(MAKECMDGOALS))
+PACKAGES := "$$DEPS_BUILD" $(if $(call goals,check lint deps),"$$DEPS_CHECK") \
+	$(if $(call goals,lint deps),"$$DEPS_LINT")
+NEEDS := $(if $(call goals,deps demo run check lint bench),deps)
+
 # ---- Sources -------------------------------------------------------------------------------------
 
 # Each room with the rooms it may call, in link order; tests/<room> links exactly these, so that a
@@ -82,6 +116,9 @@ TEST_SRC := $(wildcard tests/*/test_*.c)
 TEST_PY := $(wildcard tests/test_*.py tests/*/test_*.py tests/*/*/test_*.py)
 ALL_C := $(SRC) $(wildcard $(MAIN)) $(CLI_SRC) $(BENCH_SRC) $(TEST_LIB_SRC) $(TEST_SRC)
 
+FOLDERS := src/*/ include bench tests/*/
+FOLDERS := $(patsubst %/,%,$(wildcard $(FOLDERS)))
+
 SERVER := $(B)/rethread-server
 CLI := $(B)/rethread-cli
 BENCH := $(B)/rethread-bench
@@ -90,16 +127,15 @@ TESTS := $(TEST_SRC:%.c=$(B)/%)
 BUILT := $(if $(wildcard $(MAIN)),$(SERVER)) $(if $(wildcard src/client/*.c),$(LIBRARY)) \
 	$(if $(CLI_SRC),$(CLI))
 
+LINT_OBJECTS := $(ALL_C:%.c=build/lint/gcc/%.o) $(ALL_C:%.c=build/lint/clang/%.o)
+
 archive = $(B)/obj/lib$1.a
 objects = $(patsubst %.c,$(B)/obj/%.o,$1)
 pic_objects = $(patsubst %.c,$(B)/pic/%.o,$1)
 rooms_of_test = $(or $(ROOMS_tests/$1),$(LINK_$(firstword $(subst /, ,$1))),$(LINK_everything))
 
-.PHONY: help all tests demo run check lint format bench install clean FORCE
+.PHONY: help deps all tests demo run check lint format bench install clean FORCE
 .SECONDARY:
-
-all: $(BUILT)
-tests: $(TESTS)
 
 # ---- Compiling -----------------------------------------------------------------------------------
 
@@ -134,6 +170,14 @@ $(call archive,$1): $(call objects,$2) $(B)/sources $(B)/flags
 endef
 $(foreach r,$(ROOMS),$(eval $(call archive_rule,$r,$(filter src/$r/%,$(SRC)))))
 $(eval $(call archive_rule,tests,$(TEST_LIB_SRC)))
+
+# `make lint` compiles everything once more by both compilers, with the warnings that only matter
+# there: a function that is neither static nor declared in a header is one.
+LINT_FLAGS := $(CSTD) -O2 $(filter-out -Wno-error,$(WARN)) -Wmissing-prototypes $(INCLUDES)
+build/lint/gcc/%.o build/lint/clang/%.o: %.c Makefile | $(NEEDS)
+	@mkdir -p $(@D)
+	@echo "  LINT    $@"
+	$(Q)$(word 3,$(subst /, ,$@)) $(LINT_FLAGS) -MMD -MP -c -o $@ $<
 
 $(SERVER): $(call objects,$(MAIN)) $(foreach r,$(LINK_server),$(call archive,$r))
 	@echo "  LINK    $@"
@@ -174,7 +218,66 @@ $(TESTS): $(B)/tests/%: $(B)/obj/tests/%.o $(call archive,tests) \
 	@echo "  LINK    $@"
 	$(Q)$(LINK) -o $@ $^ $(LIBS_tests/$*) $(TEST_LIBS)
 
--include $(patsubst %.c,$(B)/obj/%.d,$(ALL_C)) $(patsubst %.c,$(B)/pic/%.d,$(SRC))
+-include $(patsubst %.c,$(B)/obj/%.d,$(ALL_C)) $(patsubst %.c,$(B)/pic/%.d,$(SRC)) \
+	$(LINT_OBJECTS:.o=.d)
 
-clean:
+# ---- Goals ---------------------------------------------------------------------------------------
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
+	@echo "  SAN=address (with UBSan) or SAN=thread builds and checks a variant; CC=clang, V=1, JOBS=2"
+	@echo "  make check ONLY=wire/test_frame runs the test programs whose names hold that"
+
+deps: ## name and install the missing Debian packages
+	@if ! command -v dpkg-query >/dev/null; then \
+		echo "Not a Debian system; what is needed, by Debian's names:"; \
+		printf '  %s\n' $(PACKAGES); exit 0; \
+	fi; \
+	lacking=$$(printf '%s\n' $(PACKAGES) | while read -r name why; do \
+		test -z "$$name" || dpkg -s "$$name" 2>/dev/null | grep -q '^Status: install ok installed' || \
+		echo "$$name: $$why"; done); \
+	test -n "$$lacking" || exit 0; \
+	echo "Missing Debian packages:"; echo "$$lacking" | sed 's/^/  /'; \
+	names=$$(echo "$$lacking" | sed 's/:.*//'); \
+	if [ "$$(id -u)" = 0 ]; then as_root=; else as_root=sudo; fi; \
+	apt="$$as_root env DEBIAN_FRONTEND=noninteractive apt-get"; \
+	apt-cache show $$names >/dev/null 2>&1 || $$apt update; \
+	$$apt install -y --no-install-recommends $$names || \
+		{ $$apt update && $$apt install -y --no-install-recommends $$names; }
+
+all: $(BUILT) ## build the server, the library and the command line client
+
+tests: $(TESTS)
+
+demo: deps all ## play a conversation into a server of its own and take it back
+	@sh src/cli/demo.sh $(SERVER) $(CLI)
+
+run: deps all ## keep a server in the foreground on 127.0.0.1:7411 (ARGS=... adds options)
+	exec $(SERVER) --listen 127.0.0.1:7411 $(ARGS)
+
+check: deps all tests ## build and pass all tests
+	@tests/run --build $(B) --san "$(SAN)" --jobs $(JOBS) \
+		$(foreach t,$(TESTS) $(TEST_PY),$(if $(ONLY),$(if $(findstring $(ONLY),$t),$t),$t))
+
+lint: deps all tests $(LINT_OBJECTS) ## check layout, layers, names, warnings of two compilers, types
+	@$(PYTHON) tests/lint/lint.py
+
+format: ## lay out all C code by .clang-format
+	clang-format -i $(sort $(wildcard include/*.h $(patsubst %,%/*.[ch],$(FOLDERS))))
+
+bench: deps $(if $(BENCH_SRC),$(BENCH)) ## measure
+	@$(if $(BENCH_SRC),$(BENCH) $(ARGS),echo "The benchmark is not there yet." >&2; exit 2)
+
+install: all ## install under DESTDIR and PREFIX
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(LIBDIR)/pkgconfig
+	install -m 755 $(SERVER) $(CLI) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 include/rethread.h $(DESTDIR)$(PREFIX)/include
+	install -m 644 $(B)/librethread.a $(DESTDIR)$(LIBDIR)
+	install -m 755 $(B)/librethread.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/librethread.so.$(VERSION)
+	ln -sf librethread.so.$(VERSION) $(DESTDIR)$(LIBDIR)/librethread.so.$(SOVERSION)
+	ln -sf librethread.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/librethread.so
+	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' rethread.pc.in \
+		>$(DESTDIR)$(LIBDIR)/pkgconfig/rethread.pc
+
+clean: ## remove build/
 	rm -rf build
