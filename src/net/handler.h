@@ -1,0 +1,81 @@
+/*
+ * What a loop asks of whoever answers requests: the seam between sockets and the domain.
+ *
+ * Each loop has a struct net_handler of its own, whose context only that loop uses; nothing in it
+ * is locked. The loop calls online when it wakes, offline before it waits, and everything but pin
+ * and unpin in between. Bytes referred to by a reply live until offline; what the socket has not
+ * taken by then must be copied or pinned before.
+ */
+#ifndef RETHREAD_NET_HANDLER_H
+#define RETHREAD_NET_HANDLER_H
+
+#include "base/bytes.h"
+#include "base/status.h"
+#include "thread/threads.h" /* enum metric */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct net_reply;
+
+enum {
+    NET_BATCH_MAX = 64,           /* bodies of one connection that go into one serve */
+    NET_REPLY_SMALL_BYTES = 1024, /* room that any answer but a replay, list or info fits */
+    NET_REFER_BYTES_MIN = 4096,   /* payloads from here on go by reference */
+};
+
+struct net_handler {
+    void *context;
+
+    /*
+     * Runs the whole frame bodies of one connection in order (1 <= count <= NET_BATCH_MAX) and
+     * appends their responses to `reply`. Returns how many it consumed. When that is fewer than
+     * count, the next body was not touched:
+     *   *deferred      it waits for another loop or for memory: offer it (and what follows) again
+     *                  on a later turn, with `attempts` one higher than this time;
+     *   not *deferred  net_reply_is_full said so, or net_reply_room had none: offer it again, with
+     *                  attempts 0, once replies have drained.
+     * `attempts` is how often bodies[0] was deferred so far; after enough of them it is answered
+     * with an error instead. *deferred is always set.
+     */
+    unsigned (*serve)(void *context, struct net_reply *reply, const struct bytes *bodies,
+                      unsigned count, unsigned attempts, bool *deferred);
+
+    /*
+     * Answers one request with an error and runs nothing: STATUS_SHUTTING_DOWN for what arrives
+     * while draining, STATUS_TOO_LARGE for a frame beyond frame_max, STATUS_BUSY, or
+     * STATUS_BAD_REQUEST for lost framing. An empty body, or one without a readable msgid, gets a
+     * nil msgid. False: net_reply_room had no room.
+     */
+    bool (*refuse)(void *context, struct net_reply *reply, struct bytes body, enum status status);
+
+    /* From any loop; pin only while online, with an object referred to since it came online. */
+    void (*pin)(const void *object);
+    void (*unpin)(const void *object);
+
+    void (*online)(void *context); /* reads the clock too */
+    void (*offline)(void *context);
+    void (*read_clock)(void *context); /* once before each connection's turn */
+    bool (*tend)(void *context); /* each iteration, at least every 50 ms; true: call again soon */
+    void (*charge)(void *context, int64_t bytes);                  /* buffers grown or shrunk */
+    void (*count)(void *context, enum metric metric, uint64_t by); /* this loop's counters */
+};
+
+/*
+ * The reply under construction, for handlers; net/reply.c has it.
+ *
+ * room: contiguous scratch of at least `size_bytes`, NULL when buffers may not grow. Asking again
+ * replaces what was not committed. Committed bytes stay put until the turn ends.
+ * commit: the next `used_bytes` of the room are part of the reply. One room may be committed in
+ * several pieces with refers in between; they go out in the order of these calls.
+ * refer: `data` goes out by reference; it belongs to `object`, to be pinned if it must outlive the
+ * online period.
+ * is_full: this connection has enough replies for now; asked before each request but the first.
+ */
+uint8_t *net_reply_room(struct net_reply *reply, size_t size_bytes);
+void net_reply_commit(struct net_reply *reply, size_t used_bytes);
+void net_reply_refer(struct net_reply *reply, const void *data, size_t size_bytes,
+                     const void *object);
+bool net_reply_is_full(const struct net_reply *reply);
+
+#endif
