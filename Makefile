@@ -236,7 +236,7 @@ help: ## list the targets
 deps: ## name and install the missing Debian packages
 	@if ! command -v dpkg-query >/dev/null; then \
 		echo "Not a Debian system; what is needed, by Debian's names:"; \
-		printf '  %s\n' $(PACKAGES); exit 0; \
+		printf '%s\n' $(PACKAGES) | sed '/^$$/d; s/^/  /'; exit 0; \
 	fi; \
 	lacking=$$(printf '%s\n' $(PACKAGES) | while read -r name why; do \
 		test -z "$$name" || dpkg -s "$$name" 2>/dev/null | grep -q '^Status: install ok installed' || \

@@ -197,7 +197,8 @@ def naming(root):
             prefixes = ("rethread_",)
         else:
             own_types = re.findall(r"\b(?:struct|enum|union)\s+(\w+)\s*[{;]", code(text))
-            prefixes = tuple(word + "_" for word in [path.stem, path.parent.name] + own_types)
+            prefixes = tuple(word + "_" for word in
+                             [path.stem, path.stem.rstrip("s"), path.parent.name] + own_types)
         for offset, name in declarations(text):
             if not name.startswith(prefixes):
                 found.append(at(root, path, line_of(text, offset), "%s does not start with %s"

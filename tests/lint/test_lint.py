@@ -136,6 +136,7 @@ _Static_assert(sizeof(int) == 4, "int");
 class Naming(Sample):
     def test_good_names(self):
         self.passes(lint.naming, "src/net/conn.h", HEADER % "")
+        self.passes(lint.naming, "src/thread/records.h", "int record_one(void);\nint thread_a(void);\n")
 
     def test_bad_names(self):
         for bad in ("int open_it(int fd);", "struct owner *get_owner(void);",
