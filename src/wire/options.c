@@ -1,0 +1,355 @@
+/* Takes the options of a request, by the table of schema/options.def. Pure; no allocation. */
+#include "wire/options.h"
+#include "wire/parse.h"
+
+#include <assert.h>
+#include <inttypes.h>
+
+enum type { ID, TEXT, U64, I64, BOOL, ACK, POLICY, IDS, KINDS, HAVE };
+enum need { OPTIONAL, REQUIRED };
+
+struct option {
+    const char *name;
+    uint8_t name_size;
+    uint8_t method;
+    uint8_t field;
+    uint8_t type;
+    uint8_t need;
+    uint16_t offset; /* of the field in struct wire_request */
+    int64_t min;
+    int64_t max;
+};
+
+static const struct option options[] = {
+#define OPTION(M, N, T, NEED, MIN, MAX, summary)                                                   \
+    {.name = #N,                                                                                   \
+     .name_size = sizeof #N - 1,                                                                   \
+     .method = WIRE_METHOD_##M,                                                                    \
+     .field = WIRE_FIELD_##N,                                                                      \
+     .type = T,                                                                                    \
+     .need = NEED,                                                                                 \
+     .offset = offsetof(struct wire_request, N),                                                   \
+     .min = MIN,                                                                                   \
+     .max = MAX},
+#include "schema/options.def"
+#undef OPTION
+};
+
+/* The methods of the rows alone, so that a method's first row is one memchr away. */
+static const uint8_t methods[] = {
+#define OPTION(M, N, T, NEED, MIN, MAX, summary) WIRE_METHOD_##M,
+#include "schema/options.def"
+#undef OPTION
+};
+
+enum { ROWS = sizeof methods };
+
+static_assert(WIRE_FIELD_COUNT <= 64, "wire_request.given has a bit for each field");
+static_assert(sizeof(struct wire_request) <= UINT16_MAX, "offsets of fields fit");
+
+/* Rows of one method, and the row after the last hit: options tend to come in the table's order. */
+struct rows {
+    unsigned begin;
+    unsigned end;
+    unsigned next;
+};
+
+static struct rows rows_of(enum wire_method method)
+{
+    const uint8_t *first = memchr(methods, (int)method, ROWS);
+    struct rows rows = {0, 0, 0};
+    if (first != NULL) {
+        rows.begin = rows.end = rows.next = (unsigned)(first - methods);
+        while (rows.end < ROWS && methods[rows.end] == method) {
+            rows.end++;
+        }
+    }
+    return rows;
+}
+
+static bool named(const struct option *option, struct bytes name)
+{
+    return option->name_size == name.size && memcmp(option->name, name.data, name.size) == 0;
+}
+
+static const struct option *find(struct rows *rows, struct bytes name)
+{
+    for (unsigned tried = rows->begin, at = rows->next; tried < rows->end; tried++, at++) {
+        if (at >= rows->end) {
+            at = rows->begin;
+        }
+        if (named(&options[at], name)) {
+            rows->next = at + 1;
+            return &options[at];
+        }
+    }
+    return NULL;
+}
+
+static enum status fail_unknown(const struct wire_request *request, struct bytes name,
+                                struct wire_error *error)
+{
+    wire_fail(error, STATUS_BAD_REQUEST, "",
+              "%s has no such option; `rethread-server --describe` "
+              "lists the options of each method",
+              wire_method_name(request->method));
+    size_t size = name.size < sizeof error->option - 1 ? name.size : sizeof error->option - 1;
+    for (size_t i = 0; i < size; i++) {
+        bool printable = name.data[i] >= 0x20 && name.data[i] <= 0x7E;
+        error->option[i] = (char)(printable ? name.data[i] : '?');
+    }
+    error->option[size] = '\0';
+    return error->status;
+}
+
+/* What the option should have been, from its row. */
+static enum status fail_value(const struct option *option, struct wire_error *error)
+{
+    const char *name = option->name;
+    switch ((enum type)option->type) {
+    case ID:
+        if (option->min == option->max) {
+            return wire_fail(error, STATUS_BAD_REQUEST, name,
+                             "%s is expected to be str or bin of %" PRId64 " bytes", name,
+                             option->min);
+        }
+        return wire_fail(error, STATUS_BAD_REQUEST, name,
+                         "%s is expected to be str or bin of %" PRId64 " to %" PRId64 " bytes",
+                         name, option->min, option->max);
+    case TEXT:
+        return wire_fail(error, STATUS_BAD_REQUEST, name,
+                         "%s is expected to be str of %" PRId64 " to %" PRId64 " bytes", name,
+                         option->min, option->max);
+    case U64:
+    case I64:
+        return wire_fail(error, STATUS_BAD_REQUEST, name,
+                         "%s is expected to be an integer from %" PRId64 " to %" PRId64, name,
+                         option->min, option->max);
+    case BOOL:
+        return wire_fail(error, STATUS_BAD_REQUEST, name, "%s is expected to be true or false",
+                         name);
+    case ACK:
+        return wire_fail(error, STATUS_BAD_REQUEST, name,
+                         "%s is expected to be the str memory or disk", name);
+    case POLICY:
+        return wire_fail(error, STATUS_BAD_REQUEST, name,
+                         "%s is expected to be the str all or none", name);
+    case IDS:
+        return wire_fail(error, STATUS_BAD_REQUEST, name,
+                         "%s is expected to be an array of %" PRId64 " to %" PRId64
+                         " ids, each str or bin of 1 to %d bytes",
+                         name, option->min, option->max, WIRE_ID_BYTES_MAX);
+    case KINDS:
+        return wire_fail(error, STATUS_BAD_REQUEST, name,
+                         "%s is expected to be an array of %" PRId64 " to %" PRId64
+                         " of the str text, tokens and opaque",
+                         name, option->min, option->max);
+    case HAVE:
+        return wire_fail(error, STATUS_BAD_REQUEST, name,
+                         "%s is expected to be a map of exactly version (an integer from 0) and "
+                         "step (an integer from -1)",
+                         name);
+    }
+    return wire_fail(error, STATUS_BAD_REQUEST, name, "%s is not what is expected", name);
+}
+
+static bool is_text(const struct wire_item *item, const char *text)
+{
+    return item->type == WIRE_ITEM_STR && bytes_equal(item->bytes, bytes_text(text));
+}
+
+static bool is_id(const struct wire_item *item, int64_t min, int64_t max)
+{
+    return (item->type == WIRE_ITEM_STR || item->type == WIRE_ITEM_BIN) &&
+           item->bytes.size >= (uint64_t)min && item->bytes.size <= (uint64_t)max;
+}
+
+/* Any encoding of an integer within min..max. */
+static bool is_integer(const struct wire_item *item, int64_t min, int64_t max, int64_t *value)
+{
+    if (item->type == WIRE_ITEM_UINT) {
+        if (item->number > INT64_MAX) {
+            return false;
+        }
+    } else if (item->type != WIRE_ITEM_NEGATIVE) {
+        return false;
+    }
+    *value = (int64_t)item->number;
+    return *value >= min && *value <= max;
+}
+
+static bool kind_of(const struct wire_item *item, enum wire_kind *kind)
+{
+    for (unsigned k = 0; k < WIRE_KIND_COUNT; k++) {
+        if (is_text(item, wire_kind_name((enum wire_kind)k))) {
+            *kind = (enum wire_kind)k;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool take_list(struct wire_cursor *cursor, const struct option *option,
+                      const struct wire_item *array, struct wire_list *list)
+{
+    if (array->type != WIRE_ITEM_ARRAY || array->count < (uint64_t)option->min ||
+        array->count > (uint64_t)option->max) {
+        return false;
+    }
+    const uint8_t *start = cursor->at;
+    for (uint32_t i = 0; i < array->count; i++) {
+        struct wire_item item;
+        enum wire_kind kind;
+        if (!wire_take(cursor, &item) ||
+            !(option->type == IDS ? is_id(&item, 1, WIRE_ID_BYTES_MAX) : kind_of(&item, &kind))) {
+            return false;
+        }
+    }
+    list->encoded = bytes_of(start, (size_t)(cursor->at - start));
+    list->count = array->count;
+    return true;
+}
+
+static bool take_have(struct wire_cursor *cursor, const struct wire_item *map,
+                      struct wire_have *have)
+{
+    if (map->type != WIRE_ITEM_MAP || map->count != 2) {
+        return false;
+    }
+    bool has_version = false;
+    bool has_step = false;
+    for (unsigned i = 0; i < 2; i++) {
+        struct wire_item name;
+        struct wire_item value;
+        int64_t number;
+        if (!wire_take(cursor, &name) || !wire_take(cursor, &value)) {
+            return false;
+        }
+        if (is_text(&name, "version") && !has_version &&
+            is_integer(&value, 0, INT64_MAX, &number)) {
+            have->version = (uint64_t)number;
+            has_version = true;
+        } else if (is_text(&name, "step") && !has_step &&
+                   is_integer(&value, -1, INT64_MAX, &number)) {
+            have->step = number;
+            has_step = true;
+        } else {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Reads the value of one option into its field; false when it is not what the row says. */
+static bool take_value(struct wire_cursor *cursor, const struct option *option, void *field)
+{
+    struct wire_item item;
+    int64_t number;
+    if (!wire_take(cursor, &item)) {
+        return false;
+    }
+    switch ((enum type)option->type) {
+    case TEXT:
+    case ID:
+        *(struct bytes *)field = item.bytes;
+        return (option->type == ID || item.type == WIRE_ITEM_STR) &&
+               is_id(&item, option->min, option->max);
+    case U64:
+        if (!is_integer(&item, option->min, option->max, &number)) {
+            return false;
+        }
+        *(uint64_t *)field = (uint64_t)number;
+        return true;
+    case I64:
+        return is_integer(&item, option->min, option->max, (int64_t *)field);
+    case BOOL:
+        *(bool *)field = item.number != 0;
+        return item.type == WIRE_ITEM_BOOL;
+    case ACK:
+        *(enum wire_ack *)field = is_text(&item, "disk") ? WIRE_ACK_DISK : WIRE_ACK_MEMORY;
+        return is_text(&item, "disk") || is_text(&item, "memory");
+    case POLICY:
+        *(enum wire_policy *)field = is_text(&item, "none") ? WIRE_POLICY_NONE : WIRE_POLICY_ALL;
+        return is_text(&item, "none") || is_text(&item, "all");
+    case IDS:
+    case KINDS:
+        return take_list(cursor, option, &item, field);
+    case HAVE:
+        return take_have(cursor, &item, field);
+    }
+    return false;
+}
+
+static enum status check_required(const struct rows *rows, const struct wire_request *request,
+                                  struct wire_error *error)
+{
+    for (unsigned i = rows->begin; i < rows->end; i++) {
+        if (options[i].need == REQUIRED && !wire_given(request, options[i].field)) {
+            return wire_fail(error, STATUS_BAD_REQUEST, options[i].name, "%s needs the option %s",
+                             wire_method_name(request->method), options[i].name);
+        }
+    }
+    return STATUS_OK;
+}
+
+enum status wire_options_take(struct wire_cursor *cursor, struct wire_request *request,
+                              struct wire_error *error)
+{
+    struct wire_item map;
+    if (!wire_take(cursor, &map) || map.type != WIRE_ITEM_MAP) {
+        return wire_fail(error, STATUS_BAD_REQUEST, "",
+                         "the fourth item is expected to be [options, payload...], options a map");
+    }
+    struct rows rows = rows_of(request->method);
+    for (uint32_t i = 0; i < map.count; i++) {
+        struct wire_item name;
+        if (!wire_take(cursor, &name) || name.type != WIRE_ITEM_STR) {
+            return wire_fail(error, STATUS_BAD_REQUEST, "",
+                             "the options are cut short, or the name of one is not a str");
+        }
+        const struct option *option = find(&rows, name.bytes);
+        if (option == NULL) {
+            return fail_unknown(request, name.bytes, error);
+        }
+        if (wire_given(request, option->field)) {
+            return wire_fail(error, STATUS_BAD_REQUEST, option->name, "%s is given twice",
+                             option->name);
+        }
+        request->given |= (uint64_t)1 << option->field;
+        if (!take_value(cursor, option, (uint8_t *)request + option->offset)) {
+            return fail_value(option, error);
+        }
+    }
+    return check_required(&rows, request, error);
+}
+
+bool wire_list_next(struct wire_list *list, struct bytes *id)
+{
+    if (list->count == 0) {
+        return false;
+    }
+    struct wire_cursor cursor = wire_cursor_on(list->encoded);
+    struct wire_item item;
+    bool taken = wire_take(&cursor, &item);
+    assert(taken && (item.type == WIRE_ITEM_STR || item.type == WIRE_ITEM_BIN));
+    (void)taken;
+    *id = item.bytes;
+    list->encoded = bytes_of(cursor.at, wire_left(&cursor));
+    list->count--;
+    return true;
+}
+
+bool wire_kind_next(struct wire_list *list, enum wire_kind *kind)
+{
+    if (list->count == 0) {
+        return false;
+    }
+    struct wire_cursor cursor = wire_cursor_on(list->encoded);
+    struct wire_item item;
+    bool known = wire_take(&cursor, &item) && kind_of(&item, kind);
+    assert(known);
+    (void)known;
+    list->encoded = bytes_of(cursor.at, wire_left(&cursor));
+    list->count--;
+    return true;
+}
