@@ -1,0 +1,188 @@
+"""The eleven methods: how each is asked, and how its result is read.
+
+Every function returns a :class:`Request`, which the clients send: ``Client.append`` is
+:func:`append` sent and awaited, ``Pipeline.append`` is it sent, and so on, so that options and
+results are described once, here. An option left at None is not sent, so that the server's
+default holds. The server judges the values; nothing is clipped or corrected here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Callable, Generic, Iterable, Mapping, Sequence, TypeVar
+
+from . import results
+from .types import (
+    ID, AppendResult, ForgetResult, ForkResult, HelloResult, ListPage, Replay, RewindResult,
+    Segment, SegmentLike, Stat, TouchResult,
+)
+from .wire import Buffer
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Request(Generic[T]):
+    """A method call, ready to be sent, and the function that reads its result."""
+
+    method: str
+    options: Mapping[str, Any]
+    payloads: Sequence[Buffer]
+    decode: Callable[[dict[str, Any], list[bytes]], T]
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def hello(
+    *, protocol: int = 1, client: str | None = None, token: ID | None = None
+) -> Request[HelloResult]:
+    """Introduce the client. Optional unless the server asks for a credential.
+
+    ``client``: a name for the server's logs. Raises Unauthorized, BadRequest.
+    """
+    options = _given(protocol=protocol, client=client, token=token)
+    return Request("hello", options, (), results.hello)
+
+
+def ping() -> Request[None]:
+    """Ask for a sign of life."""
+    return Request("ping", {}, (), results.ping)
+
+
+def append(
+    thread: ID,
+    segments: Iterable[SegmentLike] | Buffer = (),
+    *,
+    expect: int | None = None,
+    key: ID | None = None,
+    response_id: ID | None = None,
+    tool_calls: Iterable[ID] | None = None,
+    model: ID | None = None,
+    turn: int | None = None,
+    final: bool | None = None,
+    tokens: int | None = None,
+    prefix: bytes | None = None,
+    ttl_ms: int | None = None,
+    retention_ms: int | None = None,
+    ack: str | None = None,
+) -> Request[AppendResult]:
+    """Append one step to a thread.
+
+    ``segments``: up to 64 of bytes (kind ``text``), ``(kind, bytes)`` or Segment, each at least
+    1 byte; bytes alone are one text segment; none makes a bare step.
+    ``expect``: the version the thread must have, 0 = it must not exist.
+    ``key``: idempotency key, up to 64 bytes: the same key with the same bytes repeats the first
+    result with ``duplicate`` set. ``tool_calls``: ids. ``turn``: user messages before this step.
+    ``final``: no tool call follows. ``prefix``: 16-byte hash of the visible context.
+    ``ttl_ms``, ``retention_ms``: the thread's lifetimes from now on. ``ack``: ``memory``, ``disk``.
+
+    Raises Conflict (see ``version``, ``cause``), OverBudget, BadRequest, Busy, TooLarge.
+    """
+    options = _given(
+        thread=thread, expect=expect, key=key, response_id=response_id, model=model, turn=turn,
+        tool_calls=None if tool_calls is None else list(tool_calls), final=final, tokens=tokens,
+        prefix=prefix, ttl_ms=ttl_ms, retention_ms=retention_ms, ack=ack,
+    )
+    kinds, payloads = _split(segments)
+    if not kinds or any(kind != "text" for kind in kinds):
+        options["segments"] = kinds
+    return Request("append", options, payloads, results.append)
+
+
+def _split(segments: Iterable[SegmentLike] | Buffer) -> tuple[list[str], list[Buffer]]:
+    if isinstance(segments, (bytes, bytearray, memoryview)):
+        segments = (segments,)
+    kinds: list[str] = []
+    payloads: list[Buffer] = []
+    for segment in segments:
+        if isinstance(segment, (bytes, bytearray, memoryview)):
+            kind, data = "text", segment
+        elif isinstance(segment, Segment):
+            kind, data = segment.kind, segment.data
+        else:
+            kind, data = segment
+        kinds.append(kind)
+        payloads.append(data)
+    return kinds, payloads
+
+
+def replay(
+    thread: ID | None = None,
+    *,
+    response_id: ID | None = None,
+    tool_call: ID | None = None,
+    prefix: bytes | None = None,
+    policy: str | None = None,
+    have: tuple[int, int] | None = None,
+    last: int | None = None,
+    max_bytes: int | None = None,
+    model: ID | None = None,
+    touch: bool | None = None,
+) -> Request[Replay]:
+    """Take a thread's steps back, in order and with their bytes.
+
+    Name a thread, or one of ``response_id``, ``tool_call``, ``prefix``, which end the replay at
+    the newest step that carried it. ``policy``: ``all`` (default), ``none``, ...
+    ``have``: (version, step): the caller holds steps 0 to step as of that version and wants what
+    is newer. ``last``: only that many steps. ``max_bytes``: payload limit; what falls out is
+    missing with reason ``budget``. ``touch=False``: do not refresh the thread's ttl.
+
+    A miss is a result, not an error: see Replay.status and Replay.reason. Raises BadRequest.
+    """
+    options = _given(
+        thread=thread, response_id=response_id, tool_call=tool_call, prefix=prefix, policy=policy,
+        have=None if have is None else {"version": have[0], "step": have[1]},
+        last=last, max_bytes=max_bytes, model=model, touch=touch,
+    )
+    return Request("replay", options, (), results.replay)
+
+
+def stat(thread: ID) -> Request[Stat]:
+    """A thread's figures; does not refresh its ttl."""
+    return Request("stat", {"thread": thread}, (), results.stat)
+
+
+def touch(threads: Iterable[ID], *, ttl_ms: int | None = None) -> Request[TouchResult]:
+    """Refresh the ttl of several threads, each with its own or with ``ttl_ms``."""
+    options = _given(threads=list(threads), ttl_ms=ttl_ms)
+    return Request("touch", options, (), results.touch)
+
+
+def fork(thread: ID, from_: ID, *, at: int | None = None) -> Request[ForkResult]:
+    """Make ``thread`` share the steps 0 to ``at`` (default: all) of ``from_``.
+
+    Raises NotFound (see ``reason``), Conflict with cause ``exists``, BadRequest.
+    """
+    return Request("fork", _given(thread=thread, **{"from": from_}, at=at), (), results.fork)
+
+
+def rewind(thread: ID, to: int) -> Request[RewindResult]:
+    """Drop the steps after ``to``; -1 drops all. Raises NotFound, Busy, BadRequest."""
+    return Request("rewind", {"thread": thread, "to": to}, (), results.rewind)
+
+
+def forget(thread: ID) -> Request[ForgetResult]:
+    """Erase a thread. Steps that live forks share live on there."""
+    return Request("forget", {"thread": thread}, (), results.forget)
+
+
+def list_threads(
+    *, starts_with: ID | None = None, cursor: Any = None, limit: int | None = None
+) -> Request[ListPage]:
+    """One page of threads. Pass a page's ``cursor`` to get the next; None means the end."""
+    options = _given(starts_with=starts_with, cursor=cursor, limit=limit)
+    return Request("list", options, (), results.list_page)
+
+
+def info() -> Request[dict[str, Any]]:
+    """The server's counters and gauges: section -> name -> value."""
+    return Request("info", {}, (), results.info)
+
+
+def call(
+    method: str, options: Mapping[str, Any] | None = None, payloads: Iterable[Buffer] = ()
+) -> Request[tuple[dict[str, Any], list[bytes]]]:
+    """Any method with any options, unchecked: returns (result map, payloads) as they came."""
+    return Request(method, dict(options or {}), tuple(payloads), results.raw)

@@ -1,0 +1,199 @@
+"""What the methods return.
+
+All are immutable. Times are integer milliseconds, sizes are bytes, ids are ``bytes``. Result
+fields that this client does not know are kept in ``extra``. Payload bytes never show in a repr.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, Tuple, Union
+
+from .wire import Buffer
+
+ID = Union[str, bytes]
+"""A thread id, response id, tool-call id ...: 1 to 255 bytes. A str goes out as UTF-8."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One piece of a step's trace.
+
+    ``kind``: ``text`` (UTF-8 as it came, never validated), ``tokens`` (little-endian u32 token
+    ids) or ``opaque`` (a vendor's block). ``data``: its bytes, exactly as appended.
+    """
+
+    kind: str
+    data: bytes = field(repr=False)
+
+
+SegmentLike = Union[Buffer, Tuple[str, Buffer], Segment]
+"""What append takes as a segment: bytes (kind ``text``), ``(kind, bytes)`` or a Segment."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a replay.
+
+    ``step`` is its position in the thread. Where ``missing`` is set (a reason of the contract)
+    the step is not here and nothing else is known of it. A bare step has no segments.
+    """
+
+    step: int
+    missing: str | None = None
+    segments: tuple[Segment, ...] = ()
+    turn: int | None = None
+    final: bool | None = None
+    model: str | None = None
+    response_id: bytes | None = field(default=None, repr=False)
+    tool_calls: tuple[bytes, ...] = field(default=(), repr=False)
+    tokens: int | None = None
+    source: str | None = None
+    extra: Dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all its segments."""
+        return sum(len(s.data) for s in self.segments)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """An ordered selection of a thread's steps, with their bytes.
+
+    ``status``: ``complete``, ``partial`` (some steps are missing, each with its reason) or
+    ``miss`` (``reason`` says why; with ``never_seen``, ``vouch_ms`` is how far back the server
+    can tell). A miss is a normal result. ``head`` is the number of the thread's last step,
+    ``first_changed`` the first step that was replaced since ``have``.
+    """
+
+    status: str
+    reason: str | None = None
+    thread: bytes | None = field(default=None, repr=False)
+    version: int | None = None
+    head: int | None = None
+    steps: tuple[Step, ...] = ()
+    expires_in_ms: int | None = None
+    vouch_ms: int | None = None
+    first_changed: int | None = None
+    ambiguous: bool = False
+    extra: Dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def complete(self) -> bool:
+        """Every step of the selection is here."""
+        return self.status == "complete"
+
+    @property
+    def miss(self) -> bool:
+        """There is nothing of it."""
+        return self.status == "miss"
+
+    @property
+    def missing(self) -> dict[int, str]:
+        """Step number -> reason, of the steps that are not here."""
+        return {s.step: s.missing for s in self.steps if s.missing is not None}
+
+
+@dataclass(frozen=True)
+class HelloResult:
+    """Who answers: ``frame_max`` is the largest frame it takes, in bytes."""
+
+    protocol: int
+    server: str
+    version: str
+    tenant: str
+    frame_max: int
+    extra: Dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class AppendResult:
+    """``step`` and ``version`` that the append committed.
+
+    ``created``: it made the thread. ``duplicate``: the key was known and nothing was appended;
+    the first result is repeated. ``lost``: earlier steps of the thread that are gone.
+    """
+
+    thread: bytes = field(repr=False)
+    step: int
+    version: int
+    created: bool
+    duplicate: bool
+    lost: int
+    expires_in_ms: int
+    extra: Dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Stat:
+    """A thread's figures; only ``status`` and ``reason`` (``vouch_ms``) where it is missing."""
+
+    status: str
+    reason: str | None = None
+    vouch_ms: int | None = None
+    version: int | None = None
+    step_count: int | None = None
+    bytes: int | None = None
+    tokens: int | None = None
+    age_ms: int | None = None
+    idle_ms: int | None = None
+    expires_in_ms: int | None = None
+    tier: str | None = None
+    extra: Dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class TouchResult:
+    """``touched``: how many threads were refreshed. ``missing``: (id, reason) of the others."""
+
+    touched: int
+    missing: tuple[tuple[bytes, str], ...] = field(default=(), repr=False)
+    extra: Dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class ForkResult:
+    """The new thread and its version: the number of steps that it shares."""
+
+    thread: bytes = field(repr=False)
+    version: int
+    extra: Dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class RewindResult:
+    """The thread's version after the rewind and how many steps were dropped."""
+
+    version: int
+    dropped: int
+    extra: Dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class ForgetResult:
+    """``forgotten`` is False where there was nothing to forget."""
+
+    forgotten: bool
+    extra: Dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class ThreadEntry:
+    """One line of a listing."""
+
+    thread: bytes = field(repr=False)
+    version: int
+    bytes: int
+    idle_ms: int
+    tier: str
+    extra: Dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class ListPage:
+    """One page of a listing. ``cursor`` leads to the next page; None on the last."""
+
+    threads: tuple[ThreadEntry, ...]
+    cursor: Any = field(default=None, repr=False)
+    extra: Dict[str, Any] = field(default_factory=dict, repr=False)
