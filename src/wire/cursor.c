@@ -134,35 +134,18 @@ static bool take_marked(struct wire_cursor *cursor, struct wire_item *item, uint
     }
 }
 
-bool wire_take(struct wire_cursor *cursor, struct wire_item *item)
+bool wire_take_wide(struct wire_cursor *cursor, struct wire_item *item)
 {
     struct wire_cursor next = *cursor;
-    if (wire_left(&next) == 0) {
+    assert(wire_left(&next) > 0);
+    uint8_t mark = *next.at++;
+    if (mark >= 0xE0) {
+        set_signed(item, (int8_t)mark);
+    } else if (!take_marked(&next, item, mark)) {
         return false;
     }
-    uint8_t mark = *next.at++;
-    bool ok = true;
-    if (mark < 0x80) {
-        item->type = WIRE_ITEM_UINT;
-        item->number = mark;
-    } else if (mark < 0x90) {
-        item->type = WIRE_ITEM_MAP;
-        item->count = mark & 0x0FU;
-    } else if (mark < 0xA0) {
-        item->type = WIRE_ITEM_ARRAY;
-        item->count = mark & 0x0FU;
-    } else if (mark < 0xC0) {
-        item->type = WIRE_ITEM_STR;
-        ok = take_bytes(&next, item, mark & 0x1FU);
-    } else if (mark < 0xE0) {
-        ok = take_marked(&next, item, mark);
-    } else {
-        set_signed(item, (int8_t)mark);
-    }
-    if (ok) {
-        *cursor = next;
-    }
-    return ok;
+    *cursor = next;
+    return true;
 }
 
 bool wire_skip(struct wire_cursor *cursor)

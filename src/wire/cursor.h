@@ -45,11 +45,40 @@ static inline size_t wire_left(const struct wire_cursor *cursor)
     return (size_t)(cursor->end - cursor->at);
 }
 
+/* The items whose mark is not in one byte with what it says: see wire_take. */
+bool wire_take_wide(struct wire_cursor *cursor, struct wire_item *item);
+
 /*
  * Takes one item; of an array or map only its header. False when the bytes end within it or it is
- * not MessagePack (0xC1): the cursor stays where it was and *item is undefined.
+ * not MessagePack (0xC1): the cursor stays where it was and *item is undefined. Inline, because
+ * most items of a request are one of these short forms.
  */
-bool wire_take(struct wire_cursor *cursor, struct wire_item *item);
+static inline bool wire_take(struct wire_cursor *cursor, struct wire_item *item)
+{
+    const uint8_t *p = cursor->at;
+    if (p == cursor->end) {
+        return false;
+    }
+    uint8_t mark = *p++;
+    if (mark < 0x80) {
+        item->type = WIRE_ITEM_UINT;
+        item->number = mark;
+    } else if (mark >= 0xA0 && mark < 0xC0) {
+        item->type = WIRE_ITEM_STR;
+        item->bytes = bytes_of(p, mark & 0x1FU);
+        if ((size_t)(cursor->end - p) < item->bytes.size) {
+            return false;
+        }
+        p += item->bytes.size;
+    } else if (mark < 0xA0) {
+        item->type = mark < 0x90 ? WIRE_ITEM_MAP : WIRE_ITEM_ARRAY;
+        item->count = mark & 0x0FU;
+    } else {
+        return wire_take_wide(cursor, item);
+    }
+    cursor->at = p;
+    return true;
+}
 
 /*
  * Whether `bytes` are exactly one object, whole and well-formed: every length lies inside, no

@@ -69,7 +69,8 @@ static struct rows rows_of(enum wire_method method)
 
 static bool named(const struct option *option, struct bytes name)
 {
-    return option->name_size == name.size && memcmp(option->name, name.data, name.size) == 0;
+    return option->name_size == name.size && option->name[0] == (char)name.data[0] &&
+           memcmp(option->name, name.data, name.size) == 0;
 }
 
 static const struct option *find(struct rows *rows, struct bytes name)
