@@ -8,7 +8,8 @@
  *
  * Ownership. An arena is shared. Each operating-system thread that allocates has one arena_cache
  * of its own; an object may be freed through any cache. Objects are 16-byte aligned, their
- * contents undefined. Under AddressSanitizer free memory is poisoned.
+ * contents undefined. Only the bytes that were asked for are the caller's, whatever arena_size
+ * says. Under AddressSanitizer everything else is poisoned: free memory and the slack of objects.
  *
  * Budget. committed bytes = spans and runs in use + what others charged (arena_charge). An
  * ordinary allocation that needs new memory fails when committed would exceed the budget; a
@@ -20,7 +21,6 @@
 #ifndef RETHREAD_BASE_ARENA_H
 #define RETHREAD_BASE_ARENA_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -44,6 +44,13 @@ void arena_cache_close(struct arena_cache *cache);         /* its spans pass on;
 /* NULL when the budget or the address range has no room. size_bytes >= 1. */
 void *arena_alloc(struct arena_cache *cache, size_t size_bytes, enum arena_need need);
 void arena_free(struct arena_cache *cache, void *object); /* NULL is allowed */
+
+/*
+ * Takes in what other caches freed of this cache's memory, and what closed caches left behind.
+ * Allocating and freeing do so a little at a time; a cache that may rest for long calls this once
+ * in a while (each turn of its loop: one load when there is nothing), or memory stays committed.
+ */
+void arena_cache_drain(struct arena_cache *cache);
 
 /* What the object really takes: its class or run size. */
 size_t arena_size(const struct arena *arena, const void *object);

@@ -4,17 +4,21 @@
  *
  * Members are the loops (and whoever else reads shared records). A member is *online* while it may
  * hold pointers and *offline* while it cannot (around epoll_wait). Reads cost nothing in between.
- * An object retired while the global epoch is e is reclaimed when the epoch has reached e + 2, by
- * the member that retired it.
+ * An object retired while the global epoch is e is reclaimed when the epoch has reached e + 3, by
+ * the member that retired it. (Not e + 2: that would need the unlinking store to be visible before
+ * the epoch is read, a full fence per retirement. With three, the argument rests on acquire and
+ * release alone; epoch.c has it.)
  *
  * Guarantees
  * 1. An object is reclaimed only after every member that was online when it was retired has been
  *    offline, or announced a later epoch, at least once.
- * 2. Announcing is an exchange (seq_cst), never a plain store: a plain store may be overtaken by
- *    the loads after it, and the reclaimer would miss a live reader. It pairs with the seq_cst
- *    loads of the scan in epoch_reclaim.
+ * 2. Announcing is an exchange, never a plain store: a plain store may be overtaken by the loads
+ *    after it, and the reclaimer would miss a live reader. It pairs with the scan in epoch_reclaim,
+ *    which does not merely load the word of an offline member but rewrites it by compare-and-swap:
+ *    of the two one comes first, and the other sees it and all that came before it.
  * 3. epoch_retire never allocates and never fails: objects carry their own 32-bit link.
- * 4. All operations are wait-free but for the bounded scan over the members.
+ * 4. All operations are wait-free but for the bounded scan over the members, and what the reclaim
+ *    functions do. epoch_leave of the last member reclaims in a bounded number of rounds.
  */
 #ifndef RETHREAD_INDEX_EPOCH_H
 #define RETHREAD_INDEX_EPOCH_H
@@ -38,7 +42,9 @@ struct epoch_member;
 typedef bool epoch_reclaim_fn(void *context, struct epoch_member *member, void *object);
 
 struct epoch_kind {
-    size_t link_offset; /* of the object's uint32_t link, its own use until then */
+    /* Of the object's uint32_t link: the epoch's from epoch_retire on. Readers, who may still look
+     * at a retired object, must leave these four bytes alone. */
+    size_t link_offset;
     epoch_reclaim_fn *reclaim;
     void *context;
 };
@@ -49,7 +55,10 @@ void epoch_destroy(struct epoch *epoch); /* after every member has left */
 /* Before any member joins: names kind `kind` (0..EPOCH_KINDS_MAX-1). */
 void epoch_define(struct epoch *epoch, unsigned kind, struct epoch_kind definition);
 
-/* A member opens an arena cache of its own. NULL when there are too many. Joins offline. */
+/*
+ * A member opens an arena cache of its own. NULL when there are too many. Joins offline. A member
+ * is used by one operating-system thread at a time.
+ */
 struct epoch_member *epoch_join(struct epoch *epoch);
 /*
  * Leaves: what it retired and could not reclaim yet is handed over to the epoch, whose next
@@ -68,7 +77,8 @@ void epoch_retire(struct epoch_member *member, unsigned kind, void *object);
 
 /*
  * Advances the epoch if every online member has seen it, and reclaims up to `objects_max` of what
- * this member retired. Returns how many are still waiting. Only while online.
+ * this member retired. Returns how many are still waiting. Only while online: a member cannot
+ * advance the epoch past its own announcement, so announce (epoch_online) between calls.
  */
 size_t epoch_reclaim(struct epoch_member *member, size_t objects_max);
 

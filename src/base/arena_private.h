@@ -1,0 +1,135 @@
+/*
+ * What arena.c (caches and objects) and arena_runs.c (the range and its chunks) share. Nobody else
+ * includes this.
+ *
+ * The range is cut into 16 KiB chunks. A run is one or more adjacent chunks, named by its first
+ * chunk; it is either a span (objects of one class, owned by one cache) or one large object. A
+ * bitmap has a bit per chunk in use; whoever sets the bits owns the run and its descriptor. Chunk 0
+ * is never given out, so 0 means none both for chunks and for references.
+ */
+#ifndef RETHREAD_BASE_ARENA_PRIVATE_H
+#define RETHREAD_BASE_ARENA_PRIVATE_H
+
+#include "base/arena.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#if defined(__SANITIZE_ADDRESS__)
+#define ARENA_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ARENA_ASAN 1
+#endif
+#endif
+
+#ifdef ARENA_ASAN
+#include <sanitizer/asan_interface.h>
+#define ARENA_POISON(data, size)   __asan_poison_memory_region((data), (size))
+#define ARENA_UNPOISON(data, size) __asan_unpoison_memory_region((data), (size))
+#else
+#define ARENA_POISON(data, size)   ((void)(data), (void)(size))
+#define ARENA_UNPOISON(data, size) ((void)(data), (void)(size))
+#endif
+
+enum {
+    CHUNK_BYTES = 16384,
+    WORD_CHUNKS = 64, /* one word of the bitmap: 1 MiB */
+    CLASS_COUNT = 72,
+    CLASS_RUN = 255, /* a descriptor's size_class when the run is one large object */
+    OBJECT_BYTES_MAX = 32768,
+    SPAN_CHUNKS_MAX = 16,
+    OWNER_NOBODY = 0xffff,
+    CACHES_MAX = 4096,
+};
+
+/*
+ * Descriptor of a run, at the index of its first chunk. Written by the claimer of the run before
+ * any object of it is given out; from then on only `owner` is shared, and the fields below it are
+ * the owner's alone (an abandoned span has no owner: whoever takes it off the list is the next).
+ */
+struct arena_span {
+    _Alignas(64) _Atomic uint16_t owner; /* id of the owning cache, or OWNER_NOBODY */
+    uint8_t size_class;
+    uint32_t chunks;
+    uint32_t object_bytes;
+    uint32_t capacity;
+
+    uint32_t used;
+    uint32_t fresh; /* objects from this index on were never given out */
+    uint32_t free_head;
+    uint32_t free_tail; /* only under AddressSanitizer, where the list is first in, first out */
+    uint32_t previous;  /* neighbours in a list of the owner; `next` also on the abandoned stack */
+    uint32_t next;
+};
+
+struct arena_list {
+    uint32_t head;
+    uint32_t tail;
+};
+
+enum cache_state { CACHE_FREE, CACHE_OPEN, CACHE_CLOSING };
+
+struct arena_cache {
+    /* Shared: what other caches push to. */
+    _Alignas(128) _Atomic uint32_t state;
+    _Atomic uint32_t inbox; /* objects of this cache's spans, freed by others */
+
+    /* The owner's. `live_bytes` is written by the owner only and read by all. */
+    _Alignas(128) struct arena *arena;
+    _Atomic int64_t live_bytes; /* allocated minus freed through this cache: may be negative */
+    uint16_t id;
+    uint32_t incoming; /* taken from the inbox, not yet put back into spans */
+    uint32_t word_first;
+    uint32_t word_narrow; /* where to look first for runs of up to one word */
+    uint32_t word_wide;   /* and for longer ones */
+    uint64_t spare_bytes;
+    struct arena_list room[CLASS_COUNT]; /* spans with room, the ones to use first in front */
+    struct arena_list full[CLASS_COUNT];
+    uint32_t spare[CLASS_COUNT]; /* the one empty span that is kept, also in `room` */
+};
+
+struct arena_class {
+    uint32_t object_bytes;
+    uint32_t chunks;
+    uint32_t capacity;
+};
+
+struct arena {
+    uint8_t *base;
+    size_t range_bytes;
+    uint32_t words;
+    unsigned caches_max;
+    uint64_t budget_bytes;
+    uint64_t spare_bytes_max; /* per cache */
+    struct arena_class classes[CLASS_COUNT];
+
+    void *tables; /* one mapping: bitmap, spans, offsets */
+    size_t tables_bytes;
+    _Atomic uint64_t *bitmap;
+    struct arena_span *spans;
+    uint8_t *offsets; /* of a chunk of a span: how many chunks its first one lies before it */
+
+    _Alignas(128) _Atomic uint64_t committed_bytes;
+    _Atomic uint64_t charged_bytes;
+    _Alignas(128) _Atomic uint32_t abandoned; /* spans of closed caches, by `next` */
+    _Atomic uint32_t orphans;                 /* freed objects of spans that had no owner */
+    struct arena_cache caches[];
+};
+
+/* Reserves range and tables for an arena whose sizes are set; false when the system refuses. */
+bool arena_runs_reserve(struct arena *arena);
+void arena_runs_release(struct arena *arena);
+
+/* Commits and claims `chunks` adjacent chunks. 0 when the budget or the range has no room. */
+uint32_t arena_run_claim(struct arena_cache *cache, uint32_t chunks, enum arena_need need);
+
+/* Gives the run back to the system. Nobody may hold a pointer into it. */
+void arena_run_give_back(struct arena_cache *cache, uint32_t first, uint32_t chunks);
+
+static inline uint8_t *arena_chunk_at(const struct arena *arena, uint32_t chunk)
+{
+    return arena->base + (size_t)chunk * CHUNK_BYTES;
+}
+
+#endif

@@ -1,0 +1,238 @@
+/*
+ * The arena's range: reserving it, claiming runs of chunks, giving them back, and the budget.
+ *
+ * Lock-free. A run of up to 64 chunks is claimed inside one word of the bitmap by one CAS; a longer
+ * one starts at a word boundary and claims word by word, rolling back when one is taken. Claims of
+ * long runs that meet may both roll back; each looks further, and over the whole range a second
+ * time, before it gives up. Ownership of a run passes from who clears its bits (release) to who
+ * sets them (acquire).
+ */
+#include "base/arena_private.h"
+
+#include <assert.h>
+#include <sys/mman.h>
+
+static void *reserve(size_t bytes)
+{
+    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED) {
+        return NULL;
+    }
+    /* Traces must not reach a core file. */
+    if (madvise(at, bytes, MADV_DONTDUMP) != 0) {
+        munmap(at, bytes);
+        return NULL;
+    }
+    return at;
+}
+
+bool arena_runs_reserve(struct arena *arena)
+{
+    size_t chunks = (size_t)arena->words * WORD_CHUNKS;
+    size_t bitmap_bytes = arena->words * sizeof *arena->bitmap;
+    size_t spans_at = (bitmap_bytes + 63) / 64 * 64;
+    size_t offsets_at = spans_at + chunks * sizeof *arena->spans;
+
+    assert(arena->range_bytes == chunks * CHUNK_BYTES);
+    arena->base = reserve(arena->range_bytes);
+    if (arena->base == NULL) {
+        return false;
+    }
+    arena->tables_bytes = offsets_at + chunks;
+    arena->tables = reserve(arena->tables_bytes);
+    if (arena->tables == NULL) {
+        munmap(arena->base, arena->range_bytes);
+        return false;
+    }
+    arena->bitmap = arena->tables;
+    arena->spans = (void *)((uint8_t *)arena->tables + spans_at);
+    arena->offsets = (uint8_t *)arena->tables + offsets_at;
+    atomic_init(&arena->bitmap[0], 1); /* chunk 0 is none */
+    return true;
+}
+
+void arena_runs_release(struct arena *arena)
+{
+    /* The addresses may serve others next. */
+    ARENA_UNPOISON(arena->base, arena->range_bytes);
+    munmap(arena->tables, arena->tables_bytes);
+    munmap(arena->base, arena->range_bytes);
+}
+
+/* The counter orders nothing: the bitmap does. Pairs with the subtraction in uncommit. */
+static bool commit(struct arena *arena, uint64_t bytes, enum arena_need need)
+{
+    uint64_t old = atomic_load_explicit(&arena->committed_bytes, memory_order_relaxed);
+    do {
+        if (need == ARENA_ORDINARY &&
+            (old > arena->budget_bytes || bytes > arena->budget_bytes - old)) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak_explicit(&arena->committed_bytes, &old, old + bytes,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    return true;
+}
+
+static void uncommit(struct arena *arena, uint64_t bytes)
+{
+    uint64_t old = atomic_fetch_sub_explicit(&arena->committed_bytes, bytes, memory_order_relaxed);
+    assert(old >= bytes);
+}
+
+static uint64_t low_bits(uint32_t count)
+{
+    assert(count >= 1 && count <= WORD_CHUNKS);
+    return ~UINT64_C(0) >> (WORD_CHUNKS - count);
+}
+
+/* The lowest place of `count` adjacent clear bits, or WORD_CHUNKS. */
+static uint32_t find_clear(uint64_t word, uint32_t count)
+{
+    uint64_t starts = ~word;
+    uint32_t left = count;
+    while (left > 1) {
+        uint32_t by = left / 2;
+        starts &= starts >> by;
+        left -= by;
+    }
+    return starts == 0 ? WORD_CHUNKS : (uint32_t)__builtin_ctzll(starts);
+}
+
+static uint32_t claim_narrow(struct arena_cache *cache, uint32_t chunks)
+{
+    struct arena *arena = cache->arena;
+    uint32_t word = cache->word_narrow;
+    for (uint32_t looked = 0; looked < arena->words; looked++) {
+        uint64_t old = atomic_load_explicit(&arena->bitmap[word], memory_order_relaxed);
+        uint32_t at = find_clear(old, chunks);
+        while (at < WORD_CHUNKS) {
+            /* Acquire pairs with the release in clear: the former owner is done with the run. */
+            if (atomic_compare_exchange_weak_explicit(&arena->bitmap[word], &old,
+                                                      old | low_bits(chunks) << at,
+                                                      memory_order_acquire, memory_order_relaxed)) {
+                cache->word_narrow = word;
+                return word * WORD_CHUNKS + at;
+            }
+            at = find_clear(old, chunks);
+        }
+        word = word + 1 == arena->words ? 0 : word + 1;
+    }
+    return 0;
+}
+
+/* Pairs with the acquire in claim_narrow and claim_wide_at. */
+static void clear(struct arena *arena, uint32_t first, uint32_t chunks)
+{
+    while (chunks > 0) {
+        uint32_t at = first % WORD_CHUNKS;
+        uint32_t here = chunks < WORD_CHUNKS - at ? chunks : WORD_CHUNKS - at;
+        uint64_t mask = low_bits(here) << at;
+        uint64_t old = atomic_fetch_and_explicit(&arena->bitmap[first / WORD_CHUNKS], ~mask,
+                                                 memory_order_release);
+        assert((old & mask) == mask);
+        first += here;
+        chunks -= here;
+    }
+}
+
+/* Claims words from `word` on. WORDS_CLAIMED, or the first word in the way (nothing claimed). */
+#define WORDS_CLAIMED UINT32_MAX
+
+static uint32_t claim_wide_at(struct arena *arena, uint32_t word, uint32_t chunks)
+{
+    uint32_t claimed = 0;
+    while (claimed < chunks) {
+        uint32_t here = chunks - claimed < WORD_CHUNKS ? chunks - claimed : WORD_CHUNKS;
+        uint64_t mask = low_bits(here);
+        uint32_t at = word + claimed / WORD_CHUNKS;
+        uint64_t old = atomic_load_explicit(&arena->bitmap[at], memory_order_relaxed);
+        /* Acquire pairs with the release in clear. */
+        while ((old & mask) == 0 &&
+               !atomic_compare_exchange_weak_explicit(&arena->bitmap[at], &old, old | mask,
+                                                      memory_order_acquire, memory_order_relaxed)) {
+        }
+        if ((old & mask) != 0) {
+            clear(arena, word * WORD_CHUNKS, claimed);
+            return at;
+        }
+        claimed += here;
+    }
+    return WORDS_CLAIMED;
+}
+
+static uint32_t claim_wide(struct arena_cache *cache, uint32_t chunks)
+{
+    struct arena *arena = cache->arena;
+    uint32_t need = (chunks + WORD_CHUNKS - 1) / WORD_CHUNKS;
+    uint32_t word = cache->word_wide;
+    /* Twice: a claim that rolled back may have hidden the only room from this one. */
+    for (uint64_t looked = 0; looked < 2 * (uint64_t)arena->words && need <= arena->words;) {
+        if (word + need > arena->words) {
+            looked += arena->words - word;
+            word = 0;
+            continue;
+        }
+        uint32_t blocked = claim_wide_at(arena, word, chunks);
+        if (blocked == WORDS_CLAIMED) {
+            cache->word_wide = word;
+            return word * WORD_CHUNKS;
+        }
+        looked += blocked + 1 - word;
+        word = blocked + 1 == arena->words ? 0 : blocked + 1;
+    }
+    return 0;
+}
+
+uint32_t arena_run_claim(struct arena_cache *cache, uint32_t chunks, enum arena_need need)
+{
+    uint64_t bytes = (uint64_t)chunks * CHUNK_BYTES;
+    assert(chunks > 0);
+    if (!commit(cache->arena, bytes, need)) {
+        return 0;
+    }
+    uint32_t first =
+        chunks <= WORD_CHUNKS ? claim_narrow(cache, chunks) : claim_wide(cache, chunks);
+    if (first == 0) {
+        uncommit(cache->arena, bytes);
+    }
+    return first;
+}
+
+void arena_run_give_back(struct arena_cache *cache, uint32_t first, uint32_t chunks)
+{
+    struct arena *arena = cache->arena;
+    uint8_t *at = arena_chunk_at(arena, first);
+    size_t bytes = (size_t)chunks * CHUNK_BYTES;
+    uint32_t word = first / WORD_CHUNKS;
+
+    assert(first > 0 && chunks > 0);
+    ARENA_POISON(at, bytes);
+    /* Before the bits: afterwards the next owner's bytes would go. It fails on locked memory only,
+     * which then stays resident, and nothing else is wrong. */
+    (void)madvise(at, bytes, MADV_DONTNEED);
+    clear(arena, first, chunks);
+    uncommit(arena, bytes);
+    /* Reuse low addresses of the cache's own part first, so that the rest stays whole. */
+    if (chunks <= WORD_CHUNKS && word >= cache->word_first && word < cache->word_narrow) {
+        cache->word_narrow = word;
+    }
+}
+
+void arena_charge(struct arena *arena, int64_t bytes)
+{
+    if (bytes >= 0) {
+        atomic_fetch_add_explicit(&arena->committed_bytes, (uint64_t)bytes, memory_order_relaxed);
+        atomic_fetch_add_explicit(&arena->charged_bytes, (uint64_t)bytes, memory_order_relaxed);
+        return;
+    }
+    uint64_t less = (uint64_t)-bytes;
+    uint64_t old = atomic_fetch_sub_explicit(&arena->charged_bytes, less, memory_order_relaxed);
+    assert(old >= less);
+    uncommit(arena, less);
+}
+
+uint64_t arena_committed_bytes(const struct arena *arena)
+{
+    return atomic_load_explicit(&arena->committed_bytes, memory_order_relaxed);
+}
