@@ -36,6 +36,16 @@ enum {
     WIRE_SCALAR_BYTES_MAX = 9,
     WIRE_CONTAINER_BYTES_MAX = 5,
     WIRE_ERROR_FRAME_BYTES_MAX = 1024, /* whole frame of any wire_put_error */
+
+    /*
+     * What a replay's reply takes beside the bytes of its ids, models and payloads: the frame and
+     * everything but the steps; each step; each segment, with the header of its payload; each tool
+     * call. Who selects steps for a frame counts by these.
+     */
+    WIRE_REPLAY_BYTES_MAX = 512,
+    WIRE_STEP_BYTES_MAX = 112,
+    WIRE_SEGMENT_BYTES_MAX = 18,
+    WIRE_TOOL_CALL_BYTES_MAX = 2,
 };
 
 /*

@@ -1,0 +1,498 @@
+/* Parses the bodies of one connection's turn, warms the caches for them, and runs them in order. */
+#include "server/dispatch.h"
+
+#include "server/answer.h"
+#include "wire/parse.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+enum { ATTEMPTS_DEFAULT = 1000, FRAME_MAX_BYTES_MIN = 65536 };
+
+struct job {
+    enum status status; /* of parsing */
+    bool has_msgid;
+    struct wire_request request;
+    struct wire_error error;
+};
+
+struct dispatch {
+    struct dispatch_settings settings;
+    struct lane *lane;
+    struct job jobs[NET_BATCH_MAX];
+    struct thread_list_result list; /* too large for a stack */
+};
+
+enum outcome { ANSWERED, DEFERRED, NO_ROOM };
+
+static_assert((int)WIRE_ERROR_FRAME_BYTES_MAX <= (int)NET_REPLY_SMALL_BYTES,
+              "an error always fits the room that every request gets first");
+
+/* A writer over fresh room, or NO_ROOM; a reservation that no one commits is free. */
+static enum outcome room_for(struct net_reply *reply, uint64_t bytes, struct wire_writer *writer)
+{
+    uint8_t *room = bytes <= SIZE_MAX ? net_reply_room(reply, (size_t)bytes) : NULL;
+    if (room == NULL) {
+        return NO_ROOM;
+    }
+    *writer = wire_writer_on(room, (size_t)bytes);
+    return ANSWERED;
+}
+
+/* Sends what the writer holds, from `start` on. */
+static enum outcome commit(struct net_reply *reply, const struct wire_writer *writer,
+                           const uint8_t *start)
+{
+    assert(!writer->overflow && writer->at > start);
+    net_reply_commit(reply, (size_t)(writer->at - start));
+    return ANSWERED;
+}
+
+static enum outcome answer_error(struct dispatch *dispatch, struct net_reply *reply,
+                                 const struct job *job, const struct wire_error *error)
+{
+    struct wire_writer writer;
+    if (room_for(reply, WIRE_ERROR_FRAME_BYTES_MAX, &writer) == NO_ROOM) {
+        return NO_ROOM;
+    }
+    const uint8_t *start = writer.at;
+    wire_put_error(&writer, job->has_msgid, job->request.msgid, error);
+    lane_count(dispatch->lane, METRIC_ERRORS, 1);
+    return commit(reply, &writer, start);
+}
+
+/* The operation is done and its result does not fit: the client is told, and nothing is cut. */
+static enum outcome answer_no_room(struct dispatch *dispatch, struct net_reply *reply,
+                                   struct job *job)
+{
+    wire_fail(&job->error, STATUS_OVER_BUDGET, "",
+              "the reply finds no room in the buffers; ask for less with max_bytes, last or limit");
+    return answer_error(dispatch, reply, job, &job->error);
+}
+
+static enum outcome answer_status(struct dispatch *dispatch, struct net_reply *reply,
+                                  struct job *job, enum status status)
+{
+    assert(status != STATUS_OK);
+    return status == STATUS_AGAIN ? DEFERRED : answer_error(dispatch, reply, job, &job->error);
+}
+
+static enum outcome run_append(struct dispatch *dispatch, struct net_reply *reply, struct job *job,
+                               struct wire_writer *writer)
+{
+    const uint8_t *start = writer->at;
+    struct thread_append_result result;
+    enum status status = thread_append(dispatch->lane, &job->request, &result, &job->error);
+    if (status != STATUS_OK) {
+        return answer_status(dispatch, reply, job, status);
+    }
+    answer_append(writer, &job->request, &result);
+    return commit(reply, writer, start);
+}
+
+/*
+ * Cuts the written reply at the payloads that go by reference. The headers and the small payloads
+ * lie behind `run` in order, so that one walk over the segments finds each cut.
+ */
+static void send_replay(struct net_reply *reply, const struct lane *lane,
+                        const struct thread_replay_result *result, const uint8_t *start,
+                        const uint8_t *payloads, const uint8_t *end)
+{
+    const uint8_t *sent = start;
+    const uint8_t *at = payloads;
+    for (uint32_t position = result->begin; position < result->end; position++) {
+        enum reason missing;
+        const struct step *step = thread_replay_step(lane, result, position, &missing);
+        if (step == NULL) {
+            continue;
+        }
+        struct step_view view;
+        step_view(step, &view);
+        const uint8_t *payload = view.payload.data;
+        for (unsigned s = 0; s < view.segment_count; s++) {
+            uint32_t bytes = step_segment_bytes(step, s);
+            at += bytes <= UINT8_MAX ? 2 : bytes <= UINT16_MAX ? 3 : 5;
+            if (bytes < NET_REFER_BYTES_MIN) {
+                at += bytes;
+            } else {
+                net_reply_commit(reply, (size_t)(at - sent));
+                net_reply_refer(reply, payload, bytes, step);
+                sent = at;
+            }
+            payload += bytes;
+        }
+    }
+    assert(at == end);
+    if (end > sent) {
+        net_reply_commit(reply, (size_t)(end - sent));
+    }
+}
+
+static enum outcome run_replay(struct dispatch *dispatch, struct net_reply *reply, struct job *job)
+{
+    struct lane *lane = dispatch->lane;
+    struct thread_replay_result result;
+    enum status status = thread_replay(lane, &job->request, &result, &job->error);
+    if (status != STATUS_OK) {
+        return answer_status(dispatch, reply, job, status);
+    }
+    struct wire_writer writer;
+    if (room_for(reply, answer_replay_bytes(lane, &result), &writer) == NO_ROOM) {
+        return answer_no_room(dispatch, reply, job);
+    }
+    const uint8_t *start = writer.at;
+    const uint8_t *payloads = answer_replay(&writer, job->request.msgid, lane, &result);
+    assert(!writer.overflow);
+    if (bytes_load_be32(start + 1) > dispatch->settings.frame_max_bytes) {
+        wire_fail(&job->error, STATUS_TOO_LARGE, "",
+                  "the reply is larger than frame_max; ask for less with max_bytes or last");
+        return answer_error(dispatch, reply, job, &job->error);
+    }
+    static const enum metric metrics[] = {
+        [THREAD_COMPLETE] = METRIC_REPLAYS_COMPLETE,
+        [THREAD_PARTIAL] = METRIC_REPLAYS_PARTIAL,
+        [THREAD_MISS] = METRIC_REPLAYS_MISS,
+    };
+    lane_count(lane, metrics[result.state], 1);
+    send_replay(reply, lane, &result, start, payloads, writer.at);
+    return ANSWERED;
+}
+
+static enum outcome run_stat(struct dispatch *dispatch, struct net_reply *reply, struct job *job,
+                             struct wire_writer *writer)
+{
+    const uint8_t *start = writer->at;
+    struct thread_stat_result result;
+    enum status status = thread_stat(dispatch->lane, &job->request, &result, &job->error);
+    if (status != STATUS_OK) {
+        return answer_status(dispatch, reply, job, status);
+    }
+    answer_stat(writer, job->request.msgid, &result);
+    return commit(reply, writer, start);
+}
+
+static enum outcome run_touch(struct dispatch *dispatch, struct net_reply *reply, struct job *job)
+{
+    const struct wire_request *request = &job->request;
+    struct wire_list ids = request->threads;
+    bool has_ttl = wire_given(request, WIRE_FIELD_ttl_ms);
+    uint64_t bound =
+        NET_REPLY_SMALL_BYTES + ids.encoded.size + (uint64_t)ids.count * ANSWER_MISSING_BYTES_MAX;
+    if (bound > dispatch->settings.frame_max_bytes) {
+        wire_fail(&job->error, STATUS_TOO_LARGE, "threads",
+                  "the reply could be larger than frame_max; touch fewer threads at once");
+        return answer_error(dispatch, reply, job, &job->error);
+    }
+    struct wire_writer writer;
+    if (room_for(reply, bound, &writer) == NO_ROOM) {
+        return answer_no_room(dispatch, reply, job);
+    }
+    /* The missing ones are written where they would stand if all were, and moved up behind the
+     * head once their number is known. */
+    uint8_t *start = writer.at;
+    uint64_t touched = 0;
+    uint32_t missing = 0;
+    struct bytes id;
+    struct wire_writer tail =
+        wire_writer_on(start + NET_REPLY_SMALL_BYTES, (size_t)(bound - NET_REPLY_SMALL_BYTES));
+    while (wire_list_next(&ids, &id)) {
+        enum reason reason = thread_touch(dispatch->lane, id, has_ttl, request->ttl_ms);
+        if (reason == REASON_NONE) {
+            touched++;
+        } else {
+            answer_touch_missing(&tail, id, reason);
+            missing++;
+        }
+    }
+    assert(!tail.overflow);
+    uint8_t *frame = answer_touch_begin(&writer, request->msgid, touched, missing);
+    size_t tail_bytes = (size_t)(tail.at - (start + NET_REPLY_SMALL_BYTES));
+    memmove(writer.at, start + NET_REPLY_SMALL_BYTES, tail_bytes);
+    writer.at += tail_bytes;
+    wire_end_frame(&writer, frame, 0);
+    return commit(reply, &writer, start);
+}
+
+static enum outcome run_fork(struct dispatch *dispatch, struct net_reply *reply, struct job *job,
+                             struct wire_writer *writer)
+{
+    const uint8_t *start = writer->at;
+    struct thread_fork_result result;
+    enum status status = thread_fork(dispatch->lane, &job->request, &result, &job->error);
+    if (status != STATUS_OK) {
+        return answer_status(dispatch, reply, job, status);
+    }
+    answer_fork(writer, &job->request, &result);
+    return commit(reply, writer, start);
+}
+
+static enum outcome run_rewind(struct dispatch *dispatch, struct net_reply *reply, struct job *job,
+                               struct wire_writer *writer)
+{
+    const uint8_t *start = writer->at;
+    struct thread_rewind_result result;
+    enum status status = thread_rewind(dispatch->lane, &job->request, &result, &job->error);
+    if (status != STATUS_OK) {
+        return answer_status(dispatch, reply, job, status);
+    }
+    answer_rewind(writer, job->request.msgid, &result);
+    return commit(reply, writer, start);
+}
+
+static enum outcome run_forget(struct dispatch *dispatch, struct net_reply *reply, struct job *job,
+                               struct wire_writer *writer)
+{
+    const uint8_t *start = writer->at;
+    bool forgotten = false;
+    enum status status = thread_forget(dispatch->lane, &job->request, &forgotten, &job->error);
+    if (status != STATUS_OK) {
+        return answer_status(dispatch, reply, job, status);
+    }
+    answer_forget(writer, job->request.msgid, forgotten);
+    return commit(reply, writer, start);
+}
+
+static enum outcome run_list(struct dispatch *dispatch, struct net_reply *reply, struct job *job)
+{
+    struct thread_list_result *list = &dispatch->list;
+    /* A page of the longest ids fits a frame. */
+    uint64_t fit = (dispatch->settings.frame_max_bytes - NET_REPLY_SMALL_BYTES) /
+                   (ANSWER_LISTED_BYTES_MAX + WIRE_ID_BYTES_MAX);
+    if (wire_given(&job->request, WIRE_FIELD_limit) && job->request.limit > fit) {
+        job->request.limit = fit;
+    }
+    enum status status = thread_list(dispatch->lane, &job->request, list, &job->error);
+    if (status != STATUS_OK) {
+        return answer_status(dispatch, reply, job, status);
+    }
+    assert(list->count <= THREAD_LIST_MAX);
+    struct wire_writer writer;
+    if (room_for(reply, answer_list_bytes(list), &writer) == NO_ROOM) {
+        return answer_no_room(dispatch, reply, job);
+    }
+    const uint8_t *start = writer.at;
+    answer_list(&writer, job->request.msgid, list);
+    return commit(reply, &writer, start);
+}
+
+static enum outcome run_info(struct dispatch *dispatch, struct net_reply *reply, struct job *job)
+{
+    uint64_t values[METRIC_COUNT] = {0};
+    struct wire_writer writer;
+    if (room_for(reply, answer_info_bytes(), &writer) == NO_ROOM) {
+        return answer_no_room(dispatch, reply, job);
+    }
+    threads_metrics(dispatch->lane, values);
+    if (dispatch->settings.gauges != NULL) {
+        dispatch->settings.gauges(dispatch->settings.gauges_context, values);
+    }
+    const uint8_t *start = writer.at;
+    answer_info(&writer, job->request.msgid, values);
+    return commit(reply, &writer, start);
+}
+
+static enum outcome run_plain(struct dispatch *dispatch, struct net_reply *reply,
+                              const struct job *job, struct wire_writer *writer)
+{
+    const uint8_t *start = writer->at;
+    if (job->request.method == WIRE_METHOD_HELLO) {
+        answer_hello(writer, job->request.msgid, dispatch->settings.frame_max_bytes);
+    } else {
+        assert(job->request.method == WIRE_METHOD_PING);
+        answer_ping(writer, job->request.msgid);
+    }
+    return commit(reply, writer, start);
+}
+
+static enum outcome run(struct dispatch *dispatch, struct net_reply *reply, struct job *job)
+{
+    /* Room for the small answer or the error comes first: what was done can then be told. */
+    struct wire_writer writer;
+    if (room_for(reply, NET_REPLY_SMALL_BYTES, &writer) == NO_ROOM) {
+        return NO_ROOM;
+    }
+    if (job->status != STATUS_OK) {
+        return answer_error(dispatch, reply, job, &job->error);
+    }
+    switch (job->request.method) {
+    case WIRE_METHOD_APPEND:
+        return run_append(dispatch, reply, job, &writer);
+    case WIRE_METHOD_REPLAY:
+        return run_replay(dispatch, reply, job);
+    case WIRE_METHOD_STAT:
+        return run_stat(dispatch, reply, job, &writer);
+    case WIRE_METHOD_TOUCH:
+        return run_touch(dispatch, reply, job);
+    case WIRE_METHOD_FORK:
+        return run_fork(dispatch, reply, job, &writer);
+    case WIRE_METHOD_REWIND:
+        return run_rewind(dispatch, reply, job, &writer);
+    case WIRE_METHOD_FORGET:
+        return run_forget(dispatch, reply, job, &writer);
+    case WIRE_METHOD_LIST:
+        return run_list(dispatch, reply, job);
+    case WIRE_METHOD_INFO:
+        return run_info(dispatch, reply, job);
+    default:
+        return run_plain(dispatch, reply, job, &writer);
+    }
+}
+
+/* Parses the batch; two passes of hints, since a record's address is in its bucket. */
+static void prepare(struct dispatch *dispatch, const struct bytes *bodies, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        struct job *job = &dispatch->jobs[i];
+        job->status = wire_parse(bodies[i], &job->request, &job->has_msgid, &job->error);
+    }
+    for (unsigned pass = 0; count > 1 && pass < 2; pass++) {
+        for (unsigned i = 0; i < count; i++) {
+            const struct job *job = &dispatch->jobs[i];
+            if (job->status != STATUS_OK) {
+                continue;
+            }
+            if (pass == 0) {
+                thread_prefetch_bucket(dispatch->lane, &job->request);
+            } else {
+                thread_prefetch_record(dispatch->lane, &job->request);
+            }
+        }
+    }
+}
+
+static unsigned serve(void *context, struct net_reply *reply, const struct bytes *bodies,
+                      unsigned count, unsigned attempts, bool *deferred)
+{
+    struct dispatch *dispatch = context;
+    assert(count >= 1 && count <= NET_BATCH_MAX);
+    *deferred = false;
+    prepare(dispatch, bodies, count);
+    unsigned done = 0;
+    for (; done < count && (done == 0 || !net_reply_is_full(reply)); done++) {
+        struct job *job = &dispatch->jobs[done];
+        enum outcome outcome = run(dispatch, reply, job);
+        if (outcome == DEFERRED && done == 0 && attempts >= dispatch->settings.attempts_max) {
+            enum status status = thread_give_up(dispatch->lane, &job->request, &job->error);
+            assert(status != STATUS_OK && status != STATUS_AGAIN);
+            (void)status;
+            outcome = answer_error(dispatch, reply, job, &job->error);
+        }
+        if (outcome == DEFERRED) {
+            lane_count(dispatch->lane, METRIC_DEFERRALS, 1);
+            *deferred = true;
+        }
+        if (outcome != ANSWERED) {
+            break;
+        }
+    }
+    if (done > 0) {
+        lane_count(dispatch->lane, METRIC_REQUESTS, done);
+    }
+    return done;
+}
+
+static bool refuse(void *context, struct net_reply *reply, struct bytes body, enum status status)
+{
+    struct dispatch *dispatch = context;
+    struct job *job = &dispatch->jobs[0];
+    static const char *const messages[STATUS_COUNT] = {
+        [STATUS_SHUTTING_DOWN] = "the server is draining; nothing was done",
+        [STATUS_TOO_LARGE] = "the frame is larger than frame_max; hello tells the limit",
+        [STATUS_BUSY] = "the server is occupied; nothing was done, try again",
+        [STATUS_BAD_REQUEST] = "a frame begins with the byte CE; framing is lost",
+    };
+    assert(messages[status] != NULL);
+    (void)wire_parse(body, &job->request, &job->has_msgid, &job->error); /* for its msgid */
+    wire_fail(&job->error, status, "", "%s", messages[status]);
+    if (answer_error(dispatch, reply, job, &job->error) == NO_ROOM) {
+        return false;
+    }
+    lane_count(dispatch->lane, METRIC_REQUESTS, 1);
+    return true;
+}
+
+static void pin(const void *object)
+{
+    step_pin(object);
+}
+
+static void unpin(const void *object)
+{
+    step_unpin(object);
+}
+
+static void online(void *context)
+{
+    struct dispatch *dispatch = context;
+    lane_online(dispatch->lane);
+    (void)lane_read_clock(dispatch->lane);
+}
+
+static void offline(void *context)
+{
+    lane_offline(((struct dispatch *)context)->lane);
+}
+
+static void read_clock(void *context)
+{
+    (void)lane_read_clock(((struct dispatch *)context)->lane);
+}
+
+static bool tend(void *context)
+{
+    return lane_tend(((struct dispatch *)context)->lane);
+}
+
+static void charge(void *context, int64_t bytes)
+{
+    lane_charge(((struct dispatch *)context)->lane, bytes);
+}
+
+static void count_metric(void *context, enum metric metric, uint64_t by)
+{
+    lane_count(((struct dispatch *)context)->lane, metric, by);
+}
+
+struct net_handler dispatch_handler(struct dispatch *dispatch)
+{
+    return (struct net_handler){
+        .context = dispatch,
+        .serve = serve,
+        .refuse = refuse,
+        .pin = pin,
+        .unpin = unpin,
+        .online = online,
+        .offline = offline,
+        .read_clock = read_clock,
+        .tend = tend,
+        .charge = charge,
+        .count = count_metric,
+    };
+}
+
+struct dispatch *dispatch_create(const struct dispatch_settings *settings)
+{
+    struct dispatch *dispatch = calloc(1, sizeof *dispatch);
+    if (dispatch == NULL) {
+        return NULL;
+    }
+    assert(settings->frame_max_bytes >= FRAME_MAX_BYTES_MIN);
+    dispatch->settings = *settings;
+    if (dispatch->settings.attempts_max == 0) {
+        dispatch->settings.attempts_max = ATTEMPTS_DEFAULT;
+    }
+    dispatch->lane = lane_open(settings->threads, settings->share, settings->shares);
+    if (dispatch->lane == NULL) {
+        free(dispatch);
+        return NULL;
+    }
+    return dispatch;
+}
+
+void dispatch_destroy(struct dispatch *dispatch)
+{
+    if (dispatch != NULL) {
+        lane_close(dispatch->lane);
+        free(dispatch);
+    }
+}
