@@ -102,7 +102,7 @@ enum rethread_status {
 
     /* What the library met; there is no result. */
     RETHREAD_INVALID_ARGUMENT = 100,   /* NULL where it must not be, an address that is none ... */
-    RETHREAD_NO_MEMORY = 101,          /* nothing was sent; the connection stays usable */
+    RETHREAD_NO_MEMORY = 101,          /* the connection stays usable */
     RETHREAD_UNRESOLVED = 102,         /* the host name has no address */
     RETHREAD_UNREACHABLE = 103,        /* connecting failed; errno says why */
     RETHREAD_TIMEOUT = 104,            /* time is up; the request may still take effect */
@@ -158,7 +158,7 @@ RETHREAD_API const char *rethread_method_name(enum rethread_method method);
 
 /* ---- Values -------------------------------------------------------------------------------- */
 
-/* Bytes that somebody else owns. Absent when data is NULL; empty and present when only size is 0.
+/* Bytes that somebody else owns; absent when data is NULL, present and empty when only size is 0.
  */
 struct rethread_bytes {
     const void *data;
@@ -265,7 +265,7 @@ struct rethread_connect_options {
      */
     size_t frame_max_bytes;
 
-    /* Requests submitted and not yet collected; 0 means 65,536. */
+    /* Requests submitted and not collected, or abandoned and not answered; 0 means 65,536. */
     size_t outstanding_max;
 
     /* Bytes submitted and not yet sent; 0 means 128 MiB. One frame is always accepted. */
@@ -487,8 +487,8 @@ rethread_submit_raw(struct rethread *connection, const char *method, struct reth
 /*
  * Waits for the response to one request, sending what is queued. timeout_ms: 0 looks at what has
  * arrived and goes, below 0 waits without limit. Returns what the synchronous calls return. After
- * TIMEOUT the request stays outstanding; after any other status its msgid is done with. IDLE: no
- * such request is outstanding (never submitted, collected before, or abandoned).
+ * TIMEOUT and NO_MEMORY the request stays outstanding; after any other status its msgid is done
+ * with. IDLE: no such request is outstanding (never submitted, collected before, or abandoned).
  */
 RETHREAD_API enum rethread_status rethread_collect(struct rethread *connection, uint32_t msgid,
                                                    int timeout_ms, struct rethread_result **result);
