@@ -78,7 +78,8 @@ enum status thread_stat(struct lane *lane, const struct wire_request *request,
                         struct thread_stat_result *result, struct wire_error *error);
 
 /* One thread of a touch (the caller walks request->threads). REASON_NONE: it was touched. */
-enum reason thread_touch(struct lane *lane, struct bytes id, bool has_ttl, uint64_t ttl_ms);
+enum status thread_touch(struct lane *lane, struct bytes id, bool has_ttl, uint64_t ttl_ms,
+                         enum reason *missing);
 
 struct thread_fork_result {
     uint64_t version;

@@ -1,0 +1,321 @@
+/*
+ * Append: one step is built, claimed a place for, published and made findable.
+ *
+ * The step is built before the claim is taken, so that the claim covers only a handful of stores.
+ * Whatever can fail comes before the first store that others can see.
+ */
+#include "thread/lookup.h"
+#include "thread/operations.h"
+#include "thread/recall.h"
+#include "thread/steps.h"
+#include "thread/thread.h"
+
+/* Internal: the thread changed under our hands; look it up again. */
+#define STATUS_LOOK_AGAIN STATUS_COUNT
+
+enum { LOOKS_MAX = 16 };
+
+struct append {
+    struct lane *lane;
+    const struct wire_request *request;
+    struct thread_append_result *result;
+    struct wire_error *error;
+    struct step *step;
+    struct recall_entry recall; /* when a key was given */
+    bool has_key;
+    bool has_expect;
+    uint64_t ttl_ms;
+};
+
+static enum status conflict(struct append *append, const char *cause, uint64_t version)
+{
+    append->error->version = (int64_t)version;
+    append->error->cause = cause;
+    return wire_fail(append->error, STATUS_CONFLICT, "",
+                     "the thread is not as expected; replay it and decide again");
+}
+
+static enum status put_back(struct append *append, enum want want)
+{
+    lane_want(append->lane, want);
+    return STATUS_AGAIN;
+}
+
+/* Owner, number, version: known only under the claim. */
+static void step_settle(struct append *append, struct thread *thread, uint32_t number,
+                        uint32_t version, uint32_t previous_turn)
+{
+    struct step *step = append->step;
+    step->owner = lane_ref(append->lane, thread);
+    step->number = number;
+    step->version = version;
+    if (!wire_given(append->request, WIRE_FIELD_turn)) {
+        step->turn = previous_turn;
+    }
+    /* Relaxed: the thread is ours, and the last hold's release and acquire order the rest. */
+    atomic_fetch_add_explicit(&thread->holds, 1, memory_order_relaxed);
+}
+
+static void step_committed(struct append *append, struct thread *thread)
+{
+    struct lane *lane = append->lane;
+    lane_add_payload(lane, append->step->payload_bytes);
+    lane_count(lane, METRIC_APPENDS, 1);
+    thread->appends++;
+    if (append->has_key) {
+        append->recall.ordinal = thread->appends;
+        append->recall.step = append->step->number;
+        append->recall.version = append->step->version;
+        append->recall.lost = (uint32_t)append->result->lost;
+        append->recall.created = append->result->created;
+        recall_add(lane, thread, &append->recall);
+    }
+    step_publish_keys(lane, thread, append->step);
+    append->result->step = append->step->number;
+    append->result->version = append->step->version;
+    append->result->expires_in_ms = append->ttl_ms;
+    append->step = NULL; /* the thread's now */
+}
+
+/* ---- to a thread that is there ---- */
+
+static enum status check_expect(struct append *append, uint32_t version)
+{
+    if (!append->has_expect) {
+        return STATUS_OK;
+    }
+    if (append->request->expect == 0) {
+        return conflict(append, "exists", version);
+    }
+    return append->request->expect == version ? STATUS_OK : conflict(append, "version", version);
+}
+
+static enum status check_turn(struct append *append, uint32_t previous_turn)
+{
+    if (wire_given(append->request, WIRE_FIELD_turn) && append->request->turn < previous_turn) {
+        return wire_fail(append->error, STATUS_BAD_REQUEST, "turn",
+                         "turn is lower than the previous step's (%u); after a compaction start a "
+                         "new thread, or rewind to -1",
+                         previous_turn);
+    }
+    return STATUS_OK;
+}
+
+/* The same key again: the first result, if its step is still what it was. */
+static enum status answer_duplicate(struct append *append, const struct thread *thread,
+                                    const struct snapshot *now, const struct recall_entry *first)
+{
+    const struct step *step =
+        first->step < now->length ? spine_step(append->lane, now->spine, first->step) : NULL;
+    if (!recall_same_bytes(first, &append->recall) || !step ||
+        step->owner != lane_ref(append->lane, thread) || step->version != first->version) {
+        return conflict(append, "key", now->version);
+    }
+    *append->result = (struct thread_append_result){.step = first->step,
+                                                    .version = first->version,
+                                                    .created = first->created,
+                                                    .duplicate = true,
+                                                    .lost = first->lost,
+                                                    .expires_in_ms = append->ttl_ms};
+    lane_count(append->lane, METRIC_DUPLICATES, 1);
+    return STATUS_OK;
+}
+
+static enum status check_limits(struct append *append, const struct snapshot *now)
+{
+    if (now->length >= THREAD_STEPS_MAX || now->version == UINT32_MAX) {
+        return wire_fail(append->error, STATUS_OVER_BUDGET, "",
+                         "the thread has all the %d steps a thread may have; start a new one",
+                         THREAD_STEPS_MAX);
+    }
+    return STATUS_OK;
+}
+
+/* Under the claim. */
+static enum status commit_claimed(struct append *append, struct thread *thread)
+{
+    struct lane *lane = append->lane;
+    struct snapshot now = spine_snapshot(lane, thread);
+    if (append->has_key) {
+        const struct recall_entry *first = recall_find(lane, thread, &append->recall);
+        if (first) {
+            return answer_duplicate(append, thread, &now, first);
+        }
+    }
+    uint32_t previous_turn =
+        now.length > now.spine->lost ? spine_step(lane, now.spine, now.length - 1)->turn : 0;
+    enum status status = check_expect(append, now.version);
+    status = status ? status : check_turn(append, previous_turn);
+    status = status ? status : check_limits(append, &now);
+    if (status) {
+        return status;
+    }
+    if (append->has_key && !recall_reserve(lane, thread)) {
+        return put_back(append, WANT_MEMORY);
+    }
+    struct spine *spine = spine_of(lane, thread);
+    struct spine *grown = NULL;
+    if (spine_is_full(spine, now.length)) {
+        uint32_t held = now.length - spine->lost;
+        grown = spine_copy(lane, &now, now.length, now.version, held ? held : 1);
+        if (!grown) {
+            return put_back(append, WANT_MEMORY);
+        }
+    }
+    append->result->lost = spine->lost;
+    step_settle(append, thread, now.length, now.version + 1, previous_turn);
+    spine_commit(lane, grown ? grown : spine, append->step);
+    if (grown) {
+        /* Pairs with the acquire in spine_of. */
+        atomic_store_explicit(&thread->spine, lane_ref(lane, grown), memory_order_release);
+        epoch_retire(lane->member, RETIRE_SPINE, spine);
+    }
+    step_committed(append, thread);
+    return STATUS_OK;
+}
+
+static enum status append_to(struct append *append, struct thread *thread)
+{
+    struct lane *lane = append->lane;
+    bool new_ttl = wire_given(append->request, WIRE_FIELD_ttl_ms);
+    if (!append->has_key) {
+        /* Without the claim yet: the common stale caller disturbs nobody. */
+        enum status status = check_expect(append, spine_snapshot(lane, thread).version);
+        if (status) {
+            return status;
+        }
+    }
+    switch (life_claim(thread, lane->now_ms)) {
+    case LIFE_CLAIMED:
+        return append->has_expect && !append->has_key
+                   ? conflict(append, "claimed", spine_snapshot(lane, thread).version)
+                   : put_back(append, WANT_CLAIM);
+    case LIFE_GONE:
+    case LIFE_OVERDUE:
+        return STATUS_LOOK_AGAIN;
+    case LIFE_ALIVE:
+        break;
+    }
+    /* Relaxed: ttl_ms is a number by itself, and the claim orders its writers. */
+    append->ttl_ms = new_ttl ? append->request->ttl_ms
+                             : atomic_load_explicit(&thread->ttl_ms, memory_order_relaxed);
+    enum status status = commit_claimed(append, thread);
+    if (status == STATUS_OK && new_ttl && !append->result->duplicate) {
+        atomic_store_explicit(&thread->ttl_ms, append->ttl_ms, memory_order_relaxed);
+        life_release(thread, lane->now_ms + append->ttl_ms, true);
+    } else {
+        life_release(thread, status == STATUS_OK ? lane->now_ms + append->ttl_ms : 0, false);
+    }
+    return status;
+}
+
+/* ---- to a thread that is not there ---- */
+
+static bool continues(enum reason reason)
+{
+    return reason == REASON_EXPIRED || reason == REASON_EVICTED || reason == REASON_MAX_AGE;
+}
+
+static enum status judge_gone(struct append *append, const struct lookup *gone, bool *continued)
+{
+    *continued = continues(gone->reason);
+    uint32_t version = *continued ? gone->version : 0;
+    if (!append->has_expect) {
+        return STATUS_OK;
+    }
+    if (append->request->expect == 0) {
+        *continued = false;
+        return STATUS_OK;
+    }
+    return append->request->expect == version ? STATUS_OK : conflict(append, "version", version);
+}
+
+static enum status append_new(struct append *append, struct lookup *found)
+{
+    struct lane *lane = append->lane;
+    struct thread *thread = NULL;
+    struct spine *spine = NULL;
+    bool continued;
+    enum status status = judge_gone(append, found, &continued);
+    if (status) {
+        return status;
+    }
+    struct snapshot past = {.length = continued ? found->steps : 0,
+                            .version = continued ? found->version : 0};
+    status = check_limits(append, &past);
+    if (status) {
+        return status;
+    }
+    append->ttl_ms = wire_given(append->request, WIRE_FIELD_ttl_ms)
+                         ? append->request->ttl_ms
+                         : lane->threads->settings.ttl_ms;
+    status = put_back(append, WANT_MEMORY);
+    thread = thread_create(lane, &found->key, append->ttl_ms);
+    spine = thread ? spine_create(lane, 1, past.length, past.version) : NULL;
+    if (!spine || (append->has_key && !recall_reserve(lane, thread))) {
+        goto fail;
+    }
+    spine->lost_reason = (uint8_t)found->reason;
+    append->result->created = !continued;
+    append->result->lost = past.length;
+    step_settle(append, thread, past.length, past.version + 1, 0);
+    spine_commit(lane, spine, append->step);
+    /* Relaxed: not shared yet; the index publishes it. */
+    atomic_store_explicit(&thread->spine, lane_ref(lane, spine), memory_order_relaxed);
+    if (!thread_publish(lane, found, thread)) {
+        status = STATUS_LOOK_AGAIN;
+        goto fail;
+    }
+    lane_count(lane, METRIC_THREADS_CREATED, 1);
+    step_committed(append, thread);
+    life_release(thread, 0, false);
+    return STATUS_OK;
+fail:
+    arena_free(lane->cache, spine);
+    thread_discard(lane, thread);
+    return status;
+}
+
+/* ---- both ---- */
+
+static enum status build_step(struct append *append)
+{
+    struct lane *lane = append->lane;
+    if (step_size_bytes(append->request) > lane->threads->step_bytes_max) {
+        return wire_fail(append->error, STATUS_OVER_BUDGET, "",
+                         "the step needs more than half of the memory budget; send less, or give "
+                         "--memory more");
+    }
+    append->step = step_create(lane, append->request);
+    return append->step ? STATUS_OK : put_back(append, WANT_MEMORY);
+}
+
+enum status thread_append(struct lane *lane, const struct wire_request *request,
+                          struct thread_append_result *result, struct wire_error *error)
+{
+    struct append append = {
+        .lane = lane,
+        .request = request,
+        .result = result,
+        .error = error,
+        .has_key = wire_given(request, WIRE_FIELD_key),
+        .has_expect = wire_given(request, WIRE_FIELD_expect),
+    };
+    *result = (struct thread_append_result){0};
+    enum status status = build_step(&append);
+    if (status) {
+        return status;
+    }
+    if (append.has_key) {
+        append.recall = recall_prepare(lane, request);
+    }
+    status = STATUS_LOOK_AGAIN;
+    for (int looks = 0; status == STATUS_LOOK_AGAIN && looks < LOOKS_MAX; looks++) {
+        struct lookup found = lookup_thread(lane, request->thread);
+        status = found.thread ? append_to(&append, found.thread) : append_new(&append, &found);
+    }
+    if (append.step) {
+        step_discard(lane, append.step);
+    }
+    return status == STATUS_LOOK_AGAIN ? put_back(&append, WANT_CLAIM) : status;
+}

@@ -1,0 +1,219 @@
+/* Fork, rewind, forget and touch: what changes a thread without adding a step. */
+#include "thread/lookup.h"
+#include "thread/operations.h"
+#include "thread/steps.h"
+#include "thread/thread.h"
+
+#include <inttypes.h>
+
+enum { LOOKS_MAX = 16 };
+
+static enum status put_back(struct lane *lane, enum want want)
+{
+    lane_want(lane, want);
+    return STATUS_AGAIN;
+}
+
+static enum status not_found(struct wire_error *error, const char *option, enum reason reason)
+{
+    error->reason = reason;
+    return wire_fail(error, STATUS_NOT_FOUND, option, "the thread is not there: %s",
+                     reason_name(reason));
+}
+
+/*
+ * Finds a thread and takes its claim. STATUS_OK: *thread is claimed. The caller gives it back with
+ * life_release.
+ */
+static enum status claim_thread(struct lane *lane, struct bytes id, const char *option,
+                                struct thread **thread, struct wire_error *error)
+{
+    for (int looks = 0; looks < LOOKS_MAX; looks++) {
+        struct lookup found = lookup_thread(lane, id);
+        if (!found.thread) {
+            return not_found(error, option, found.reason);
+        }
+        *thread = found.thread;
+        switch (life_claim(found.thread, lane->now_ms)) {
+        case LIFE_ALIVE:
+            return STATUS_OK;
+        case LIFE_CLAIMED:
+            return put_back(lane, WANT_CLAIM);
+        case LIFE_OVERDUE:
+        case LIFE_GONE:
+            break;
+        }
+    }
+    return put_back(lane, WANT_CLAIM);
+}
+
+/* ---- fork ---- */
+
+/* Under the claim of `from`: its steps cannot be let go while their holds are counted. */
+static struct spine *share_steps(struct lane *lane, const struct snapshot *now, uint32_t keep)
+{
+    struct spine *spine = spine_copy(lane, now, keep, keep, 1);
+    if (!spine) {
+        return NULL;
+    }
+    /* A fork's version starts with what it shares: its lost steps are as old as that. */
+    spine->lost_version = keep;
+    for (uint32_t at = spine->lost; at < keep; at++) {
+        /* Relaxed: `from` holds each of them, so none can reach zero meanwhile. */
+        atomic_fetch_add_explicit(&spine_step(lane, spine, at)->holds, 1, memory_order_relaxed);
+    }
+    return spine;
+}
+
+static enum status fork_claimed(struct lane *lane, const struct wire_request *request,
+                                const struct lookup *found, const struct thread *from,
+                                struct thread_fork_result *result, struct wire_error *error)
+{
+    struct snapshot now = spine_snapshot(lane, from);
+    uint32_t keep = now.length;
+    if (wire_given(request, WIRE_FIELD_at)) {
+        if (request->at >= now.length) {
+            return wire_fail(error, STATUS_BAD_REQUEST, "at",
+                             "at is beyond the last step, which is %" PRId64,
+                             (int64_t)now.length - 1);
+        }
+        keep = (uint32_t)request->at + 1;
+    }
+    /* Relaxed: a number by itself. */
+    uint64_t ttl_ms = atomic_load_explicit(&from->ttl_ms, memory_order_relaxed);
+    struct thread *thread = thread_create(lane, &found->key, ttl_ms);
+    struct spine *spine = thread ? share_steps(lane, &now, keep) : NULL;
+    if (!spine) {
+        thread_discard(lane, thread);
+        return put_back(lane, WANT_MEMORY);
+    }
+    thread->shared = keep;
+    thread->created_ms = from->created_ms; /* a fork inherits its origin's age */
+    /* Relaxed: not shared yet; the index publishes it. */
+    atomic_store_explicit(&thread->spine, lane_ref(lane, spine), memory_order_relaxed);
+    if (!thread_publish(lane, found, thread)) {
+        /* `from` still holds every step, so this only counts down. */
+        for (uint32_t at = spine->lost; at < keep; at++) {
+            step_let_go(lane, spine_step(lane, spine, at), REASON_FORGOTTEN);
+        }
+        arena_free(lane->cache, spine);
+        thread_discard(lane, thread);
+        return put_back(lane, WANT_CLAIM);
+    }
+    life_release(thread, 0, false);
+    lane_count(lane, METRIC_THREADS_CREATED, 1);
+    lane_count(lane, METRIC_FORKS, 1);
+    *result = (struct thread_fork_result){.version = keep, .expires_in_ms = ttl_ms};
+    return STATUS_OK;
+}
+
+enum status thread_fork(struct lane *lane, const struct wire_request *request,
+                        struct thread_fork_result *result, struct wire_error *error)
+{
+    struct thread *from;
+    enum status status = claim_thread(lane, request->from, "from", &from, error);
+    if (status) {
+        return status;
+    }
+    struct lookup found = lookup_thread(lane, request->thread);
+    if (found.thread) {
+        error->version = spine_snapshot(lane, found.thread).version;
+        error->cause = "exists";
+        status = wire_fail(error, STATUS_CONFLICT, "thread", "the new thread exists already");
+    } else {
+        status = fork_claimed(lane, request, &found, from, result, error);
+    }
+    life_release(from, 0, false);
+    return status;
+}
+
+/* ---- rewind ---- */
+
+enum status thread_rewind(struct lane *lane, const struct wire_request *request,
+                          struct thread_rewind_result *result, struct wire_error *error)
+{
+    struct thread *thread;
+    enum status status = claim_thread(lane, request->thread, "thread", &thread, error);
+    if (status) {
+        return status;
+    }
+    struct snapshot now = spine_snapshot(lane, thread);
+    if (request->to >= (int64_t)now.length) {
+        status =
+            wire_fail(error, STATUS_BAD_REQUEST, "to",
+                      "to is beyond the last step, which is %" PRId64, (int64_t)now.length - 1);
+        goto out;
+    }
+    if (now.version == UINT32_MAX) {
+        status = wire_fail(error, STATUS_OVER_BUDGET, "", "the thread has used up its versions");
+        goto out;
+    }
+    uint32_t keep = (uint32_t)(request->to + 1);
+    struct spine *old = spine_of(lane, thread);
+    struct spine *spine = spine_copy(lane, &now, keep, now.version + 1, 1);
+    if (!spine) {
+        status = put_back(lane, WANT_MEMORY);
+        goto out;
+    }
+    /* Pairs with the acquire in spine_of. */
+    atomic_store_explicit(&thread->spine, lane_ref(lane, spine), memory_order_release);
+    spine_bury(lane, old, keep > old->lost ? keep : old->lost, now.length, REASON_REWOUND);
+    lane_count(lane, METRIC_REWINDS, 1);
+    *result =
+        (struct thread_rewind_result){.version = now.version + 1, .dropped = now.length - keep};
+out:
+    life_release(thread, 0, false);
+    return status;
+}
+
+/* ---- forget ---- */
+
+enum status thread_forget(struct lane *lane, const struct wire_request *request, bool *forgotten,
+                          struct wire_error *error)
+{
+    (void)error;
+    *forgotten = false;
+    for (int looks = 0; looks < LOOKS_MAX; looks++) {
+        struct lookup found = lookup_thread(lane, request->thread);
+        if (!found.thread) {
+            return STATUS_OK;
+        }
+        if (life_kill(found.thread, UINT64_MAX, REASON_FORGOTTEN)) {
+            lane_count(lane, METRIC_FORGOTTEN, 1);
+            thread_bury(lane, found.thread, REASON_FORGOTTEN);
+            *forgotten = true;
+            return STATUS_OK;
+        }
+    }
+    return put_back(lane, WANT_CLAIM);
+}
+
+/* ---- touch ---- */
+
+enum status thread_touch(struct lane *lane, struct bytes id, bool has_ttl, uint64_t ttl_ms,
+                         enum reason *missing)
+{
+    for (;;) {
+        struct lookup found = lookup_thread(lane, id);
+        if (!found.thread) {
+            *missing = found.reason;
+            return STATUS_OK;
+        }
+        /* Relaxed: a number by itself, the latest value wins. */
+        if (!has_ttl) {
+            ttl_ms = atomic_load_explicit(&found.thread->ttl_ms, memory_order_relaxed);
+        }
+        enum life life = life_refresh(found.thread, lane->now_ms, ttl_ms, has_ttl);
+        if (life == LIFE_ALIVE) {
+            if (has_ttl) {
+                atomic_store_explicit(&found.thread->ttl_ms, ttl_ms, memory_order_relaxed);
+            }
+            *missing = REASON_NONE;
+            return STATUS_OK;
+        }
+        if (life == LIFE_CLAIMED) {
+            /* Overdue while an append is at work on it: its outcome decides. */
+            return put_back(lane, WANT_CLAIM);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+/* Stat and list: looking at threads without using them. */
+#include "thread/graveyard.h"
+#include "thread/lookup.h"
+#include "thread/operations.h"
+
+enum { LIST_DEFAULT = 100, LIST_RECORDS_AT_ONCE = 16384 };
+
+static uint64_t remaining_ms(const struct lane *lane, uint64_t word)
+{
+    uint64_t deadline_ms = word & LIFE_DEADLINE;
+    return deadline_ms > lane->now_ms ? deadline_ms - lane->now_ms : 0;
+}
+
+static uint64_t idle_ms(const struct lane *lane, const struct thread *thread, uint64_t word)
+{
+    /* Relaxed: the deadline is the last use plus the ttl, so the ttl tells when that was. */
+    uint64_t ttl_ms = atomic_load_explicit(&thread->ttl_ms, memory_order_relaxed);
+    uint64_t left_ms = remaining_ms(lane, word);
+    return ttl_ms > left_ms ? ttl_ms - left_ms : 0;
+}
+
+enum status thread_stat(struct lane *lane, const struct wire_request *request,
+                        struct thread_stat_result *result, struct wire_error *error)
+{
+    (void)error;
+    struct lookup found = lookup_thread(lane, request->thread);
+    if (!found.thread) {
+        *result = (struct thread_stat_result){
+            .state = THREAD_MISS, .reason = found.reason, .version = found.version};
+        if (found.reason == REASON_NEVER_SEEN) {
+            result->vouch_ms = graveyard_vouch_ms(lane);
+        }
+        return STATUS_OK;
+    }
+    struct snapshot now = spine_snapshot(lane, found.thread);
+    uint64_t word = life_load(found.thread);
+    *result = (struct thread_stat_result){
+        .state = now.spine->lost > 0 ? THREAD_PARTIAL : THREAD_COMPLETE,
+        .version = now.version,
+        .step_count = now.length,
+        /* Relaxed: totals beside the snapshot, exact when nobody appends. */
+        .payload_bytes = atomic_load_explicit(&now.spine->payload_bytes, memory_order_relaxed),
+        .tokens = atomic_load_explicit(&now.spine->tokens, memory_order_relaxed),
+        .age_ms = lane->now_ms - found.thread->created_ms,
+        .idle_ms = idle_ms(lane, found.thread, word),
+        .expires_in_ms = remaining_ms(lane, word),
+    };
+    return STATUS_OK;
+}
+
+/* ---- list ---- */
+
+struct listing {
+    struct lane *lane;
+    struct bytes starts_with;
+    unsigned limit;
+    struct thread_list_result *result;
+};
+
+static bool visit_listed(void *context, struct index_record *record)
+{
+    struct listing *listing = context;
+    struct thread_list_result *result = listing->result;
+    struct lane *lane = listing->lane;
+    if (record->kind != RECORD_THREAD) {
+        return true;
+    }
+    struct thread *thread = (struct thread *)record;
+    uint64_t word = life_load(thread);
+    if (life_judge(word, lane->now_ms) != LIFE_ALIVE || thread->tenant != LOOKUP_TENANT ||
+        !bytes_start_with(thread_id(thread), listing->starts_with)) {
+        return true;
+    }
+    struct snapshot now = spine_snapshot(lane, thread);
+    result->listed[result->count++] = (struct thread_listed){
+        .id = thread_id(thread),
+        .version = now.version,
+        /* Relaxed: as in stat. */
+        .payload_bytes = atomic_load_explicit(&now.spine->payload_bytes, memory_order_relaxed),
+        .idle_ms = idle_ms(lane, thread, word),
+    };
+    return result->count < listing->limit;
+}
+
+static bool read_cursor(struct bytes cursor, struct index_scan *scan)
+{
+    if (cursor.size != THREAD_CURSOR_BYTES || cursor.data[16] > 1) {
+        return cursor.size == 0;
+    }
+    scan->position = bytes_load_be64(cursor.data);
+    scan->after = bytes_load_be64(cursor.data + 8);
+    scan->started = cursor.data[16];
+    return true;
+}
+
+enum status thread_list(struct lane *lane, const struct wire_request *request,
+                        struct thread_list_result *result, struct wire_error *error)
+{
+    struct index_scan scan = {0};
+    struct listing listing = {
+        .lane = lane,
+        .starts_with = request->starts_with,
+        .limit = wire_given(request, WIRE_FIELD_limit) ? (unsigned)request->limit : LIST_DEFAULT,
+        .result = result,
+    };
+    assert(listing.limit > 0 && listing.limit <= THREAD_LIST_MAX);
+    result->count = 0;
+    if (!read_cursor(request->cursor, &scan)) {
+        return wire_fail(error, STATUS_BAD_REQUEST, "cursor",
+                         "cursor is not one that list returned; start without it");
+    }
+    result->more =
+        !index_scan(lane->threads->index, &scan, LIST_RECORDS_AT_ONCE, visit_listed, &listing);
+    bytes_store_be64(result->cursor, scan.position);
+    bytes_store_be64(result->cursor + 8, scan.after);
+    result->cursor[16] = scan.started;
+    return STATUS_OK;
+}

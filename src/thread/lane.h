@@ -1,0 +1,104 @@
+/*
+ * struct threads and struct lane, for the files of this room only.
+ *
+ * struct threads is set up once and read by all; its only words that change are the tombstone
+ * ring's. A struct lane belongs to its loop; other lanes read its counters (relaxed atomics).
+ */
+#ifndef RETHREAD_THREAD_LANE_H
+#define RETHREAD_THREAD_LANE_H
+
+#include "index/epoch.h"
+#include "index/index.h"
+#include "thread/records.h"
+#include "thread/threads.h"
+
+#include <assert.h>
+
+enum {
+    VOUCH_STAMPS = 64, /* the ring's history is stamped in this many parts */
+    LANES_MAX = EPOCH_MEMBERS_MAX,
+};
+
+/* Who is gone and why: a bounded ring of tombstones, the oldest overwritten first. */
+struct graveyard {
+    _Atomic uint32_t *ring; /* arena refs, `size` of them */
+    uint32_t size;          /* a multiple of VOUCH_STAMPS */
+    _Atomic uint64_t next;
+    _Atomic uint64_t stamps[VOUCH_STAMPS];
+    uint64_t started_ms;
+};
+
+struct threads {
+    struct threads_settings settings;
+    struct arena *arena;
+    uint8_t *base; /* of the arena */
+    struct epoch *epoch;
+    struct index *index;
+    struct graveyard graveyard;
+    uint64_t step_bytes_max;
+    struct lane *_Atomic lanes[LANES_MAX];
+};
+
+enum want { WANT_CLAIM, WANT_MEMORY };
+
+struct lane {
+    struct threads *threads;
+    struct epoch_member *member;
+    struct arena_cache *cache;
+    _Atomic(struct epoch_member *) identity; /* `member`, for who looks the lane up by it */
+    _Atomic bool open;                       /* a closed lane keeps its books and its slot */
+    uint64_t now_ms;
+    unsigned share;
+    unsigned shares;
+
+    enum want want;            /* why the last operation was put back */
+    uint64_t want_bytes;       /* memory an operation could not get; 0: none */
+    struct index_cursor sweep; /* looks for the overdue */
+    uint64_t sweep_ms;         /* when it last moved */
+    uint64_t pass_slots;       /* slots seen in the pass under way, and in the last whole one */
+    uint64_t pass_slots_last;
+    struct index_cursor hand; /* evicts */
+    uint64_t evict_bytes;     /* what the round of eviction under way is after */
+    uint64_t evicted_bytes;   /* what it has killed so far */
+    unsigned grace_turns;     /* until its memory had time to come free */
+    uint32_t burial_first;    /* spines whose steps are still to be let go */
+    uint32_t burial_last;
+
+    _Atomic int64_t payload_bytes; /* committed less reclaimed by this lane; summed over lanes */
+    _Atomic uint64_t counters[METRIC_COUNT];
+};
+
+static inline void *lane_at(const struct lane *lane, uint32_t ref)
+{
+    assert(ref != 0);
+    return arena_at(lane->threads->base, ref);
+}
+
+static inline uint32_t lane_ref(const struct lane *lane, const void *object)
+{
+    return arena_ref(lane->threads->base, object);
+}
+
+/* Ordinary allocation; on failure remembers the want, so that the lane makes room. */
+static inline void *lane_alloc(struct lane *lane, size_t size_bytes)
+{
+    void *object = arena_alloc(lane->cache, size_bytes, ARENA_ORDINARY);
+    if (!object && size_bytes > lane->want_bytes) {
+        lane->want_bytes = size_bytes;
+    }
+    return object;
+}
+
+static inline void lane_add_payload(struct lane *lane, int64_t bytes)
+{
+    /* Only this lane writes; relaxed, since readers want a sum and no order. */
+    int64_t held = atomic_load_explicit(&lane->payload_bytes, memory_order_relaxed);
+    atomic_store_explicit(&lane->payload_bytes, held + bytes, memory_order_relaxed);
+}
+
+static inline void lane_want(struct lane *lane, enum want want)
+{
+    lane->want = want;
+}
+
+#endif

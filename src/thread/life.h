@@ -1,0 +1,71 @@
+/*
+ * The life word: one 64-bit atomic per thread that decides between use, claim and removal.
+ *
+ *   bit 63 dead (then bits 0..7 are the reason), bit 62 claimed, bits 0..61 deadline in ms.
+ *
+ * 1. A refresh is a compare-and-swap to the later deadline: it succeeds only on a word that is not
+ *    dead, so a refresh that was answered is never followed by a removal before that deadline.
+ * 2. A claim is taken only on a word that is neither dead, claimed nor overdue; while it is held
+ *    nobody else claims or kills. What is done under it happens before the next claim.
+ * 3. A kill for being overdue succeeds only on an unclaimed word whose deadline has passed: the
+ *    word it replaces is the word it judged.
+ * All are lock-free; a failed compare-and-swap means that another operation took effect.
+ */
+#ifndef RETHREAD_THREAD_LIFE_H
+#define RETHREAD_THREAD_LIFE_H
+
+#include "thread/records.h"
+
+#define LIFE_DEAD     (UINT64_C(1) << 63)
+#define LIFE_CLAIM    (UINT64_C(1) << 62)
+#define LIFE_DEADLINE (LIFE_CLAIM - 1)
+
+enum life { LIFE_ALIVE, LIFE_OVERDUE, LIFE_CLAIMED, LIFE_GONE };
+
+static inline uint64_t life_load(const struct thread *thread)
+{
+    /* Pairs with the releases below: who sees a word sees what its writer did before. */
+    return atomic_load_explicit(&thread->life, memory_order_acquire);
+}
+
+static inline bool life_swap(struct thread *thread, uint64_t *word, uint64_t fresh)
+{
+    /* Acquire pairs with the word's last writer, release with every later load or swap of it. */
+    return atomic_compare_exchange_weak_explicit(&thread->life, word, fresh, memory_order_acq_rel,
+                                                 memory_order_acquire);
+}
+
+static inline enum reason life_reason(uint64_t word)
+{
+    return (enum reason)(word & 0xff);
+}
+
+/* CLAIMED here: overdue, but an append is at work on it; its outcome is not known yet. */
+static inline enum life life_judge(uint64_t word, uint64_t now_ms)
+{
+    if (word & LIFE_DEAD) {
+        return LIFE_GONE;
+    }
+    if ((word & LIFE_DEADLINE) > now_ms) {
+        return LIFE_ALIVE;
+    }
+    return word & LIFE_CLAIM ? LIFE_CLAIMED : LIFE_OVERDUE;
+}
+
+/*
+ * Moves the deadline to now + ttl; never back, unless `exactly` (a new ttl was set). A claim that
+ * another loop holds stays. Returns what the word was judged to be; only ALIVE was refreshed.
+ */
+enum life life_refresh(struct thread *thread, uint64_t now_ms, uint64_t ttl_ms, bool exactly);
+
+/* Takes the claim. ALIVE: it is ours. CLAIMED: another's. */
+enum life life_claim(struct thread *thread, uint64_t now_ms);
+
+/* Gives the claim back; with refresh_ms > 0 the deadline becomes that (never an earlier one
+ * unless `exactly`). */
+void life_release(struct thread *thread, uint64_t refresh_ms, bool exactly);
+
+/* Kills an overdue or, with `now_ms` = UINT64_MAX, any unclaimed thread. True: ours to bury. */
+bool life_kill(struct thread *thread, uint64_t now_ms, enum reason reason);
+
+#endif

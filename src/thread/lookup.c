@@ -1,0 +1,76 @@
+/* Names to records. */
+#include "thread/lookup.h"
+
+#include "thread/steps.h"
+#include "thread/thread.h"
+
+struct lookup_key lookup_key(const struct lane *lane, enum record_kind kind, struct bytes id)
+{
+    return (struct lookup_key){
+        .lane = lane,
+        .hash = index_hash(lane->threads->index, LOOKUP_TENANT, (uint8_t)kind, id),
+        .id = id,
+        .kind = kind,
+        .tenant = LOOKUP_TENANT,
+    };
+}
+
+bool lookup_match(const struct index_record *record, const void *context)
+{
+    const struct lookup_key *key = context;
+    if (record->kind == (uint8_t)(key->kind | RECORD_TOMBSTONE)) {
+        /* A tombstone keeps no id: 128 bits of the keyed hash stand for it. */
+        return ((const struct tombstone *)record)->hash_high == key->hash.high;
+    }
+    if (record->kind != (uint8_t)key->kind) {
+        return false;
+    }
+    if (key->kind == RECORD_THREAD) {
+        const struct thread *thread = (const struct thread *)record;
+        return thread->tenant == key->tenant && bytes_equal(thread_id(thread), key->id);
+    }
+    const struct step *step = step_of_key(record);
+    const struct thread *owner = lane_at(key->lane, step->owner);
+    const uint8_t *id = (const uint8_t *)step + (record->word >> 8);
+    return owner->tenant == key->tenant && bytes_equal(bytes_of(id, record->word & 0xff), key->id);
+}
+
+static struct lookup lookup_gone(struct lookup found, enum reason reason, uint32_t version,
+                                 uint32_t steps)
+{
+    found.reason = reason;
+    found.version = version;
+    found.steps = steps;
+    return found;
+}
+
+struct lookup lookup_thread(struct lane *lane, struct bytes id)
+{
+    struct lookup found = {.key = lookup_key(lane, RECORD_THREAD, id)};
+    for (;;) {
+        found.record = index_find(lane->threads->index, found.key.hash, lookup_match, &found.key);
+        if (!found.record) {
+            return lookup_gone(found, REASON_NEVER_SEEN, 0, 0);
+        }
+        if (record_is_tombstone(found.record)) {
+            const struct tombstone *tombstone = (const struct tombstone *)found.record;
+            return lookup_gone(found, (enum reason)found.record->flags, tombstone->version,
+                               tombstone->steps);
+        }
+        struct thread *thread = (struct thread *)found.record;
+        uint64_t word = life_load(thread);
+        if (word & LIFE_DEAD) {
+            /* Its killer is about to bury it; what the tombstone will say is known already. */
+            struct snapshot last = spine_snapshot(lane, thread);
+            return lookup_gone(found, life_reason(word), last.version, last.length);
+        }
+        if (life_judge(word, lane->now_ms) != LIFE_OVERDUE) {
+            found.thread = thread;
+            return found;
+        }
+        if (life_kill(thread, lane->now_ms, REASON_EXPIRED)) {
+            lane_count(lane, METRIC_EXPIRED, 1);
+            thread_bury(lane, thread, REASON_EXPIRED);
+        }
+    }
+}

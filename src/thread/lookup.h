@@ -1,0 +1,40 @@
+/*
+ * From names to records: threads, step keys and tombstones in the index. Private to src/thread/.
+ */
+#ifndef RETHREAD_THREAD_LOOKUP_H
+#define RETHREAD_THREAD_LOOKUP_H
+
+#include "thread/life.h"
+#include "thread/spine.h"
+
+enum { LOOKUP_TENANT = 0 }; /* without authentication there is one tenant */
+
+/* A name, hashed. */
+struct lookup_key {
+    const struct lane *lane;
+    struct index_hash hash;
+    struct bytes id;
+    enum record_kind kind;
+    uint16_t tenant;
+};
+
+struct lookup_key lookup_key(const struct lane *lane, enum record_kind kind, struct bytes id);
+bool lookup_match(const struct index_record *record, const void *key); /* an index_match_fn */
+
+/* What is known of a thread. */
+struct lookup {
+    struct lookup_key key;
+    struct index_record *record; /* what the index holds: thread, tombstone or NULL */
+    struct thread *thread;       /* alive when looked at; else NULL and: */
+    enum reason reason;          /* why it is gone, or never_seen */
+    uint32_t version;            /* the gone one's; 0: unknown */
+    uint32_t steps;              /* positions the gone one had */
+};
+
+/*
+ * Finds a thread. An overdue one is killed and buried on the way, so it is gone. A claimed and
+ * overdue one is returned as alive: whoever refreshes or claims it learns the truth.
+ */
+struct lookup lookup_thread(struct lane *lane, struct bytes id);
+
+#endif

@@ -1,0 +1,58 @@
+/* What is common to all operations: hints before, and the last word after. */
+#include "thread/operations.h"
+
+#include "thread/lookup.h"
+
+/* The name a request will look up first; false when it has none. */
+static bool first_name(const struct wire_request *request, enum record_kind *kind, struct bytes *id)
+{
+    *kind = RECORD_THREAD;
+    *id = request->thread;
+    if (wire_given(request, WIRE_FIELD_thread)) {
+        return true;
+    }
+    if (wire_given(request, WIRE_FIELD_response_id)) {
+        *kind = RECORD_RESPONSE_ID;
+        *id = request->response_id;
+    } else if (wire_given(request, WIRE_FIELD_tool_call)) {
+        *kind = RECORD_TOOL_CALL;
+        *id = request->tool_call;
+    } else if (wire_given(request, WIRE_FIELD_prefix)) {
+        *kind = RECORD_PREFIX;
+        *id = request->prefix;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+void thread_prefetch_bucket(struct lane *lane, const struct wire_request *request)
+{
+    enum record_kind kind;
+    struct bytes id;
+    if (first_name(request, &kind, &id)) {
+        index_prefetch_bucket(lane->threads->index, lookup_key(lane, kind, id).hash);
+    }
+}
+
+void thread_prefetch_record(struct lane *lane, const struct wire_request *request)
+{
+    enum record_kind kind;
+    struct bytes id;
+    if (first_name(request, &kind, &id)) {
+        index_prefetch_record(lane->threads->index, lookup_key(lane, kind, id).hash);
+    }
+}
+
+enum status thread_give_up(struct lane *lane, const struct wire_request *request,
+                           struct wire_error *error)
+{
+    (void)request;
+    if (lane->want == WANT_MEMORY) {
+        return wire_fail(error, STATUS_OVER_BUDGET, "",
+                         "no memory within the budget, even after eviction; send less, or give "
+                         "--memory more");
+    }
+    return wire_fail(error, STATUS_BUSY, "",
+                     "the thread stayed occupied by others; nothing was done, try again");
+}

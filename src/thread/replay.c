@@ -1,0 +1,305 @@
+/*
+ * Replay: which steps of a thread to return, or why not. It changes nothing but the deadline.
+ */
+#include "thread/graveyard.h"
+#include "thread/lookup.h"
+#include "thread/operations.h"
+#include "thread/steps.h"
+
+/* Upper bounds of what a reply needs besides payloads; the composer relies on them. */
+enum {
+    REPLY_FIXED_BYTES = 2048,
+    REPLY_STEP_BYTES = 160,
+    REPLY_MISSING_BYTES = 48,
+    REPLY_SEGMENT_BYTES = 24,
+};
+
+struct replay {
+    struct lane *lane;
+    const struct wire_request *request;
+    struct thread_replay_result *result;
+    struct wire_error *error;
+    bool touch;
+};
+
+static enum status miss(struct replay *replay, enum reason reason, uint64_t version)
+{
+    replay->result->state = THREAD_MISS;
+    replay->result->reason = reason;
+    replay->result->version = version;
+    if (reason == REASON_NEVER_SEEN) {
+        replay->result->vouch_ms = graveyard_vouch_ms(replay->lane);
+    }
+    return STATUS_OK;
+}
+
+/*
+ * Uses the thread: refreshes its deadline unless told not to. LIFE_CLAIMED: overdue, but an append
+ * may yet save it.
+ */
+static enum life use_thread(struct replay *replay, struct thread *thread)
+{
+    struct lane *lane = replay->lane;
+    if (!replay->touch) {
+        return life_judge(life_load(thread), lane->now_ms);
+    }
+    /* Relaxed: both are single numbers that nothing else depends on. */
+    uint64_t ttl_ms = atomic_load_explicit(&thread->ttl_ms, memory_order_relaxed);
+    if (!atomic_load_explicit(&thread->replayed, memory_order_relaxed)) {
+        atomic_store_explicit(&thread->replayed, 1, memory_order_relaxed);
+    }
+    return life_refresh(thread, lane->now_ms, ttl_ms, false);
+}
+
+/* ---- the selection ---- */
+
+/* What the caller holds already need not be sent: `have`. */
+static void skip_held(struct replay *replay, const struct thread *thread,
+                      const struct snapshot *now)
+{
+    struct thread_replay_result *result = replay->result;
+    const struct wire_have *have = &replay->request->have;
+    if (!wire_given(replay->request, WIRE_FIELD_have) || have->step < 0) {
+        return;
+    }
+    uint64_t changed = 0;
+    if (have->version <= now->version &&
+        (now->spine->lost == 0 || have->version >= now->spine->lost_version)) {
+        changed = spine_first_after(replay->lane, thread, now, have->version);
+    }
+    uint64_t beyond = (uint64_t)have->step + 1;
+    if (changed < beyond) {
+        result->has_first_changed = true;
+        result->first_changed = (uint32_t)changed;
+    }
+    uint64_t begin = changed < beyond ? changed : beyond;
+    result->begin = begin < result->end ? (uint32_t)begin : result->end;
+}
+
+static bool model_fits(const struct replay *replay, const struct step *step)
+{
+    struct bytes model = step_model(step);
+    return replay->result->model.size == 0 || model.size == 0 ||
+           bytes_equal(model, replay->result->model);
+}
+
+static uint64_t step_reply_bytes(const struct step *step)
+{
+    return (uint64_t)REPLY_STEP_BYTES + step->model_size + step->response_id_size +
+           step->tool_calls_bytes + (uint64_t)step->segment_count * REPLY_SEGMENT_BYTES +
+           step->payload_bytes;
+}
+
+/*
+ * Keeps the newest whole steps that fit max_bytes and the frame, and judges the state. Every
+ * position costs at least its entry as a missing step, so that the older ones always fit as such.
+ */
+static enum status fit(struct replay *replay)
+{
+    struct thread_replay_result *result = replay->result;
+    uint64_t frame_max = replay->lane->threads->settings.frame_max_bytes;
+    uint64_t frame =
+        REPLY_FIXED_BYTES + (uint64_t)(result->end - result->begin) * REPLY_MISSING_BYTES;
+    uint64_t bytes_max =
+        wire_given(replay->request, WIRE_FIELD_max_bytes) ? replay->request->max_bytes : UINT64_MAX;
+    if (frame > frame_max) {
+        return wire_fail(replay->error, STATUS_TOO_LARGE, "",
+                         "the list of steps alone is larger than a frame; ask with last or have");
+    }
+    bool whole = true;
+    for (uint32_t at = result->end; at > result->begin; at--) {
+        const struct step *step = spine_step(replay->lane, result->spine, at - 1);
+        if (!step || !model_fits(replay, step)) {
+            whole = false;
+            continue;
+        }
+        frame += step_reply_bytes(step);
+        if (frame > frame_max || result->payload_bytes + step->payload_bytes > bytes_max) {
+            result->budget_end = at;
+            whole = false;
+            break;
+        }
+        result->payload_bytes += step->payload_bytes;
+        result->segment_count += step->segment_count;
+    }
+    result->state = whole ? THREAD_COMPLETE : THREAD_PARTIAL;
+    return STATUS_OK;
+}
+
+static void prefetch_steps(const struct replay *replay)
+{
+    /* The steps are independent of each other: their cache misses overlap. */
+    const struct thread_replay_result *result = replay->result;
+    for (uint32_t at = result->begin; at < result->end; at++) {
+        __builtin_prefetch(spine_step(replay->lane, result->spine, at));
+    }
+}
+
+/* `end`: positions below it are asked for; UINT32_MAX means all. */
+static enum status select_steps(struct replay *replay, const struct thread *thread,
+                                const struct snapshot *now, uint32_t end)
+{
+    struct thread_replay_result *result = replay->result;
+    const struct wire_request *request = replay->request;
+    result->thread = thread_id(thread);
+    result->spine = now->spine;
+    result->length = now->length;
+    result->version = now->version;
+    result->head = (int64_t)now->length - 1;
+    result->end = end < now->length ? end : now->length;
+    result->model = request->model;
+    uint64_t deadline_ms = life_load(thread) & LIFE_DEADLINE;
+    result->expires_in_ms =
+        deadline_ms > replay->lane->now_ms ? deadline_ms - replay->lane->now_ms : 0;
+    skip_held(replay, thread, now);
+    if (wire_given(request, WIRE_FIELD_last) && result->end - result->begin > request->last) {
+        result->begin = result->end - (uint32_t)request->last;
+    }
+    if (wire_given(request, WIRE_FIELD_policy) && request->policy == WIRE_POLICY_NONE) {
+        result->begin = result->end;
+    }
+    prefetch_steps(replay);
+    return fit(replay);
+}
+
+const struct step *thread_replay_step(const struct lane *lane,
+                                      const struct thread_replay_result *result, uint32_t position,
+                                      enum reason *missing)
+{
+    assert(position >= result->begin && position < result->end);
+    struct replay replay = {.result = (struct thread_replay_result *)(uintptr_t)result};
+    const struct step *step = spine_step(lane, result->spine, position);
+    *missing = REASON_NONE;
+    if (!step) {
+        *missing = (enum reason)result->spine->lost_reason;
+    } else if (position < result->budget_end) {
+        *missing = REASON_BUDGET;
+    } else if (!model_fits(&replay, step)) {
+        *missing = REASON_MODEL_MISMATCH;
+    }
+    return *missing == REASON_NONE ? step : NULL;
+}
+
+/* ---- finding the thread ---- */
+
+struct step_key_asked {
+    bool asked;
+    enum record_kind kind;
+    struct bytes id;
+};
+
+static struct step_key_asked asked_key(const struct wire_request *request)
+{
+    if (wire_given(request, WIRE_FIELD_response_id)) {
+        return (struct step_key_asked){true, RECORD_RESPONSE_ID, request->response_id};
+    }
+    if (wire_given(request, WIRE_FIELD_tool_call)) {
+        return (struct step_key_asked){true, RECORD_TOOL_CALL, request->tool_call};
+    }
+    if (wire_given(request, WIRE_FIELD_prefix)) {
+        return (struct step_key_asked){true, RECORD_PREFIX, request->prefix};
+    }
+    return (struct step_key_asked){0};
+}
+
+/* Why a thread that is there has no step with this key: the key's own tombstone may tell. */
+static enum reason why_not_in(struct replay *replay, const struct thread *thread,
+                              const struct snapshot *now, const struct step_key_asked *asked)
+{
+    struct lookup_key key = lookup_key(replay->lane, asked->kind, asked->id);
+    const struct index_record *record =
+        index_find(replay->lane->threads->index, key.hash, lookup_match, &key);
+    if (record && record_is_tombstone(record)) {
+        if (((const struct tombstone *)record)->version == thread_fingerprint(thread)) {
+            return (enum reason)record->flags;
+        }
+    } else if (record && step_of_key(record)->owner == lane_ref(replay->lane, thread)) {
+        return REASON_REWOUND; /* dropped, and not buried yet */
+    }
+    return now->spine->lost > 0 ? (enum reason)now->spine->lost_reason : REASON_NEVER_SEEN;
+}
+
+static enum status replay_thread(struct replay *replay, const struct step_key_asked *asked)
+{
+    struct lane *lane = replay->lane;
+    struct lookup found = lookup_thread(lane, replay->request->thread);
+    enum life life = found.thread ? use_thread(replay, found.thread) : LIFE_GONE;
+    while (found.thread && (life == LIFE_GONE || life == LIFE_OVERDUE)) {
+        found = lookup_thread(lane, replay->request->thread);
+        life = found.thread ? use_thread(replay, found.thread) : LIFE_GONE;
+    }
+    if (life == LIFE_CLAIMED) {
+        lane_want(lane, WANT_CLAIM);
+        return STATUS_AGAIN;
+    }
+    if (!found.thread) {
+        return miss(replay, found.reason, found.version);
+    }
+    struct snapshot now = spine_snapshot(lane, found.thread);
+    if (!asked->asked) {
+        return select_steps(replay, found.thread, &now, UINT32_MAX);
+    }
+    for (uint32_t at = now.length; at > now.spine->lost; at--) {
+        if (step_has_key(spine_step(lane, now.spine, at - 1), asked->kind, asked->id)) {
+            return select_steps(replay, found.thread, &now, at);
+        }
+    }
+    replay->result->thread = thread_id(found.thread);
+    return miss(replay, why_not_in(replay, found.thread, &now, asked), now.version);
+}
+
+/* The key leads to the newest step that carried it, and by it to the thread that wrote it. */
+static enum status replay_key(struct replay *replay, const struct step_key_asked *asked)
+{
+    struct lane *lane = replay->lane;
+    struct lookup_key key = lookup_key(lane, asked->kind, asked->id);
+    const struct index_record *record =
+        index_find(lane->threads->index, key.hash, lookup_match, &key);
+    if (!record) {
+        return miss(replay, REASON_NEVER_SEEN, 0);
+    }
+    bool gone = record_is_tombstone(record);
+    bool shared = gone ? record->small != 0 : (record->flags & STEP_KEY_SHARED) != 0;
+    if (shared && asked->kind != RECORD_PREFIX) {
+        return miss(replay, REASON_AMBIGUOUS, 0);
+    }
+    replay->result->ambiguous = shared;
+    if (gone) {
+        return miss(replay, (enum reason)record->flags, 0);
+    }
+    const struct step *step = step_of_key(record);
+    struct thread *thread = lane_at(lane, step->owner);
+    switch (use_thread(replay, thread)) {
+    case LIFE_CLAIMED:
+        lane_want(lane, WANT_CLAIM);
+        return STATUS_AGAIN;
+    case LIFE_OVERDUE:
+        return miss(replay, REASON_EXPIRED, 0);
+    case LIFE_GONE:
+        return miss(replay, life_reason(life_load(thread)), 0);
+    case LIFE_ALIVE:
+        break;
+    }
+    struct snapshot now = spine_snapshot(lane, thread);
+    if (step->number >= now.length || spine_step(lane, now.spine, step->number) != step) {
+        replay->result->thread = thread_id(thread);
+        return miss(replay, REASON_REWOUND, now.version);
+    }
+    return select_steps(replay, thread, &now, step->number + 1);
+}
+
+enum status thread_replay(struct lane *lane, const struct wire_request *request,
+                          struct thread_replay_result *result, struct wire_error *error)
+{
+    struct replay replay = {
+        .lane = lane,
+        .request = request,
+        .result = result,
+        .error = error,
+        .touch = !wire_given(request, WIRE_FIELD_touch) || request->touch,
+    };
+    *result = (struct thread_replay_result){.head = -1};
+    struct step_key_asked asked = asked_key(request);
+    return wire_given(request, WIRE_FIELD_thread) ? replay_thread(&replay, &asked)
+                                                  : replay_key(&replay, &asked);
+}

@@ -1,0 +1,131 @@
+/* Spines: arrays of steps that are copied, never shortened in place. */
+#include "thread/spine.h"
+
+#include "thread/steps.h"
+
+struct spine *spine_create(struct lane *lane, uint32_t held_capacity, uint32_t length,
+                           uint32_t version)
+{
+    assert(length <= THREAD_STEPS_MAX && version >= length);
+    size_t wanted = sizeof(struct spine) + (size_t)held_capacity * sizeof(uint32_t);
+    struct spine *spine = lane_alloc(lane, wanted);
+    if (!spine) {
+        return NULL;
+    }
+    size_t size = arena_size(lane->threads->arena, spine);
+    *spine = (struct spine){
+        .capacity = (uint32_t)((size - sizeof(struct spine)) / sizeof(uint32_t)),
+        .lost = length,
+        .version_base = version - length,
+        .lost_version = version,
+    };
+    assert(spine->capacity >= held_capacity);
+    atomic_init(&spine->length, length);
+    atomic_init(&spine->payload_bytes, 0);
+    atomic_init(&spine->tokens, 0);
+    return spine;
+}
+
+struct spine *spine_copy(struct lane *lane, const struct snapshot *snapshot, uint32_t keep,
+                         uint32_t version, uint32_t more)
+{
+    assert(keep <= snapshot->length);
+    const struct spine *old = snapshot->spine;
+    uint32_t lost = keep < old->lost ? keep : old->lost;
+    uint32_t held = keep - lost;
+    struct spine *spine = spine_create(lane, held + more, lost, version - held);
+    if (!spine) {
+        return NULL;
+    }
+    spine->lost_reason = old->lost_reason;
+    spine->lost_version = old->lost_version;
+    uint64_t payload_bytes = 0, tokens = 0;
+    for (uint32_t i = 0; i < held; i++) {
+        const struct step *step = lane_at(lane, old->steps[i]);
+        spine->steps[i] = old->steps[i];
+        payload_bytes += step->payload_bytes;
+        tokens += step->tokens;
+    }
+    /* Plain initialisation: who sees the spine acquires the reference to it. */
+    atomic_init(&spine->length, keep);
+    atomic_init(&spine->payload_bytes, payload_bytes);
+    atomic_init(&spine->tokens, tokens);
+    assert(spine->version_base + keep == version);
+    return spine;
+}
+
+void spine_commit(struct lane *lane, struct spine *spine, struct step *step)
+{
+    /* Only the holder of the claim gets here, so its own earlier store is the newest. */
+    uint32_t length = atomic_load_explicit(&spine->length, memory_order_relaxed);
+    assert(!spine_is_full(spine, length) && length < THREAD_STEPS_MAX);
+    assert(step->number == length);
+    spine->steps[length - spine->lost] = lane_ref(lane, step);
+    /* Totals are read by stat and list, which need no order with the length. */
+    atomic_fetch_add_explicit(&spine->payload_bytes, step->payload_bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&spine->tokens, step->tokens, memory_order_relaxed);
+    /* Pairs with the acquire in spine_snapshot. */
+    atomic_store_explicit(&spine->length, length + 1, memory_order_release);
+}
+
+uint32_t spine_first_after(const struct lane *lane, const struct thread *thread,
+                           const struct snapshot *snapshot, uint64_t version)
+{
+    /*
+     * Along a spine versions only grow: a position is replaced only together with all after it.
+     * Steps that a fork did not commit itself come first and are as old as the fork.
+     */
+    uint32_t low = snapshot->spine->lost;
+    uint32_t high = snapshot->length;
+    uint32_t self = lane_ref(lane, thread);
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        const struct step *step = spine_step(lane, snapshot->spine, middle);
+        uint32_t committed = step->owner == self ? step->version : thread->shared;
+        if (committed > version) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    return low;
+}
+
+void spine_bury(struct lane *lane, struct spine *spine, uint32_t drop_at, uint32_t drop_end,
+                enum reason reason)
+{
+    assert(drop_at >= spine->lost && drop_at <= drop_end);
+    spine->drop_at = drop_at;
+    spine->drop_end = drop_end;
+    spine->drop_reason = (uint8_t)reason;
+    spine->link = 0;
+    uint32_t ref = lane_ref(lane, spine);
+    if (lane->burial_last) {
+        ((struct spine *)lane_at(lane, lane->burial_last))->link = ref;
+    } else {
+        lane->burial_first = ref;
+    }
+    lane->burial_last = ref;
+}
+
+bool spine_tend_burials(struct lane *lane, unsigned steps_max)
+{
+    while (lane->burial_first && steps_max > 0) {
+        struct spine *spine = lane_at(lane, lane->burial_first);
+        while (spine->drop_at < spine->drop_end && steps_max > 0) {
+            struct step *step = spine_step(lane, spine, spine->drop_at++);
+            step_let_go(lane, step, (enum reason)spine->drop_reason);
+            steps_max--;
+        }
+        if (spine->drop_at < spine->drop_end) {
+            break;
+        }
+        lane->burial_first = spine->link;
+        if (!lane->burial_first) {
+            lane->burial_last = 0;
+        }
+        epoch_retire(lane->member, RETIRE_SPINE, spine);
+        steps_max -= steps_max > 0;
+    }
+    return lane->burial_first != 0;
+}

@@ -1,0 +1,223 @@
+/* Steps: built from an append, read by replays, let go with their keys. */
+#include "thread/lookup.h"
+#include "thread/steps.h"
+#include "wire/parse.h"
+
+static const uint32_t segment_bytes_mask = (UINT32_C(1) << 30) - 1;
+
+/* Where the parts of a step begin, and how large it is. */
+struct layout {
+    unsigned keys;
+    size_t table, response_id, prefix, model, tool_calls, payload, size;
+};
+
+static struct layout layout_of(const struct wire_request *request)
+{
+    struct layout layout = {0};
+    size_t at = sizeof(struct step);
+    bool prefix = wire_given(request, WIRE_FIELD_prefix);
+    layout.keys = request->tool_calls.count + (request->response_id.size > 0) + prefix;
+    at += layout.keys * sizeof(struct step_key);
+    layout.table = at;
+    layout.response_id = at += request->payload_count * sizeof(uint32_t);
+    layout.prefix = at += request->response_id.size;
+    layout.model = at += prefix ? WIRE_PREFIX_BYTES : 0;
+    layout.tool_calls = at += request->model.size;
+    layout.payload = at += request->tool_calls.encoded.size;
+    layout.size = at + request->payload_bytes;
+    return layout;
+}
+
+uint64_t step_size_bytes(const struct wire_request *request)
+{
+    return layout_of(request).size;
+}
+
+static uint8_t *at_offset(struct step *step, size_t offset)
+{
+    return (uint8_t *)step + offset;
+}
+
+static void put_bytes(struct step *step, size_t offset, struct bytes bytes)
+{
+    if (bytes.size > 0) {
+        memcpy(at_offset(step, offset), bytes.data, bytes.size);
+    }
+}
+
+/* The hash is filled in by step_publish_keys: an append that fails needs none. */
+static void put_key(struct step *step, enum record_kind kind, size_t offset, size_t size)
+{
+    struct index_record *record = &step->keys[step->key_count++].record;
+    size_t back = (size_t)((uint8_t *)record - (uint8_t *)step) / ARENA_UNIT_BYTES;
+    assert(size <= 0xff && offset < 1 << 24);
+    *record = (struct index_record){
+        .kind = (uint8_t)kind, .small = (uint16_t)back, .word = (uint32_t)(offset << 8 | size)};
+}
+
+static void put_keys(struct step *step, const struct layout *layout,
+                     const struct wire_request *request)
+{
+    if (request->response_id.size > 0) {
+        put_key(step, RECORD_RESPONSE_ID, layout->response_id, request->response_id.size);
+    }
+    if (step->flags & STEP_HAS_PREFIX) {
+        put_key(step, RECORD_PREFIX, layout->prefix, WIRE_PREFIX_BYTES);
+    }
+    struct wire_list list = {
+        .encoded = bytes_of(at_offset(step, layout->tool_calls), step->tool_calls_bytes),
+        .count = step->tool_call_count};
+    struct bytes id;
+    while (wire_list_next(&list, &id)) {
+        put_key(step, RECORD_TOOL_CALL, (size_t)(id.data - (uint8_t *)step), id.size);
+    }
+    assert(step->key_count == layout->keys);
+}
+
+static void put_segments(struct step *step, const struct layout *layout,
+                         const struct wire_request *request)
+{
+    struct wire_list kinds = request->segments;
+    size_t at = layout->payload;
+    for (unsigned i = 0; i < request->payload_count; i++) {
+        enum wire_kind kind = WIRE_KIND_TEXT;
+        if (wire_given(request, WIRE_FIELD_segments)) {
+            bool more = wire_kind_next(&kinds, &kind);
+            assert(more);
+        }
+        uint32_t entry = (uint32_t)request->payloads[i].size | (uint32_t)kind << 30;
+        memcpy(at_offset(step, layout->table + i * sizeof entry), &entry, sizeof entry);
+        put_bytes(step, at, request->payloads[i]);
+        at += request->payloads[i].size;
+    }
+    assert(at == layout->size);
+}
+
+struct step *step_create(struct lane *lane, const struct wire_request *request)
+{
+    static_assert(sizeof(struct step) % ARENA_UNIT_BYTES == 0, "keys must be aligned");
+    struct layout layout = layout_of(request);
+    assert(request->payload_bytes <= segment_bytes_mask);
+    struct step *step = lane_alloc(lane, layout.size);
+    if (!step) {
+        return NULL;
+    }
+    bool tokens = wire_given(request, WIRE_FIELD_tokens);
+    bool final =
+        wire_given(request, WIRE_FIELD_final) ? request->final : request->tool_calls.count == 0;
+    *step = (struct step){
+        .turn = (uint32_t)request->turn,
+        .tokens = tokens ? (uint32_t)request->tokens : 0,
+        .payload_bytes = (uint32_t)request->payload_bytes,
+        .payload_offset = (uint32_t)layout.payload,
+        .tool_calls_bytes = (uint16_t)request->tool_calls.encoded.size,
+        .tool_call_count = (uint8_t)request->tool_calls.count,
+        .segment_count = (uint8_t)request->payload_count,
+        .model_size = (uint8_t)request->model.size,
+        .response_id_size = (uint8_t)request->response_id.size,
+        .flags = (uint8_t)((final ? STEP_FINAL : 0) | (tokens ? STEP_HAS_TOKENS : 0) |
+                           (wire_given(request, WIRE_FIELD_prefix) ? STEP_HAS_PREFIX : 0)),
+    };
+    atomic_init(&step->holds, 1);
+    atomic_init(&step->pins, 0);
+    put_bytes(step, layout.response_id, request->response_id);
+    if (step->flags & STEP_HAS_PREFIX) {
+        put_bytes(step, layout.prefix, request->prefix);
+    }
+    put_bytes(step, layout.model, request->model);
+    put_bytes(step, layout.tool_calls, request->tool_calls.encoded);
+    put_keys(step, &layout, request);
+    put_segments(step, &layout, request);
+    return step;
+}
+
+void step_discard(struct lane *lane, struct step *step)
+{
+    arena_free(lane->cache, step);
+}
+
+static size_t response_id_offset(const struct step *step)
+{
+    return sizeof *step + step->key_count * sizeof(struct step_key) +
+           step->segment_count * sizeof(uint32_t);
+}
+
+static struct bytes part(const struct step *step, size_t offset, size_t size)
+{
+    return bytes_of((const uint8_t *)step + offset, size);
+}
+
+struct bytes step_model(const struct step *step)
+{
+    size_t prefix = step->flags & STEP_HAS_PREFIX ? WIRE_PREFIX_BYTES : 0;
+    return part(step, response_id_offset(step) + step->response_id_size + prefix, step->model_size);
+}
+
+void step_view(const struct step *step, struct step_view *view)
+{
+    struct bytes model = step_model(step);
+    *view = (struct step_view){
+        .number = step->number,
+        .turn = step->turn,
+        .final = (step->flags & STEP_FINAL) != 0,
+        .has_tokens = (step->flags & STEP_HAS_TOKENS) != 0,
+        .tokens = step->tokens,
+        .model = model,
+        .response_id = part(step, response_id_offset(step), step->response_id_size),
+        .tool_calls = {.encoded = bytes_of(model.data + model.size, step->tool_calls_bytes),
+                       .count = step->tool_call_count},
+        .segment_count = step->segment_count,
+        .payload_bytes = step->payload_bytes,
+        .payload = part(step, step->payload_offset, step->payload_bytes),
+    };
+}
+
+static uint32_t segment_entry(const struct step *step, unsigned segment)
+{
+    uint32_t entry;
+    assert(segment < step->segment_count);
+    size_t table = sizeof *step + step->key_count * sizeof(struct step_key);
+    memcpy(&entry, (const uint8_t *)step + table + segment * sizeof entry, sizeof entry);
+    return entry;
+}
+
+enum wire_kind step_segment_kind(const struct step *step, unsigned segment)
+{
+    return (enum wire_kind)(segment_entry(step, segment) >> 30);
+}
+
+uint32_t step_segment_bytes(const struct step *step, unsigned segment)
+{
+    return segment_entry(step, segment) & segment_bytes_mask;
+}
+
+bool step_has_key(const struct step *step, enum record_kind kind, struct bytes id)
+{
+    for (unsigned i = 0; i < step->key_count; i++) {
+        const struct index_record *record = &step->keys[i].record;
+        if (record->kind == (uint8_t)kind &&
+            bytes_equal(part(step, record->word >> 8, record->word & 0xff), id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+struct step *step_of_key(const struct index_record *record)
+{
+    return (struct step *)((uintptr_t)record - (size_t)record->small * ARENA_UNIT_BYTES);
+}
+
+void step_pin(const struct step *step)
+{
+    /* Pairs with the acquire in step_reclaim: while online the step cannot be reclaimed yet. */
+    atomic_fetch_add_explicit(&((struct step *)(uintptr_t)step)->pins, 1, memory_order_relaxed);
+}
+
+void step_unpin(const struct step *step)
+{
+    /* Release: our reads of the bytes come before their reuse. Pairs as above. */
+    uint32_t pins =
+        atomic_fetch_sub_explicit(&((struct step *)(uintptr_t)step)->pins, 1, memory_order_release);
+    assert(pins > 0);
+}

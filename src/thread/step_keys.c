@@ -1,0 +1,86 @@
+/*
+ * Step keys: how a step is found by response id, tool call or prefix, and how it leaves.
+ *
+ * The index holds the newest step that carried a key. A key is *shared* once a second thread has
+ * written it; that sticks, through tombstones as well.
+ */
+#include "thread/graveyard.h"
+#include "thread/lookup.h"
+#include "thread/steps.h"
+
+/* Whether the key, as it stood in `existing`, was written by another thread or is shared already.
+ */
+static bool is_shared(const struct lane *lane, const struct index_record *existing,
+                      const struct thread *writer)
+{
+    if (record_is_tombstone(existing)) {
+        const struct tombstone *tombstone = (const struct tombstone *)existing;
+        return existing->small || tombstone->version != thread_fingerprint(writer);
+    }
+    const struct thread *owner = lane_at(lane, step_of_key(existing)->owner);
+    /* By name, not by record: a thread that came back is the same one. */
+    return (existing->flags & STEP_KEY_SHARED) ||
+           owner->record.hash_low != writer->record.hash_low ||
+           owner->hash_high != writer->hash_high;
+}
+
+static void publish_key(struct lane *lane, struct thread *thread, struct step *step,
+                        struct index_record *record)
+{
+    struct index *index = lane->threads->index;
+    struct bytes id = bytes_of((const uint8_t *)step + (record->word >> 8), record->word & 0xff);
+    struct lookup_key key = lookup_key(lane, (enum record_kind)record->kind, id);
+    record->hash_low = key.hash.low;
+    struct index_record *existing = index_find(index, key.hash, lookup_match, &key);
+    for (;;) {
+        if (!existing) {
+            record->flags = 0;
+            if (index_insert(index, lane->member, key.hash, record, 0, lookup_match, &key,
+                             &existing) == INDEX_DONE) {
+                return;
+            }
+        }
+        if (!record_is_tombstone(existing) && step_of_key(existing) == step) {
+            return; /* the step names one tool call twice */
+        }
+        record->flags = is_shared(lane, existing, thread) ? STEP_KEY_SHARED : 0;
+        if (index_replace(index, lane->member, existing, record, 0)) {
+            return;
+        }
+        existing = index_find(index, key.hash, lookup_match, &key);
+    }
+}
+
+void step_publish_keys(struct lane *lane, struct thread *thread, struct step *step)
+{
+    for (unsigned i = 0; i < step->key_count; i++) {
+        publish_key(lane, thread, step, &step->keys[i].record);
+    }
+}
+
+static void bury_key(struct lane *lane, const struct step *step, const struct index_record *record,
+                     enum reason reason)
+{
+    struct bytes id = bytes_of((const uint8_t *)step + (record->word >> 8), record->word & 0xff);
+    struct lookup_key key = lookup_key(lane, (enum record_kind)record->kind, id);
+    /* A newer step may have taken the key over; then there is nothing to explain. */
+    if (index_find(lane->threads->index, key.hash, lookup_match, &key) == record) {
+        const struct thread *owner = lane_at(lane, step->owner);
+        graveyard_bury(lane, record, key.hash.high, reason, record->flags & STEP_KEY_SHARED,
+                       thread_fingerprint(owner), 0);
+    }
+}
+
+void step_let_go(struct lane *lane, struct step *step, enum reason reason)
+{
+    /* Release: this holder's use comes before the last one's retirement; pairs with itself. */
+    uint32_t held = atomic_fetch_sub_explicit(&step->holds, 1, memory_order_acq_rel);
+    assert(held > 0);
+    if (held > 1) {
+        return;
+    }
+    for (unsigned i = 0; i < step->key_count; i++) {
+        bury_key(lane, step, &step->keys[i].record, reason);
+    }
+    epoch_retire(lane->member, RETIRE_STEP, step);
+}

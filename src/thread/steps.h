@@ -1,0 +1,35 @@
+/*
+ * Steps and their keys, seen from inside the room. Private to src/thread/.
+ */
+#ifndef RETHREAD_THREAD_STEPS_H
+#define RETHREAD_THREAD_STEPS_H
+
+#include "thread/lane.h"
+
+/*
+ * Builds a step from an append: everything but owner, number, version and (if not given) turn.
+ * Not shared yet: step_discard undoes it. NULL: no memory.
+ */
+struct step *step_create(struct lane *lane, const struct wire_request *request);
+void step_discard(struct lane *lane, struct step *step);
+
+/* What step_create would allocate, to refuse early what can never fit. */
+uint64_t step_size_bytes(const struct wire_request *request);
+
+/* Makes the step's keys lead to it. Under the thread's claim, after the spine has it. */
+void step_publish_keys(struct lane *lane, struct thread *thread, struct step *step);
+
+/* Gives up one spine's hold; the last one takes the keys out of the index and retires the step. */
+void step_let_go(struct lane *lane, struct step *step, enum reason reason);
+
+/* The epoch's callback for RETIRE_STEP. */
+bool step_reclaim(void *context, struct epoch_member *member, void *object);
+
+struct bytes step_model(const struct step *step);
+
+/* Whether the step carries this key. */
+bool step_has_key(const struct step *step, enum record_kind kind, struct bytes id);
+
+struct step *step_of_key(const struct index_record *record);
+
+#endif

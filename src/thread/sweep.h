@@ -1,0 +1,18 @@
+/*
+ * The sweep: what every lane does a little of on every iteration. Private to src/thread/.
+ *
+ * No thread has a timer. A slot of the index carries the coarse time at which its thread is to be
+ * looked at; the thread's life word has the truth.
+ */
+#ifndef RETHREAD_THREAD_SWEEP_H
+#define RETHREAD_THREAD_SWEEP_H
+
+#include <stdint.h>
+
+/* Coarse times count in these; 16 bits of them compare circularly, so half their range is seen. */
+enum { SWEEP_TICK_MS = 128, SWEEP_TICKS_AHEAD = 0x7000 };
+
+/* The coarse time at which a deadline has passed; far ones are looked at again on the way. */
+uint16_t sweep_tick(uint64_t now_ms, uint64_t deadline_ms);
+
+#endif

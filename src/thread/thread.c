@@ -1,0 +1,79 @@
+/* How a thread record comes into the index, and how it leaves. */
+#include "thread/thread.h"
+
+#include "thread/graveyard.h"
+#include "thread/sweep.h"
+
+struct thread *thread_create(struct lane *lane, const struct lookup_key *key, uint64_t ttl_ms)
+{
+    assert(key->kind == RECORD_THREAD && key->id.size <= WIRE_ID_BYTES_MAX);
+    struct thread *thread = lane_alloc(lane, sizeof *thread + key->id.size);
+    if (!thread) {
+        return NULL;
+    }
+    *thread = (struct thread){
+        .record = {.hash_low = key->hash.low, .kind = RECORD_THREAD},
+        .hash_high = key->hash.high,
+        .created_ms = lane->now_ms,
+        .id_size = (uint8_t)key->id.size,
+        .tenant = key->tenant,
+    };
+    memcpy(thread->id, key->id.data, key->id.size);
+    atomic_init(&thread->life, LIFE_CLAIM | (lane->now_ms + ttl_ms));
+    atomic_init(&thread->ttl_ms, ttl_ms);
+    atomic_init(&thread->spine, 0);
+    atomic_init(&thread->holds, 1);
+    atomic_init(&thread->replayed, 0);
+    return thread;
+}
+
+void thread_discard(struct lane *lane, struct thread *thread)
+{
+    if (!thread) {
+        return;
+    }
+    if (thread->recall) {
+        arena_free(lane->cache, lane_at(lane, thread->recall));
+    }
+    /* Through the epoch: a racing insertion may have compared keys with it. */
+    epoch_retire(lane->member, RETIRE_THREAD, thread);
+}
+
+bool thread_publish(struct lane *lane, const struct lookup *found, struct thread *thread)
+{
+    struct index *index = lane->threads->index;
+    struct index_record *existing;
+    uint16_t tick = sweep_tick(lane->now_ms, life_load(thread) & LIFE_DEADLINE);
+    if (found->record) {
+        /* A tombstone, or a dead thread whose killer finds its place taken. */
+        return index_replace(index, lane->member, found->record, &thread->record, tick);
+    }
+    return index_insert(index, lane->member, found->key.hash, &thread->record, tick, lookup_match,
+                        &found->key, &existing) == INDEX_DONE;
+}
+
+void thread_let_go(struct lane *lane, struct thread *thread)
+{
+    /*
+     * Release: what this holder did to the thread comes before the last one's retirement; acquire
+     * for that last one. Pairs with itself.
+     */
+    uint32_t held = atomic_fetch_sub_explicit(&thread->holds, 1, memory_order_acq_rel);
+    assert(held > 0);
+    if (held == 1) {
+        epoch_retire(lane->member, RETIRE_THREAD, thread);
+    }
+}
+
+void thread_bury(struct lane *lane, struct thread *thread, enum reason reason)
+{
+    struct snapshot last = spine_snapshot(lane, thread);
+    graveyard_bury(lane, &thread->record, thread->hash_high, reason, 0, last.version, last.length);
+    if (thread->recall) {
+        /* Only a holder of the claim reads it, and nobody claims the dead. */
+        arena_free(lane->cache, lane_at(lane, thread->recall));
+        thread->recall = 0;
+    }
+    spine_bury(lane, (struct spine *)(uintptr_t)last.spine, last.spine->lost, last.length, reason);
+    thread_let_go(lane, thread);
+}

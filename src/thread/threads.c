@@ -1,0 +1,249 @@
+/*
+ * The domain's set-up and teardown, its lanes, and what happens to memory at the end of its grace.
+ */
+#include "thread/graveyard.h"
+#include "thread/steps.h"
+#include "thread/thread.h"
+
+#include <stdlib.h>
+
+static struct lane *lane_of(struct threads *threads, const struct epoch_member *member)
+{
+    for (unsigned i = 0; i < threads->settings.lanes_max; i++) {
+        /* Pairs with the release in claim_slot; lanes stay allocated until the end. */
+        struct lane *lane = atomic_load_explicit(&threads->lanes[i], memory_order_acquire);
+        /* Pairs with the release in lane_open: a member is only ever looked up by itself. */
+        if (lane && atomic_load_explicit(&lane->identity, memory_order_acquire) == member) {
+            return lane;
+        }
+    }
+    abort(); /* a member that reclaims has a lane: lane_open and lane_close see to it */
+}
+
+static bool reclaim_plain(void *context, struct epoch_member *member, void *object)
+{
+    (void)context;
+    arena_free(epoch_member_cache(member), object);
+    return true;
+}
+
+bool step_reclaim(void *context, struct epoch_member *member, void *object)
+{
+    struct threads *threads = context;
+    struct step *step = object;
+    /* Pairs with the release in step_unpin. Nobody can pin anew: the step is out of reach. */
+    if (atomic_load_explicit(&step->pins, memory_order_acquire) > 0) {
+        return false;
+    }
+    struct lane *lane = lane_of(threads, member);
+    lane_add_payload(lane, -(int64_t)step->payload_bytes);
+    thread_let_go(lane, lane_at(lane, step->owner));
+    arena_free(lane->cache, step);
+    return true;
+}
+
+static void define_kinds(struct threads *threads)
+{
+    struct epoch_kind plain = {.reclaim = reclaim_plain};
+    size_t record_link = offsetof(struct index_record, word);
+    plain.link_offset = offsetof(struct thread, record) + record_link;
+    epoch_define(threads->epoch, RETIRE_THREAD, plain);
+    plain.link_offset = offsetof(struct spine, link);
+    epoch_define(threads->epoch, RETIRE_SPINE, plain);
+    plain.link_offset = offsetof(struct tombstone, record) + record_link;
+    epoch_define(threads->epoch, RETIRE_TOMBSTONE, plain);
+    epoch_define(threads->epoch, RETIRE_STEP,
+                 (struct epoch_kind){.link_offset = offsetof(struct step, link),
+                                     .reclaim = step_reclaim,
+                                     .context = threads});
+}
+
+struct threads *threads_create(const struct threads_settings *settings)
+{
+    assert(settings->lanes_max > 0 && settings->lanes_max <= LANES_MAX);
+    struct threads *threads = calloc(1, sizeof *threads);
+    if (!threads) {
+        return NULL;
+    }
+    threads->settings = *settings;
+    /* A step may take half the budget at most: what is larger could only be kept by itself. */
+    threads->step_bytes_max = settings->memory_bytes / 2;
+    threads->arena = arena_create(settings->memory_bytes, settings->lanes_max);
+    if (!threads->arena) {
+        goto fail;
+    }
+    threads->base = arena_base(threads->arena);
+    threads->epoch = epoch_create(threads->arena);
+    if (!threads->epoch) {
+        goto fail;
+    }
+    define_kinds(threads);
+    threads->index = index_create(threads->arena, threads->epoch, RETIRE_INDEX);
+    if (!threads->index || !graveyard_open(threads)) {
+        goto fail;
+    }
+    return threads;
+fail:
+    threads_destroy(threads);
+    return NULL;
+}
+
+void threads_destroy(struct threads *threads)
+{
+    if (!threads) {
+        return;
+    }
+    graveyard_close(threads);
+    if (threads->index) {
+        index_destroy(threads->index);
+    }
+    if (threads->epoch) {
+        epoch_destroy(threads->epoch);
+    }
+    if (threads->arena) {
+        arena_destroy(threads->arena);
+    }
+    for (unsigned i = 0; i < LANES_MAX; i++) {
+        /* The lanes are closed and their users gone: relaxed. */
+        free(atomic_load_explicit(&threads->lanes[i], memory_order_relaxed));
+    }
+    free(threads);
+}
+
+/* A lane that was closed is opened anew, with its books; else a free slot gets a fresh one. */
+static struct lane *claim_slot(struct threads *threads)
+{
+    for (unsigned i = 0; i < threads->settings.lanes_max; i++) {
+        /* Pairs with the release below. */
+        struct lane *lane = atomic_load_explicit(&threads->lanes[i], memory_order_acquire);
+        bool closed = false;
+        if (!lane) {
+            /* Alone on its lines, and on the neighbour that is prefetched with them. */
+            lane = aligned_alloc(128, (sizeof *lane + 127) / 128 * 128);
+            if (!lane) {
+                return NULL;
+            }
+            memset(lane, 0, sizeof *lane);
+            atomic_init(&lane->open, true);
+            struct lane *nobody = NULL;
+            /* Release publishes the zeroed books to the acquire loads of the slot. */
+            if (atomic_compare_exchange_strong_explicit(&threads->lanes[i], &nobody, lane,
+                                                        memory_order_acq_rel,
+                                                        memory_order_relaxed)) {
+                return lane;
+            }
+            free(lane);
+        } else if (atomic_compare_exchange_strong_explicit(
+                       &lane->open, &closed, true, memory_order_acq_rel, memory_order_relaxed)) {
+            /* Acquire pairs with the release in lane_close: its last user is done with it. */
+            return lane;
+        }
+    }
+    return NULL;
+}
+
+struct lane *lane_open(struct threads *threads, unsigned share, unsigned shares)
+{
+    assert(share < shares);
+    struct lane *lane = claim_slot(threads);
+    if (!lane) {
+        return NULL;
+    }
+    lane->threads = threads;
+    lane->share = share;
+    lane->shares = shares;
+    lane->member = epoch_join(threads->epoch);
+    if (!lane->member) {
+        /* Pairs with the acquire in claim_slot. */
+        atomic_store_explicit(&lane->open, false, memory_order_release);
+        return NULL;
+    }
+    lane->cache = epoch_member_cache(lane->member);
+    /* Pairs with the acquire in lane_of. */
+    atomic_store_explicit(&lane->identity, lane->member, memory_order_release);
+    lane->sweep = lane->hand = (struct index_cursor){0};
+    lane->pass_slots = lane->pass_slots_last = 0;
+    lane->want_bytes = lane->evicted_bytes = 0;
+    lane->sweep_ms = lane_read_clock(lane);
+    return lane;
+}
+
+void lane_close(struct lane *lane)
+{
+    lane_online(lane);
+    while (spine_tend_burials(lane, UINT32_MAX)) {
+    }
+    lane_offline(lane);
+    /* Reclaims through the lane, or hands over what others may still read. */
+    epoch_leave(lane->member);
+    /* Pairs with the acquire in lane_of: the member's slot may be joined by another lane. */
+    atomic_store_explicit(&lane->identity, NULL, memory_order_release);
+    /* Pairs with the acquire in claim_slot. */
+    atomic_store_explicit(&lane->open, false, memory_order_release);
+}
+
+void lane_online(struct lane *lane)
+{
+    epoch_online(lane->member);
+}
+
+void lane_offline(struct lane *lane)
+{
+    epoch_offline(lane->member);
+}
+
+uint64_t lane_read_clock(struct lane *lane)
+{
+    lane->now_ms = clock_read_ms(lane->threads->settings.clock);
+    return lane->now_ms;
+}
+
+void lane_charge(struct lane *lane, int64_t bytes)
+{
+    arena_charge(lane->threads->arena, bytes);
+}
+
+void lane_count(struct lane *lane, enum metric metric, uint64_t by)
+{
+    /* Only this lane writes; relaxed, since readers want a sum and no order. */
+    uint64_t now = atomic_load_explicit(&lane->counters[metric], memory_order_relaxed);
+    atomic_store_explicit(&lane->counters[metric], now + by, memory_order_relaxed);
+}
+
+static int64_t sum_lanes(struct threads *threads, uint64_t values[METRIC_COUNT])
+{
+    int64_t payload_bytes = 0;
+    for (unsigned i = 0; i < threads->settings.lanes_max; i++) {
+        /* Pairs with the release in claim_slot. */
+        struct lane *lane = atomic_load_explicit(&threads->lanes[i], memory_order_acquire);
+        if (!lane) {
+            continue;
+        }
+        payload_bytes += atomic_load_explicit(&lane->payload_bytes, memory_order_relaxed);
+        for (unsigned m = 0; m < METRIC_COUNT; m++) {
+            values[m] += atomic_load_explicit(&lane->counters[m], memory_order_relaxed);
+        }
+    }
+    return payload_bytes;
+}
+
+void threads_metrics(struct lane *asking, uint64_t values[METRIC_COUNT])
+{
+    struct threads *threads = asking->threads;
+    memset(values, 0, METRIC_COUNT * sizeof *values);
+    int64_t payload_bytes = sum_lanes(threads, values);
+    uint64_t gone = values[METRIC_EXPIRED] + values[METRIC_EVICTED] + values[METRIC_FORGOTTEN];
+    uint64_t created = values[METRIC_THREADS_CREATED];
+    struct index_stats index = index_stats(threads->index);
+    uint64_t used = arena_committed_bytes(threads->arena);
+    values[METRIC_THREADS_LIVE] = created > gone ? created - gone : 0;
+    values[METRIC_TOMBSTONES] = graveyard_count(threads);
+    values[METRIC_VOUCH_MS] = graveyard_vouch_ms(asking);
+    values[METRIC_BUDGET_BYTES] = threads->settings.memory_bytes;
+    values[METRIC_PAYLOAD_BYTES] = payload_bytes > 0 ? (uint64_t)payload_bytes : 0;
+    values[METRIC_USED_BYTES] = used;
+    values[METRIC_OVERHEAD_BYTES] = used - values[METRIC_PAYLOAD_BYTES];
+    values[METRIC_RECORDS] = index.records;
+    values[METRIC_SEGMENTS] = index.segments;
+    values[METRIC_SPLITS] = index.splits;
+}
