@@ -66,7 +66,7 @@ static uint32_t class_bytes(unsigned size_class)
 }
 
 /*
- * A span is the shortest that wastes at most an eighth of itself at its end and holds eight
+ * A span is the shortest that wastes at most a sixteenth of itself at its end and holds eight
  * objects; with a small budget, spans of more than a thousandth of it are not made longer than the
  * waste demands.
  */
@@ -76,7 +76,7 @@ static struct arena_class class_shape(unsigned size_class, uint64_t budget_bytes
     for (shape.chunks = 1; shape.chunks <= SPAN_CHUNKS_MAX; shape.chunks++) {
         uint32_t bytes = shape.chunks * CHUNK_BYTES;
         shape.capacity = bytes / shape.object_bytes;
-        if (bytes - shape.capacity * shape.object_bytes <= bytes / 8 &&
+        if (bytes - shape.capacity * shape.object_bytes <= bytes / 16 &&
             (shape.capacity >= 8 || bytes >= budget_bytes / 1024)) {
             break;
         }
