@@ -7,12 +7,13 @@ struct spine *spine_create(struct lane *lane, uint32_t held_capacity, uint32_t l
                            uint32_t version)
 {
     assert(length <= THREAD_STEPS_MAX && version >= length);
+    /* Whole units: the arena would round up anyway. */
     size_t wanted = sizeof(struct spine) + (size_t)held_capacity * sizeof(uint32_t);
-    struct spine *spine = lane_alloc(lane, wanted);
+    size_t size = (wanted + ARENA_UNIT_BYTES - 1) / ARENA_UNIT_BYTES * ARENA_UNIT_BYTES;
+    struct spine *spine = lane_alloc(lane, size);
     if (!spine) {
         return NULL;
     }
-    size_t size = arena_size(lane->threads->arena, spine);
     *spine = (struct spine){
         .capacity = (uint32_t)((size - sizeof(struct spine)) / sizeof(uint32_t)),
         .lost = length,

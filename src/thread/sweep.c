@@ -12,7 +12,7 @@ enum {
     BURIALS_AT_ONCE = 1024,
     RECLAIMS_AT_ONCE = 4096,
     HAND_LOOKS = 64,
-    GRACE_TURNS = 4,   /* turns until what was buried may be reclaimed */
+    GRACE_TURNS = 5,   /* turns until what was buried may be reclaimed */
     BUDGET_PARTS = 16, /* eviction begins when live memory passes 15/16 of the budget */
 };
 
@@ -152,6 +152,7 @@ bool lane_tend(struct lane *lane)
     sweep_by_time(lane);
     bool more = evict(lane);
     more |= spine_tend_burials(lane, BURIALS_AT_ONCE);
+    arena_cache_drain(lane->cache);
     /* Our own pointers of this turn are no longer used: announce it, so that the epoch can move. */
     epoch_online(lane->member);
     epoch_reclaim(lane->member, RECLAIMS_AT_ONCE);
