@@ -2,27 +2,36 @@
  * The lock-free hash index: 64-bit slots that lead from a 128-bit key hash to a record.
  *
  * Shape. A record begins with a struct index_record and lies in the arena, 16-byte aligned. A slot
- * holds [tentative 1][frozen 1][tag 14][tick 16][address 32]; a bucket is one 64-byte line of seven
- * slots and an overflow word; 64 buckets are a segment; a directory indexed by the low hash bits
- * leads to segments, and an empty directory entry means the index without its top set bit.
+ * holds [tentative 1][frozen 1][tag 14][tick 16][address 32]; a bucket is one 64-byte line of six
+ * slots, a word that puts its inserts in order, and a link to overflow lines; 64 buckets are a
+ * segment; a directory indexed by the low hash bits leads to segments, and an empty directory entry
+ * means the index without its top set bit.
  *
- * Ownership. The index owns directory, segments and overflow lines. Records belong to the caller,
- * who retires one (epoch_retire) only after it has left the index.
+ * Ownership. The index owns directory, segments and overflow lines. Records belong to the caller.
+ * After INDEX_DONE a record may be reused only when it has left the index (removed or replaced) and
+ * a grace period has passed: epoch_retire it; above all do not insert it again before. After
+ * INDEX_EXISTS nobody else has seen the record: it may be freed, or inserted again, at once.
  *
  * Ordering guarantees
  * O1. What was written to a record before index_insert or index_replace is seen by whoever finds
- * it. O2. index_find linearises at its load of the slot: it returns a record that was in the index
- * at some moment of the call, and misses a key only if the key was absent at some moment. O3. Of
- * racing inserts of one key exactly one returns INDEX_DONE; the others are given its record. O4. At
- * no moment do two final slots hold records that match the same key. O5. index_replace and
- * index_remove succeed for exactly one of those racing on the same record. Progress guarantees P1.
- * index_find is wait-free but for directory growth that overtakes it (at most 32 times ever). It
- * does one load per slot, never waits and never helps. P2. Insert, replace, remove and split are
- * lock-free: every retry means that another operation took effect; a split that is met on the way
- * is helped to its end. P3. Nothing stops the world: a split copies one segment, doubling the
- * directory is one store.
+ * it. O2. index_find is linearisable: it returns a record that was in the index at some moment of
+ * the call, and misses a key only if the key was absent at some moment of the call. O3. Of racing
+ * inserts of one key exactly one returns INDEX_DONE; the others are given its record. After
+ * INDEX_DONE everybody finds the record; before the call nobody does. O4. At no moment do two final
+ * slots, of those that index_find can reach, hold records of one key. O5. index_replace and
+ * index_remove succeed for exactly one of those racing on the same record. Between old and fresh of
+ * a replace no finder misses the key. O6. A record that stays is visited at least once by a full
+ * pass of the sweep (by the one sweeper that has its bucket) and exactly once by a scan, whatever
+ * splits happen meanwhile. Progress guarantees P1. index_find is wait-free: it does one load per
+ * slot, never waits and never helps. It starts again only when a split on its path has overtaken
+ * it, at most 24 times ever for one hash. P2. Insert, replace, remove and split are lock-free:
+ * every retry means that another operation took effect. A split or a committed insert that is met
+ * on the way is helped to its end. P3. Nothing stops the world: a split copies one segment (some
+ * 280 slots), doubling the directory is one store. Overflow lines that have outlived their records
+ * go with the next copy. Segments are not merged again: an index keeps the size of its fullest
+ * hour, some 16 to 30 bytes for each record it then had.
  *
- * All functions want the member online, except where said.
+ * All functions want the member online, and it stays so until what they returned is done with.
  */
 #ifndef RETHREAD_INDEX_INDEX_H
 #define RETHREAD_INDEX_INDEX_H
@@ -35,7 +44,10 @@
 
 struct index;
 
-/* A keyed XXH3-128 (random 192-byte secret per process). `low` places the record. */
+/*
+ * A keyed XXH3-128 (random 192-byte secret per index). `low` places the record. XXH3 is no
+ * cryptographic function: hashes never leave the process, or the secret could be worked out.
+ */
 struct index_hash {
     uint64_t low;
     uint64_t high;
@@ -54,10 +66,12 @@ typedef bool index_match_fn(const struct index_record *record, const void *key);
 
 /* The epoch kind the index retires its segments under is `epoch_kind`: the index defines it. */
 struct index *index_create(struct arena *arena, struct epoch *epoch, unsigned epoch_kind);
-void index_destroy(struct index *index); /* after all members left; records are the caller's */
+/* After all members left and before epoch and arena go; NULL is allowed. Both this and
+ * index_create open an arena cache for the time of the call. */
+void index_destroy(struct index *index);
 
 struct index_hash index_hash(const struct index *index, uint16_t tenant, uint8_t kind,
-                             struct bytes id);
+                             struct bytes id); /* at most 255 bytes */
 
 /* The record, valid while the member stays online; NULL when absent. */
 struct index_record *index_find(const struct index *index, struct index_hash hash,
@@ -78,7 +92,10 @@ enum index_result index_insert(struct index *index, struct epoch_member *member,
                                index_match_fn *match, const void *key,
                                struct index_record **existing);
 
-/* old -> fresh (same key) in one step; false when `old` is no longer in the index. */
+/*
+ * old -> fresh (same key, so same hash_low; never inserted so far) in one step. False when `old` is
+ * no longer in the index; nobody has seen `fresh` then.
+ */
 bool index_replace(struct index *index, struct epoch_member *member, const struct index_record *old,
                    struct index_record *fresh, uint16_t tick);
 
@@ -87,11 +104,13 @@ bool index_remove(struct index *index, struct epoch_member *member,
                   const struct index_record *record);
 
 /*
- * Sweeping. The segments are shared out among `shares` sweepers; a cursor is one sweeper's own.
+ * Sweeping. The buckets are shared out among `shares` sweepers (each record is in one share; more
+ * than 64 sweepers leave some without work); a cursor is one sweeper's own and starts zeroed.
  * Visits about `slots` slots from where the cursor stands. A final slot whose tick is due (16-bit
  * circular comparison with now_tick, 0 never due), or every one when `all`, is handed to `due`,
  * which returns the slot's next tick (0 = never), after doing with the record what it likes, index
- * operations included. Returns true when this call reached the end of the share (the cursor wraps).
+ * operations included; it must not go offline. The tick is set unless the record has left the
+ * index meanwhile. Returns true when this call reached the end of the share (the cursor wraps).
  */
 typedef uint16_t index_due_fn(void *context, struct index_record *record);
 
@@ -105,16 +124,15 @@ bool index_sweep(struct index *index, struct epoch_member *member, struct index_
                  index_due_fn *due, void *context);
 
 /*
- * Scanning, for listings. Records are visited in one fixed order (bit-reversed bucket order, then
- * hash), so that a record which stays in the index for the whole scan is visited exactly once,
- * whatever splits happen between calls. `visit` returns false to stop *after* this record. Visits
- * at most `records` records a call. Returns true when the scan is at its end. A zeroed cursor
- * starts; it may travel through a client: any value is safe.
+ * Scanning, for listings. Records are visited in one fixed order, that of bit-reversed hashes, so
+ * that splits between calls change nothing (O6). `visit` returns false to stop *after* this record.
+ * Visits at most `records` records a call, and goes over at most 64 empty segments: it may visit
+ * fewer, or none, and not be at the end. Returns true at the end (and again when called again). A
+ * zeroed cursor starts; any value is safe, but it holds a hash: seal it before a client sees it.
  */
 struct index_scan {
-    uint64_t position; /* packed place of the bucket */
-    uint64_t after;    /* hash_low of the last record visited there */
-    uint8_t started;
+    uint64_t position; /* the bit-reversed hash_low of the last record visited */
+    uint32_t after;    /* and its arena reference, which tells equal hashes apart */
 };
 
 typedef bool index_visit_fn(void *context, struct index_record *record);
@@ -126,8 +144,7 @@ struct index_stats {
     uint64_t records; /* about right while others write */
     uint64_t segments;
     uint64_t splits;
-    uint64_t
-        bytes; /* directory, segments and overflow lines; the directory is charged to the arena */
+    uint64_t bytes; /* all of the index; what is not in the arena is charged to it */
 };
 
 struct index_stats index_stats(const struct index *index);

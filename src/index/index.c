@@ -1,0 +1,193 @@
+/*
+ * The index as its readers see it: making it, hashing, finding, prefetching, gauges.
+ *
+ * Owns the directory's mapping and the struct itself; both are charged to the arena.
+ */
+#include "index/index.h"
+#include "index/index_impl.h"
+#include "base/random.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <xxhash.h>
+
+enum { DIRECTORY_BYTES = (1 << DEPTH_MAX) * 8, ID_BYTES_MAX = 255, HASH_PREFIX_BYTES = 3 };
+
+static bool directory_create(struct index *index)
+{
+    void *pages = mmap(NULL, DIRECTORY_BYTES, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (pages == MAP_FAILED) {
+        return false;
+    }
+    /* A huge page would take up memory that nobody charged. Advice only: it may be refused. */
+    (void)madvise(pages, DIRECTORY_BYTES, MADV_NOHUGEPAGE);
+    index->directory = pages;
+    return true;
+}
+
+static bool first_segment_create(struct index *index)
+{
+    struct arena_cache *cache = arena_cache_open(index->arena);
+    if (cache == NULL) {
+        return false;
+    }
+    struct index_segment *segment = index_segment_create(index, cache);
+    arena_cache_close(cache);
+    if (segment == NULL) {
+        return false;
+    }
+    /* Depth 0. Release: pairs with index_locate, for whoever was handed the index otherwise. */
+    uint64_t empty = 0;
+    bool first = word_cas(&index->directory[0], &empty, arena_ref(index->base, segment));
+    assert(first);
+    index_directory_charge(index, 0);
+    return true;
+}
+
+struct index *index_create(struct arena *arena, struct epoch *epoch, unsigned epoch_kind)
+{
+    struct index *index = aligned_alloc(128, sizeof *index);
+    if (index == NULL) {
+        return NULL;
+    }
+    memset(index, 0, sizeof *index);
+    index->arena = arena;
+    index->epoch = epoch;
+    index->epoch_kind = epoch_kind;
+    index->base = arena_base(arena);
+    random_fill(index->secret, sizeof index->secret);
+    if (!directory_create(index)) {
+        goto failed;
+    }
+    if (!first_segment_create(index)) {
+        goto failed;
+    }
+    arena_charge(arena, (int64_t)sizeof *index);
+    epoch_define(epoch, epoch_kind,
+                 (struct epoch_kind){.link_offset = offsetof(struct index_segment, link),
+                                     .reclaim = index_segment_reclaim,
+                                     .context = index});
+    return index;
+failed:
+    if (index->directory != NULL) {
+        munmap(index->directory, DIRECTORY_BYTES);
+    }
+    free(index);
+    return NULL;
+}
+
+/* The directory's part of index->bytes. */
+static uint64_t directory_charged_bytes(const struct index *index)
+{
+    uint64_t pages = 0;
+    for (size_t i = 0; i < DIRECTORY_PAGES / 64; i++) {
+        /* Relaxed: a gauge, or a destroyer that is alone. */
+        uint64_t seen = atomic_load_explicit(&index->pages_seen[i], memory_order_relaxed);
+        pages += (uint64_t)__builtin_popcountll(seen);
+    }
+    return pages * DIRECTORY_PAGE_BYTES;
+}
+
+void index_destroy(struct index *index)
+{
+    if (index == NULL) {
+        return;
+    }
+    /* Without a cache the segments stay in the arena until it goes. */
+    struct arena_cache *cache = arena_cache_open(index->arena);
+    uint64_t limit = (uint64_t)1 << word_load(&index->depth); /* alone by now: pairs with nothing */
+    for (uint64_t at = 0; cache != NULL && at < limit; at++) {
+        uint64_t entry = word_load(&index->directory[at]);
+        if (entry != 0) {
+            index_segment_free(index, cache, index_at(index, entry));
+        }
+    }
+    if (cache != NULL) {
+        arena_cache_close(cache);
+    }
+    arena_charge(index->arena, -(int64_t)(directory_charged_bytes(index) + sizeof *index));
+    munmap(index->directory, DIRECTORY_BYTES);
+    free(index);
+}
+
+struct index_hash index_hash(const struct index *index, uint16_t tenant, uint8_t kind,
+                             struct bytes id)
+{
+    assert(id.size <= ID_BYTES_MAX);
+    uint8_t whole[HASH_PREFIX_BYTES + ID_BYTES_MAX];
+    memcpy(whole, &tenant, sizeof tenant);
+    whole[2] = kind;
+    if (id.size > 0) {
+        memcpy(whole + HASH_PREFIX_BYTES, id.data, id.size);
+    }
+    XXH128_hash_t hash = XXH3_128bits_withSecret(whole, HASH_PREFIX_BYTES + id.size, index->secret,
+                                                 sizeof index->secret);
+    return (struct index_hash){.low = hash.low64, .high = hash.high64};
+}
+
+struct index_record *index_find(const struct index *index, struct index_hash hash,
+                                index_match_fn *match, const void *key)
+{
+    struct index_place place = index_locate(index, hash.low);
+    uint64_t tag = slot_tag(hash.low);
+    struct index_walk walk = index_walk_start(place.bucket);
+    do {
+        for (unsigned k = 0; k < walk.slots; k++) {
+            /* Acquire: pairs with the CAS that made the slot final, in index_settle,
+             * index_insert or index_replace, or with the entry that published a split's copy. */
+            uint64_t word = word_load(&walk.line->word[k]);
+            if (!slot_is_final_with_tag(word, tag)) {
+                continue;
+            }
+            struct index_record *record = index_at(index, word);
+            if (record->hash_low == hash.low && match(record, key)) {
+                return record;
+            }
+        }
+    } while (index_walk_next(index, &walk));
+    return NULL;
+}
+
+void index_prefetch_bucket(const struct index *index, struct index_hash hash)
+{
+    __builtin_prefetch(index_locate(index, hash.low).bucket, 0, 3);
+}
+
+void index_prefetch_record(const struct index *index, struct index_hash hash)
+{
+    struct index_line *line = index_locate(index, hash.low).bucket;
+    uint64_t tag = slot_tag(hash.low);
+    for (unsigned k = 0; k < HEAD_SLOTS; k++) {
+        /* Not followed, only prefetched: pairs with nothing. */
+        uint64_t word = word_load(&line->word[k]);
+        if (slot_is_final_with_tag(word, tag)) {
+            const uint8_t *record = index_at(index, word);
+            __builtin_prefetch(record, 0, 3);
+            __builtin_prefetch(record + LINE_BYTES, 0, 3);
+            return;
+        }
+    }
+    uint64_t link = word_load(&line->word[WORD_LINK]) & WORD_REF_MASK; /* as above */
+    if (link != 0) {
+        __builtin_prefetch(index_at(index, link), 0, 3);
+    }
+}
+
+struct index_stats index_stats(const struct index *index)
+{
+    struct index_stats stats = {0};
+    for (size_t i = 0; i < COUNTER_COUNT; i++) {
+        stats.records += atomic_load_explicit(&index->counter[i].records, memory_order_relaxed);
+    }
+    if ((int64_t)stats.records < 0) { /* a leaver was summed, its joiner not yet */
+        stats.records = 0;
+    }
+    stats.segments = atomic_load_explicit(&index->segments, memory_order_relaxed);
+    stats.splits = atomic_load_explicit(&index->splits, memory_order_relaxed);
+    stats.bytes = atomic_load_explicit(&index->bytes, memory_order_relaxed) +
+                  directory_charged_bytes(index) + sizeof *index;
+    return stats;
+}
