@@ -103,6 +103,10 @@ bool index_replace(struct index *index, struct epoch_member *member, const struc
 bool index_remove(struct index *index, struct epoch_member *member,
                   const struct index_record *record);
 
+/* Gives the record's slot another tick, unless the record has left the index. */
+void index_retick(struct index *index, struct epoch_member *member,
+                  const struct index_record *record, uint16_t tick);
+
 /*
  * Sweeping. The buckets are shared out among `shares` sweepers (each record is in one share; more
  * than 64 sweepers leave some without work); a cursor is one sweeper's own and starts zeroed.

@@ -265,10 +265,6 @@ void index_settle(const struct index *index, struct index_line *bucket, uint64_t
 _Atomic uint64_t *index_slot_of(const struct index *index, struct index_line *bucket, uint32_t ref,
                                 uint64_t *word, uint32_t *position);
 
-/* Gives the record's slot another tick unless the record has left the index. */
-void index_retick(struct index *index, struct epoch_member *member,
-                  const struct index_record *record, uint16_t tick);
-
 /* Makes room in a full chain, by a line or by replacing the segment. The caller looks again. */
 void index_make_room(struct index *index, struct epoch_member *member,
                      const struct index_place *place);

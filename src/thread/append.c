@@ -203,6 +203,7 @@ static enum status append_to(struct append *append, struct thread *thread)
     if (status == STATUS_OK && new_ttl && !append->result->duplicate) {
         atomic_store_explicit(&thread->ttl_ms, append->ttl_ms, memory_order_relaxed);
         life_release(thread, lane->now_ms + append->ttl_ms, true);
+        thread_retick(lane, thread);
     } else {
         life_release(thread, status == STATUS_OK ? lane->now_ms + append->ttl_ms : 0, false);
     }

@@ -207,6 +207,7 @@ enum status thread_touch(struct lane *lane, struct bytes id, bool has_ttl, uint6
         if (life == LIFE_ALIVE) {
             if (has_ttl) {
                 atomic_store_explicit(&found.thread->ttl_ms, ttl_ms, memory_order_relaxed);
+                thread_retick(lane, found.thread);
             }
             *missing = REASON_NONE;
             return STATUS_OK;

@@ -40,12 +40,16 @@ struct spine *spine_copy(struct lane *lane, const struct snapshot *snapshot, uin
     }
     spine->lost_reason = old->lost_reason;
     spine->lost_version = old->lost_version;
-    uint64_t payload_bytes = 0, tokens = 0;
-    for (uint32_t i = 0; i < held; i++) {
-        const struct step *step = lane_at(lane, old->steps[i]);
-        spine->steps[i] = old->steps[i];
-        payload_bytes += step->payload_bytes;
-        tokens += step->tokens;
+    memcpy(spine->steps, old->steps, held * sizeof *old->steps);
+    /* Relaxed: the claim is held, so the totals stand still. */
+    uint64_t payload_bytes = atomic_load_explicit(&old->payload_bytes, memory_order_relaxed);
+    uint64_t tokens = atomic_load_explicit(&old->tokens, memory_order_relaxed);
+    for (uint32_t at = lost + held; at < snapshot->length; at++) {
+        const struct step *step = spine_step(lane, old, at);
+        if (step) {
+            payload_bytes -= step->payload_bytes;
+            tokens -= step->tokens;
+        }
     }
     /* Plain initialisation: who sees the spine acquires the reference to it. */
     atomic_init(&spine->length, keep);

@@ -136,8 +136,9 @@ static bool evict(struct lane *lane)
     lane->evicted_bytes = 0;
     lane->want_bytes = 0;
     for (int look = 0; look < HAND_LOOKS && lane->evicted_bytes < lane->evict_bytes; look++) {
-        index_sweep(lane->threads->index, lane->member, &lane->hand, lane->share, lane->shares,
-                    HAND_SLOTS_AT_ONCE, true, 0, visit_hand, lane);
+        /* The whole index: what this lane needs may be held in another's share. */
+        index_sweep(lane->threads->index, lane->member, &lane->hand, 0, 1, HAND_SLOTS_AT_ONCE, true,
+                    0, visit_hand, lane);
     }
     lane->grace_turns = GRACE_TURNS;
     return lane->evicted_bytes > 0;

@@ -52,6 +52,15 @@ bool thread_publish(struct lane *lane, const struct lookup *found, struct thread
                         &found->key, &existing) == INDEX_DONE;
 }
 
+void thread_retick(struct lane *lane, struct thread *thread)
+{
+    uint64_t word = life_load(thread);
+    if (!(word & LIFE_DEAD)) {
+        index_retick(lane->threads->index, lane->member, &thread->record,
+                     sweep_tick(lane->now_ms, word & LIFE_DEADLINE));
+    }
+}
+
 void thread_let_go(struct lane *lane, struct thread *thread)
 {
     /*

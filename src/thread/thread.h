@@ -16,6 +16,12 @@ void thread_discard(struct lane *lane, struct thread *thread);
 /* Puts it where `found` (nobody alive) was found. False: somebody else was first. */
 bool thread_publish(struct lane *lane, const struct lookup *found, struct thread *thread);
 
+/*
+ * Has the sweep look at the thread when its present deadline has passed. For deadlines that moved
+ * to an earlier time: later ones are found out by the sweep itself.
+ */
+void thread_retick(struct lane *lane, struct thread *thread);
+
 /* After life_kill: takes the thread out of the index and lets its steps go. */
 void thread_bury(struct lane *lane, struct thread *thread, enum reason reason);
 
