@@ -479,8 +479,9 @@ void arena_cache_close(struct arena_cache *cache)
     struct arena *arena = cache->arena;
     uint32_t last = 0;
     assert(atomic_load_explicit(&cache->state, memory_order_relaxed) == CACHE_OPEN);
-    cache->incoming = put_chain(cache, cache->incoming, UINT64_MAX);
-    collect(cache, UINT64_MAX);
+    /* Also takes on what lies abandoned, so that nothing stays behind the last one but what is in
+     * use. */
+    arena_cache_drain(cache);
     spares_give_back(cache);
     uint32_t chain = disown(cache, &last);
     /* Pairs with the load in send_home; the owners set above are seen with it. */
