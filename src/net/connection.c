@@ -1,0 +1,666 @@
+/* The life of a connection: receive, serve, send, and when to give up on a peer. */
+#include "net/connection.h"
+
+#include "net/input.h"
+#include "wire/parse.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+    RETRY_TURNS = 32,            /* a deferred request is tried so often without a pause */
+    FAIR_PACE_BYTES = 16 * 1024, /* in NET_NO_ROOM_MS, by who holds memory that others want */
+    DROPS_LOGGED_PER_SECOND = 10,
+};
+
+/* ---- Places and watching -----------------------------------------------------------------------
+ */
+
+static struct net_queue *queue_of(struct net_loop *loop, enum net_place place)
+{
+    switch (place) {
+    case NET_READY:
+        return &loop->ready;
+    case NET_RETRY:
+        return &loop->retry;
+    case NET_STOPPED:
+        return &loop->stopped;
+    case NET_NOWHERE:
+        break;
+    }
+    return NULL;
+}
+
+void net_connection_place(struct net_connection *connection, enum net_place place)
+{
+    struct net_loop *loop = connection->loop;
+    struct net_queue *from = queue_of(loop, connection->place);
+    struct net_queue *to = queue_of(loop, place);
+    if (from) {
+        TAILQ_REMOVE(from, connection, link);
+        loop->ready_count -= connection->place == NET_READY;
+    }
+    connection->place = (uint8_t)place;
+    if (to) {
+        TAILQ_INSERT_TAIL(to, connection, link);
+        loop->ready_count += place == NET_READY;
+    }
+}
+
+static void on_socket(evutil_socket_t fd, short what, void *context)
+{
+    struct net_connection *connection = context;
+    (void)fd;
+    (void)what;
+    net_loop_enter(connection->loop);
+    /* One that is queued has its turn later in this iteration. */
+    if (connection->place == NET_NOWHERE) {
+        net_connection_turn(connection);
+    }
+}
+
+static void watch(struct net_connection *connection, enum net_watch what)
+{
+    if (connection->watch == what) {
+        return;
+    }
+    if (connection->watch != NET_WATCH_NOTHING) {
+        event_del(&connection->event);
+    }
+    connection->watch = NET_WATCH_NOTHING;
+    if (what == NET_WATCH_NOTHING) {
+        return;
+    }
+    short events = EV_PERSIST | (what == NET_WATCH_READ ? EV_READ : EV_WRITE);
+    if (event_assign(&connection->event, connection->loop->base, connection->fd, events, on_socket,
+                     connection) == 0 &&
+        event_add(&connection->event, NULL) == 0) {
+        connection->watch = (uint8_t)what;
+    } else {
+        /* The kernel has no memory for it just now: look again without being told. */
+        net_connection_place(connection, NET_RETRY);
+    }
+}
+
+static void wait_for(struct net_connection *connection, enum net_watch what)
+{
+    net_connection_place(connection, NET_NOWHERE);
+    watch(connection, what);
+}
+
+/* ---- Opening and closing -----------------------------------------------------------------------
+ */
+
+static bool add_to_loop(struct net_loop *loop, struct net_connection *connection)
+{
+    if (loop->connection_count == loop->connection_capacity) {
+        size_t capacity = loop->connection_capacity ? loop->connection_capacity * 2 : 64;
+        struct net_connection **more = realloc(loop->connections, capacity * sizeof *more);
+        if (!more) {
+            return false;
+        }
+        net_account_charge(&loop->account,
+                           (int64_t)((capacity - loop->connection_capacity) * sizeof *more));
+        loop->connections = more;
+        loop->connection_capacity = capacity;
+    }
+    connection->number = loop->connection_count;
+    loop->connections[loop->connection_count++] = connection;
+    return true;
+}
+
+void net_connection_open(struct net_loop *loop, int fd, uint64_t id)
+{
+    struct net_connection *connection = calloc(1, sizeof *connection);
+    if (!connection || !add_to_loop(loop, connection)) {
+        free(connection);
+        close(fd);
+        /* Pairs with the front's increment: a count and nothing else. */
+        atomic_fetch_sub_explicit(&loop->shared->connections, 1, memory_order_relaxed);
+        return;
+    }
+    net_account_charge(&loop->account, sizeof *connection);
+    connection->loop = loop;
+    connection->id = id;
+    connection->fd = fd;
+    connection->request_ms = loop->now_ms;
+    connection->progress_ms = loop->now_ms;
+    connection->pace_ms = loop->now_ms;
+    loop->accepted++;
+    int on = 1;
+    /* Fails on a unix socket, which needs none. */
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    watch(connection, NET_WATCH_READ);
+}
+
+void net_connection_close(struct net_connection *connection)
+{
+    struct net_loop *loop = connection->loop;
+    watch(connection, NET_WATCH_NOTHING);
+    net_connection_place(connection, NET_NOWHERE);
+    if (connection->output) {
+        net_output_free(connection->output, loop->handler, &loop->account);
+    }
+    net_input_clear(&connection->input, &loop->account);
+    close(connection->fd);
+    struct net_connection *last = loop->connections[--loop->connection_count];
+    loop->connections[connection->number] = last;
+    last->number = connection->number;
+    net_account_charge(&loop->account, -(int64_t)sizeof *connection);
+    /* Pairs with the front's increment: a count and nothing else. */
+    atomic_fetch_sub_explicit(&loop->shared->connections, 1, memory_order_relaxed);
+    free(connection);
+}
+
+static void report_drop(struct net_connection *connection, const char *reason)
+{
+    struct net_loop *loop = connection->loop;
+    uint64_t suppressed;
+    loop->dropped++;
+    if (!log_allowed(&loop->shared->dropped_limit, DROPS_LOGGED_PER_SECOND, loop->now_ms,
+                     &suppressed)) {
+        return;
+    }
+    struct net_address peer = {.size = sizeof peer.storage};
+    char text[NET_ADDRESS_TEXT_BYTES] = "unknown";
+    if (getpeername(connection->fd, (struct sockaddr *)&peer.storage, &peer.size) == 0) {
+        net_address_format(&peer, text);
+    }
+    log_write(LOG_WARN, "connection_dropped", LOG_U64("connection", connection->id),
+              LOG_TEXT("peer", text), LOG_TEXT("reason", reason), LOG_U64("suppressed", suppressed),
+              LOG_END);
+}
+
+static void drop(struct net_connection *connection, const char *reason)
+{
+    report_drop(connection, reason);
+    net_connection_close(connection);
+}
+
+/* After the last answer: a close with input unread would reset the connection and lose it. */
+static void linger(struct net_connection *connection)
+{
+    if (shutdown(connection->fd, SHUT_WR) < 0) {
+        net_connection_close(connection);
+        return;
+    }
+    net_input_clear(&connection->input, &connection->loop->account);
+    connection->lingering = true;
+    connection->linger_ms = connection->loop->now_ms;
+    wait_for(connection, NET_WATCH_READ);
+}
+
+static void discard(struct net_connection *connection)
+{
+    ssize_t got = recv(connection->fd, connection->loop->scratch, NET_QUOTA_BYTES, 0);
+    if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
+        net_connection_close(connection);
+    }
+}
+
+/* ---- Pace --------------------------------------------------------------------------------------
+ */
+
+static bool holds_something(const struct net_connection *connection)
+{
+    return connection->output || connection->input.capacity > 0;
+}
+
+static void start_pace(struct net_connection *connection)
+{
+    connection->pace_ms = connection->loop->now_ms;
+    connection->progress_ms = connection->loop->now_ms;
+    connection->moved_bytes = 0;
+}
+
+static void note_moved(struct net_connection *connection, uint64_t size_bytes)
+{
+    if (size_bytes > 0) {
+        connection->progress_ms = connection->loop->now_ms;
+        connection->moved_bytes += size_bytes;
+    }
+}
+
+/* ---- Sending -----------------------------------------------------------------------------------
+ */
+
+/* Sends the turn's replies; what is left becomes the connection's output. False: it is closed. */
+static bool send_replies(struct net_connection *connection)
+{
+    struct net_loop *loop = connection->loop;
+    uint64_t sent_bytes = 0;
+    bool held = holds_something(connection);
+    enum net_sent outcome = net_reply_send(&loop->reply, connection->fd, &sent_bytes);
+    loop->sent_bytes += sent_bytes;
+    note_moved(connection, sent_bytes);
+    if (outcome == NET_SENT_PART) {
+        connection->output = net_reply_keep(&loop->reply);
+        if (!connection->output) {
+            outcome = NET_SENT_FAILED;
+            errno = ENOMEM;
+        } else if (!held) {
+            start_pace(connection);
+        }
+    }
+    int error = errno;
+    net_reply_reset(&loop->reply);
+    if (outcome != NET_SENT_FAILED) {
+        return true;
+    }
+    if (error == ENOMEM) {
+        drop(connection, "out_of_memory");
+    } else {
+        net_connection_close(connection);
+    }
+    return false;
+}
+
+static void settle(struct net_connection *connection);
+
+static void send_output(struct net_connection *connection)
+{
+    struct net_loop *loop = connection->loop;
+    uint64_t sent_bytes = 0;
+    enum net_sent outcome = net_output_send(connection->output, loop->handler, &loop->account,
+                                            connection->fd, &sent_bytes);
+    loop->sent_bytes += sent_bytes;
+    note_moved(connection, sent_bytes);
+    if (outcome == NET_SENT_FAILED) {
+        net_connection_close(connection);
+        return;
+    }
+    if (outcome == NET_SENT_ALL) {
+        net_output_free(connection->output, loop->handler, &loop->account);
+        connection->output = NULL;
+    }
+    settle(connection);
+}
+
+/* A last answer, then the end. */
+static void refuse(struct net_connection *connection, struct bytes body, enum status status,
+                   const char *reason)
+{
+    struct net_loop *loop = connection->loop;
+    assert(!connection->output);
+    report_drop(connection, reason);
+    connection->closing = true;
+    /* The loop's own chunk is empty at this point: there is room, or the peer learns nothing. */
+    (void)loop->handler->refuse(loop->handler->context, &loop->reply, body, status);
+    net_connection_place(connection, NET_NOWHERE);
+    if (send_replies(connection)) {
+        net_input_clear(&connection->input, &loop->account);
+        settle(connection);
+    }
+}
+
+/* ---- Waiting -----------------------------------------------------------------------------------
+ */
+
+static enum wire_frame next_frame(const struct net_connection *connection, struct bytes input,
+                                  struct bytes *body, uint64_t *need)
+{
+    return wire_frame_next(input, connection->loop->shared->settings.frame_max_bytes, body, need);
+}
+
+static bool has_frame(const struct net_connection *connection)
+{
+    struct bytes body;
+    uint64_t need;
+    struct bytes input = net_input_view(&connection->input);
+    return input.size > 0 && next_frame(connection, input, &body, &need) != WIRE_FRAME_PARTIAL;
+}
+
+/* No room in the buffers: looks again at each tick, and is answered busy when that lasts. */
+static void stop(struct net_connection *connection)
+{
+    struct net_loop *loop = connection->loop;
+    net_account_press(&loop->account, loop->now_ms);
+    if (connection->stopped_ms == 0) {
+        connection->stopped_ms = loop->now_ms;
+    }
+    watch(connection, NET_WATCH_NOTHING);
+    net_connection_place(connection, NET_STOPPED);
+}
+
+/* Decides what a connection waits for after its turn. */
+static void settle(struct net_connection *connection)
+{
+    struct net_loop *loop = connection->loop;
+    connection->stopped_ms = 0;
+    if (connection->output) {
+        wait_for(connection, NET_WATCH_WRITE);
+    } else if (connection->closing) {
+        linger(connection);
+    } else if (connection->attempts > RETRY_TURNS) {
+        watch(connection, NET_WATCH_NOTHING);
+        net_connection_place(connection, NET_RETRY);
+    } else if (has_frame(connection) ||
+               (loop->draining && connection->due_bytes > net_input_size(&connection->input))) {
+        net_connection_place(connection, NET_READY);
+    } else {
+        wait_for(connection, NET_WATCH_READ);
+    }
+}
+
+/* ---- Receiving ---------------------------------------------------------------------------------
+ */
+
+enum received { RECEIVED_SOME, RECEIVED_NOTHING, RECEIVED_NO_ROOM, RECEIVED_END };
+
+/* What one recv may bring into the scratch behind the `used_bytes` that wait already. */
+static size_t scratch_allowance(const struct net_connection *connection, size_t used_bytes)
+{
+    if (net_buffers_have_room(&connection->loop->shared->buffers)) {
+        return NET_QUOTA_BYTES - used_bytes;
+    }
+    /* Without room nothing may come in that the connection could not store. */
+    size_t capacity = connection->input.capacity;
+    size_t allowed = capacity > NET_FLOOR_BYTES ? capacity : NET_FLOOR_BYTES;
+    return allowed > used_bytes ? allowed - used_bytes : 0;
+}
+
+/* One recv; *view is then all input there is. It lies in the scratch or in the stored input. */
+static enum received receive(struct net_connection *connection, uint64_t need, struct bytes *view)
+{
+    struct net_loop *loop = connection->loop;
+    struct net_input *input = &connection->input;
+    struct bytes kept = net_input_view(input);
+    uint8_t *at;
+    size_t room;
+    bool direct = kept.size > NET_INPUT_COPIED_BYTES;
+    if (direct) {
+        room = net_input_grow(input, &loop->account, need, loop->now_ms, &at);
+        kept = net_input_view(input);
+    } else {
+        room = scratch_allowance(connection, kept.size);
+        if (kept.size > 0) {
+            memcpy(loop->scratch, kept.data, kept.size);
+        }
+        at = loop->scratch + kept.size;
+    }
+    if (room == 0) {
+        return RECEIVED_NO_ROOM;
+    }
+    ssize_t got = recv(connection->fd, at, room < NET_QUOTA_BYTES ? room : NET_QUOTA_BYTES, 0);
+    if (got <= 0) {
+        bool nothing = got < 0 && (errno == EAGAIN || errno == EINTR);
+        return nothing ? RECEIVED_NOTHING : RECEIVED_END;
+    }
+    loop->received_bytes += (uint64_t)got;
+    note_moved(connection, (uint64_t)got);
+    if (direct) {
+        net_input_received(input, (size_t)got);
+        *view = net_input_view(input);
+    } else {
+        *view = bytes_of(loop->scratch, kept.size + (size_t)got);
+    }
+    return RECEIVED_SOME;
+}
+
+/* Finds input to work on. False: there is none, and the connection is settled or closed. */
+static bool find_input(struct net_connection *connection, struct bytes *view)
+{
+    struct bytes body;
+    uint64_t need = 0;
+    *view = net_input_view(&connection->input);
+    if (view->size > 0 && next_frame(connection, *view, &body, &need) != WIRE_FRAME_PARTIAL) {
+        return true;
+    }
+    switch (receive(connection, need, view)) {
+    case RECEIVED_SOME:
+        return true;
+    case RECEIVED_NO_ROOM:
+        stop(connection);
+        return false;
+    case RECEIVED_NOTHING:
+        /* The kernel's count of what was there is void: nothing more is due. */
+        connection->due_bytes = 0;
+        settle(connection);
+        return false;
+    case RECEIVED_END:
+        break;
+    }
+    net_connection_close(connection);
+    return false;
+}
+
+/* ---- Serving -----------------------------------------------------------------------------------
+ */
+
+struct batch {
+    struct bytes bodies[NET_BATCH_MAX];
+    size_t ends[NET_BATCH_MAX]; /* of each frame, from the start of the view */
+    unsigned count;
+    enum wire_frame stopped_at; /* the kind of frame behind the last; WHOLE: there may be more */
+};
+
+static void gather(const struct net_connection *connection, struct bytes view, struct batch *batch)
+{
+    size_t at = 0;
+    batch->count = 0;
+    batch->stopped_at = WIRE_FRAME_WHOLE;
+    while (batch->count < NET_BATCH_MAX) {
+        struct bytes body;
+        uint64_t need;
+        batch->stopped_at =
+            next_frame(connection, bytes_of(view.data + at, view.size - at), &body, &need);
+        if (batch->stopped_at != WIRE_FRAME_WHOLE) {
+            return;
+        }
+        at = (size_t)(body.data - view.data) + body.size;
+        batch->bodies[batch->count] = body;
+        batch->ends[batch->count++] = at;
+    }
+}
+
+/* How many of the batch were there when the drain began. */
+static unsigned count_due(const struct net_connection *connection, const struct batch *batch)
+{
+    unsigned count = 0;
+    while (count < batch->count && batch->ends[count] <= connection->due_bytes) {
+        count++;
+    }
+    return count;
+}
+
+static unsigned refuse_late(struct net_loop *loop, const struct batch *batch)
+{
+    unsigned consumed = 0;
+    while (consumed < batch->count && !net_reply_is_full(&loop->reply) &&
+           loop->handler->refuse(loop->handler->context, &loop->reply, batch->bodies[consumed],
+                                 STATUS_SHUTTING_DOWN)) {
+        consumed++;
+    }
+    return consumed;
+}
+
+static unsigned run_batch(struct net_connection *connection, const struct batch *batch)
+{
+    struct net_loop *loop = connection->loop;
+    unsigned count = loop->draining ? count_due(connection, batch) : batch->count;
+    unsigned consumed;
+    bool deferred = false;
+    if (count == 0) {
+        consumed = refuse_late(loop, batch);
+    } else {
+        consumed = loop->handler->serve(loop->handler->context, &loop->reply, batch->bodies, count,
+                                        connection->attempts, &deferred);
+    }
+    assert(consumed <= batch->count);
+    connection->attempts = deferred ? (consumed > 0 ? 0 : connection->attempts) + 1 : 0;
+    return consumed;
+}
+
+/* Serves what *view begins with. */
+static void serve(struct net_connection *connection, struct bytes view)
+{
+    struct net_loop *loop = connection->loop;
+    struct batch batch;
+    gather(connection, view, &batch);
+    if (batch.count == 0 && batch.stopped_at == WIRE_FRAME_BROKEN) {
+        refuse(connection, bytes_of(NULL, 0), STATUS_BAD_REQUEST, "framing");
+        return;
+    }
+    if (batch.count == 0 && batch.stopped_at == WIRE_FRAME_TOO_LARGE) {
+        refuse(connection, bytes_of(NULL, 0), STATUS_TOO_LARGE, "too_large");
+        return;
+    }
+    unsigned consumed = 0;
+    size_t used = 0;
+    if (batch.count > 0) {
+        consumed = run_batch(connection, &batch);
+        used = consumed > 0 ? batch.ends[consumed - 1] : 0;
+    }
+    if (consumed > 0) {
+        connection->request_ms = loop->now_ms;
+    }
+    connection->due_bytes -= used < connection->due_bytes ? used : connection->due_bytes;
+    bool held = holds_something(connection);
+    if (!net_input_keep(&connection->input, &loop->account, view, used)) {
+        net_reply_reset(&loop->reply);
+        drop(connection, "out_of_memory");
+        return;
+    }
+    if (!held && holds_something(connection)) {
+        start_pace(connection);
+    }
+    if (!send_replies(connection)) {
+        return;
+    }
+    if (batch.count > 0 && consumed == 0 && connection->attempts == 0 && !connection->output) {
+        stop(connection); /* no room for a reply */
+    } else {
+        settle(connection);
+    }
+}
+
+void net_connection_turn(struct net_connection *connection)
+{
+    struct net_loop *loop = connection->loop;
+    struct bytes view;
+    if (connection->output) {
+        send_output(connection);
+        return;
+    }
+    if (connection->lingering) {
+        discard(connection);
+        return;
+    }
+    loop->handler->read_clock(loop->handler->context);
+    if (find_input(connection, &view)) {
+        serve(connection, view);
+    }
+}
+
+/* ---- Time --------------------------------------------------------------------------------------
+ */
+
+static bool passed(const struct net_connection *connection, uint64_t since_ms, uint64_t span_ms)
+{
+    uint64_t now_ms = connection->loop->now_ms;
+    return now_ms >= since_ms && now_ms - since_ms >= span_ms;
+}
+
+/* It is slow with memory that others were refused. */
+static bool hoards(const struct net_connection *connection, size_t held_bytes)
+{
+    return held_bytes > NET_FLOOR_BYTES &&
+           passed(connection, connection->pace_ms, NET_NO_ROOM_MS) &&
+           net_buffers_pressed(&connection->loop->shared->buffers, connection->loop->now_ms);
+}
+
+static void sweep_output(struct net_connection *connection)
+{
+    const struct net_output *output = connection->output;
+    if (passed(connection, connection->progress_ms, NET_STALL_MS)) {
+        drop(connection, "unsent_reply_stalled");
+    } else if (hoards(connection, output->owned_bytes + output->held_bytes)) {
+        drop(connection, "unsent_reply_hoarded");
+    }
+}
+
+static void sweep_input(struct net_connection *connection)
+{
+    if (hoards(connection, connection->input.capacity)) {
+        refuse(connection, bytes_of(NULL, 0), STATUS_BUSY, "unfinished_request_hoarded");
+    } else if (passed(connection, connection->progress_ms, NET_STALL_MS)) {
+        drop(connection, "unfinished_request_stalled");
+    }
+}
+
+static void sweep_stopped(struct net_connection *connection)
+{
+    struct bytes body = bytes_of(NULL, 0);
+    struct bytes input = net_input_view(&connection->input);
+    uint64_t need;
+    if (!passed(connection, connection->stopped_ms, NET_NO_ROOM_MS)) {
+        return;
+    }
+    if (input.size == 0 || next_frame(connection, input, &body, &need) != WIRE_FRAME_WHOLE) {
+        body = bytes_of(NULL, 0);
+    }
+    refuse(connection, body, STATUS_BUSY, "no_room");
+}
+
+void net_connection_sweep(struct net_connection *connection)
+{
+    uint64_t idle_ms = connection->loop->shared->settings.idle_timeout_ms;
+    if (connection->moved_bytes >= FAIR_PACE_BYTES) {
+        connection->pace_ms = connection->loop->now_ms;
+        connection->moved_bytes = 0;
+    }
+    if (connection->lingering) {
+        if (passed(connection, connection->linger_ms, NET_LINGER_MS)) {
+            net_connection_close(connection);
+        }
+    } else if (connection->output) {
+        sweep_output(connection);
+    } else if (connection->stopped_ms != 0) {
+        sweep_stopped(connection);
+    } else if (connection->place != NET_NOWHERE) {
+        return; /* it has work to do and will have its turn */
+    } else if (connection->input.capacity > 0) {
+        sweep_input(connection);
+    } else if (idle_ms > 0 && passed(connection, connection->request_ms, idle_ms)) {
+        log_write(LOG_DEBUG, "connection_idle", LOG_U64("connection", connection->id), LOG_END);
+        net_connection_close(connection);
+    }
+}
+
+/* ---- Draining ----------------------------------------------------------------------------------
+ */
+
+void net_connection_grant(struct net_connection *connection)
+{
+    int waiting = 0;
+    if (connection->lingering || connection->closing) {
+        return;
+    }
+    if (ioctl(connection->fd, FIONREAD, &waiting) < 0 || waiting < 0) {
+        waiting = 0;
+    }
+    connection->due_bytes = net_input_size(&connection->input) + (size_t)waiting;
+    if (waiting > 0 && connection->place == NET_NOWHERE && !connection->output) {
+        net_connection_place(connection, NET_READY);
+    }
+}
+
+bool net_connection_is_due(const struct net_connection *connection)
+{
+    return connection->output || connection->place != NET_NOWHERE ||
+           (!connection->lingering && connection->due_bytes > net_input_size(&connection->input));
+}
+
+void net_connection_finish(struct net_connection *connection)
+{
+    if (!connection->lingering) {
+        linger(connection);
+    }
+}

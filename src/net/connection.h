@@ -1,0 +1,70 @@
+/*
+ * A connection: one socket, its unfinished input, its unsent output. It belongs to one loop and is
+ * touched by that loop only.
+ *
+ * An idle connection owns nothing but its struct. Input is received into the loop's scratch and
+ * served from there; only what is left over is stored. While output is unsent no further request
+ * is run and nothing is read: the peer feels it as back-pressure.
+ *
+ * At any time a connection is in one place: waiting for the socket (libevent tells), or in one of
+ * the loop's queues.
+ */
+#ifndef RETHREAD_NET_CONNECTION_H
+#define RETHREAD_NET_CONNECTION_H
+
+#include "net/input.h"
+#include "net/loop.h"
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+
+enum net_place { NET_NOWHERE, NET_READY, NET_RETRY, NET_STOPPED };
+enum net_watch { NET_WATCH_NOTHING, NET_WATCH_READ, NET_WATCH_WRITE };
+
+struct net_connection {
+    struct event event;
+    TAILQ_ENTRY(net_connection) link; /* in the queue of `place` */
+    struct net_loop *loop;
+    uint64_t id;
+    size_t number; /* in loop->connections */
+    int fd;
+    uint8_t place; /* enum net_place */
+    uint8_t watch; /* enum net_watch */
+    bool closing;  /* a last answer was given: flush, linger, close */
+    bool lingering;
+
+    struct net_input input; /* received and not yet served */
+    unsigned attempts;      /* how often the first request was deferred */
+
+    struct net_output *output; /* NULL: all is sent */
+
+    size_t due_bytes;     /* draining: input up to here still gets served */
+    size_t moved_bytes;   /* in or out, since pace_ms */
+    uint64_t pace_ms;     /* when it last kept a fair pace, see connection.c */
+    uint64_t progress_ms; /* when a byte last moved */
+    uint64_t request_ms;  /* when a request was last taken; at first the accept */
+    uint64_t stopped_ms;  /* since when it waits for room; 0: it does not */
+    uint64_t linger_ms;   /* since when it lingers */
+};
+
+/* Takes over `fd`. Closes it and returns when there is no memory. */
+void net_connection_open(struct net_loop *loop, int fd, uint64_t id);
+void net_connection_close(struct net_connection *connection); /* frees it */
+
+/* A connection taken off the ready queue has its turn. It may be gone afterwards. */
+void net_connection_turn(struct net_connection *connection);
+
+/* Looks at its timeouts; it may be gone afterwards. */
+void net_connection_sweep(struct net_connection *connection);
+
+/* Draining: what has arrived by now is still served. */
+void net_connection_grant(struct net_connection *connection);
+/* Draining: true while something is still to be answered or flushed. */
+bool net_connection_is_due(const struct net_connection *connection);
+/* Draining, nothing is due: tells the peer that no more will come. It may be gone afterwards. */
+void net_connection_finish(struct net_connection *connection);
+
+/* Moves a connection between the loop's queues. */
+void net_connection_place(struct net_connection *connection, enum net_place place);
+
+#endif

@@ -1,0 +1,362 @@
+/* Runs one loop: iterations, timers, inbox, drain. */
+#include "net/loop.h"
+
+#include "net/connection.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    INBOX_READ_MAX = 64,
+    RETRY_MS = 1,
+    SWEEP_PARTS = 20, /* ticks until every connection was looked at: about a second */
+};
+
+/* ---- Iteration ---------------------------------------------------------------------------------
+ */
+
+void net_loop_enter(struct net_loop *loop)
+{
+    if (!loop->online) {
+        loop->handler->online(loop->handler->context);
+        loop->online = true;
+        loop->now_ms = clock_read_ms(loop->shared->settings.clock);
+        loop->reply.now_ms = loop->now_ms;
+    }
+}
+
+static void count(struct net_loop *loop, enum metric metric, uint64_t *pending)
+{
+    if (*pending > 0) {
+        loop->handler->count(loop->handler->context, metric, *pending);
+        *pending = 0;
+    }
+}
+
+static void leave(struct net_loop *loop)
+{
+    const struct net_handler *handler = loop->handler;
+    assert(loop->online);
+    count(loop, METRIC_BYTES_RECEIVED, &loop->received_bytes);
+    count(loop, METRIC_BYTES_SENT, &loop->sent_bytes);
+    count(loop, METRIC_CONNECTIONS_ACCEPTED, &loop->accepted);
+    count(loop, METRIC_CONNECTIONS_DROPPED, &loop->dropped);
+    if (loop->account.uncharged_bytes != 0) {
+        handler->charge(handler->context, loop->account.uncharged_bytes);
+        loop->account.uncharged_bytes = 0;
+    }
+    loop->tend_again = handler->tend(handler->context);
+    handler->offline(handler->context);
+    loop->online = false;
+}
+
+static void run_ready(struct net_loop *loop)
+{
+    /* Who becomes ready meanwhile waits for the next iteration: nobody is served twice in one. */
+    for (size_t left = loop->ready_count; left > 0 && loop->ready_count > 0; left--) {
+        struct net_connection *connection = TAILQ_FIRST(&loop->ready);
+        net_connection_place(connection, NET_NOWHERE);
+        net_connection_turn(connection);
+    }
+    if (!TAILQ_EMPTY(&loop->retry) && !loop->retry_armed) {
+        struct timeval wait = {.tv_usec = RETRY_MS * 1000};
+        loop->retry_armed = event_add(loop->retry_event, &wait) == 0;
+    }
+}
+
+static void make_ready(struct net_queue *queue)
+{
+    struct net_connection *connection;
+    while ((connection = TAILQ_FIRST(queue)) != NULL) {
+        net_connection_place(connection, NET_READY);
+    }
+}
+
+static void on_retry(evutil_socket_t fd, short what, void *context)
+{
+    struct net_loop *loop = context;
+    (void)fd;
+    (void)what;
+    net_loop_enter(loop);
+    loop->retry_armed = false;
+    make_ready(&loop->retry);
+}
+
+static void sweep(struct net_loop *loop)
+{
+    size_t part = loop->connection_count / SWEEP_PARTS + 1;
+    for (; part > 0 && loop->connection_count > 0; part--) {
+        if (loop->sweep_at >= loop->connection_count) {
+            loop->sweep_at = 0;
+        }
+        struct net_connection *connection = loop->connections[loop->sweep_at];
+        net_connection_sweep(connection);
+        /* One that was closed has left its place to the last. */
+        if (loop->sweep_at < loop->connection_count &&
+            loop->connections[loop->sweep_at] == connection) {
+            loop->sweep_at++;
+        }
+    }
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *context)
+{
+    struct net_loop *loop = context;
+    (void)fd;
+    (void)what;
+    net_loop_enter(loop);
+    /* Pairs with the front's increments: a count and nothing else. */
+    uint64_t refused = atomic_exchange_explicit(&loop->shared->refused, 0, memory_order_relaxed);
+    count(loop, METRIC_CONNECTIONS_REFUSED, &refused);
+    sweep(loop);
+    make_ready(&loop->stopped);
+    make_ready(&loop->retry);
+}
+
+/* ---- Inbox -------------------------------------------------------------------------------------
+ */
+
+/* True while there may be more. */
+static bool read_inbox(struct net_loop *loop)
+{
+    struct net_message messages[INBOX_READ_MAX];
+    ssize_t got = read(loop->inbox[0], messages, sizeof messages);
+    if (got <= 0) {
+        return got < 0 && errno == EINTR;
+    }
+    /* The front writes whole messages, and a pipe keeps writes of this size together. */
+    assert((size_t)got % sizeof *messages == 0);
+    for (size_t i = 0; i < (size_t)got / sizeof *messages; i++) {
+        if (messages[i].fd >= 0) {
+            net_connection_open(loop, messages[i].fd, messages[i].id);
+        }
+    }
+    return true;
+}
+
+static void on_inbox(evutil_socket_t fd, short what, void *context)
+{
+    struct net_loop *loop = context;
+    (void)fd;
+    (void)what;
+    net_loop_enter(loop);
+    read_inbox(loop);
+}
+
+bool net_loop_send(struct net_loop *loop, const struct net_message *message)
+{
+    ssize_t written;
+    do {
+        written = write(loop->inbox[1], message, sizeof *message);
+    } while (written < 0 && errno == EINTR);
+    return written == (ssize_t)sizeof *message;
+}
+
+/* ---- Drain -------------------------------------------------------------------------------------
+ */
+
+static void begin_drain(struct net_loop *loop)
+{
+    while (read_inbox(loop)) {
+    }
+    loop->draining = true;
+    loop->drain_until_ms = loop->now_ms + NET_DRAIN_MS;
+    for (size_t i = 0; i < loop->connection_count; i++) {
+        net_connection_grant(loop->connections[i]);
+    }
+}
+
+static void begin_finish(struct net_loop *loop)
+{
+    loop->finishing = true;
+    loop->finish_until_ms = loop->now_ms + NET_FINISH_MS;
+    /* From the end, since a closed connection's place is taken by the last. */
+    for (size_t i = loop->connection_count; i > 0; i--) {
+        net_connection_finish(loop->connections[i - 1]);
+    }
+}
+
+static bool nothing_due(const struct net_loop *loop)
+{
+    for (size_t i = 0; i < loop->connection_count; i++) {
+        if (net_connection_is_due(loop->connections[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Online, at the end of an iteration. True: the loop has nothing more to do. */
+static bool drained(struct net_loop *loop)
+{
+    /* Pairs with the release in begin_drain of the front. */
+    if (!loop->draining && atomic_load_explicit(&loop->shared->draining, memory_order_acquire)) {
+        begin_drain(loop);
+    }
+    if (!loop->draining) {
+        return false;
+    }
+    if (!loop->finishing && loop->now_ms < loop->drain_until_ms && nothing_due(loop)) {
+        begin_finish(loop);
+    }
+    if (loop->finishing) {
+        return loop->connection_count == 0 || loop->now_ms >= loop->finish_until_ms;
+    }
+    return loop->now_ms >= loop->drain_until_ms;
+}
+
+static void close_all(struct net_loop *loop)
+{
+    uint64_t unfinished = 0;
+    while (loop->connection_count > 0) {
+        struct net_connection *last = loop->connections[loop->connection_count - 1];
+        unfinished += net_connection_is_due(last);
+        net_connection_close(last);
+    }
+    if (unfinished > 0) {
+        log_write(LOG_WARN, "drain_incomplete", LOG_U64("loop", loop->number),
+                  LOG_U64("connections", unfinished), LOG_END);
+    }
+}
+
+/* ---- Life --------------------------------------------------------------------------------------
+ */
+
+static void *run(void *context)
+{
+    struct net_loop *loop = context;
+    size_t fixed_bytes = net_reply_fixed_bytes() + NET_QUOTA_BYTES;
+    net_account_charge(&loop->account, (int64_t)fixed_bytes);
+    for (bool ended = false; !ended;) {
+        bool hurry = loop->ready_count > 0 || loop->tend_again;
+        int failed = event_base_loop(loop->base, hurry ? EVLOOP_NONBLOCK : EVLOOP_ONCE);
+        assert(failed >= 0);
+        (void)failed;
+        net_loop_enter(loop);
+        run_ready(loop);
+        ended = drained(loop);
+        leave(loop);
+    }
+    net_loop_enter(loop);
+    close_all(loop);
+    net_account_charge(&loop->account, -(int64_t)fixed_bytes);
+    net_account_charge(&loop->account,
+                       -(int64_t)(loop->connection_capacity * sizeof *loop->connections));
+    leave(loop);
+    uint64_t one = 1;
+    ssize_t written = write(loop->shared->ended_fd, &one, sizeof one);
+    assert(written == (ssize_t)sizeof one);
+    (void)written;
+    return NULL;
+}
+
+static bool create_events(struct net_loop *loop)
+{
+    struct event_config *config = event_config_new();
+    struct timeval tick = {.tv_usec = NET_TICK_MS * 1000};
+    if (!config) {
+        return false;
+    }
+    event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
+    loop->base = event_base_new_with_config(config);
+    event_config_free(config);
+    if (!loop->base) {
+        return false;
+    }
+    loop->inbox_event = event_new(loop->base, loop->inbox[0], EV_READ | EV_PERSIST, on_inbox, loop);
+    loop->tick_event = event_new(loop->base, -1, EV_PERSIST, on_tick, loop);
+    loop->retry_event = event_new(loop->base, -1, 0, on_retry, loop);
+    return loop->inbox_event && loop->tick_event && loop->retry_event &&
+           event_add(loop->inbox_event, NULL) == 0 && event_add(loop->tick_event, &tick) == 0;
+}
+
+bool net_loop_create(struct net_loop *loop, struct net_shared *shared, unsigned number,
+                     const struct net_handler *handler)
+{
+    *loop = (struct net_loop){.shared = shared,
+                              .handler = handler,
+                              .number = number,
+                              .inbox = {-1, -1},
+                              .account.buffers = &shared->buffers};
+    TAILQ_INIT(&loop->ready);
+    TAILQ_INIT(&loop->retry);
+    TAILQ_INIT(&loop->stopped);
+    loop->scratch = malloc(NET_QUOTA_BYTES);
+    if (loop->scratch && pipe2(loop->inbox, O_NONBLOCK | O_CLOEXEC) == 0 &&
+        net_reply_create(&loop->reply, handler, &loop->account) && create_events(loop)) {
+        return true;
+    }
+    log_write(LOG_ERROR, "loop_failed", LOG_U64("loop", number), LOG_ERRNO("error", errno),
+              LOG_END);
+    net_loop_destroy(loop);
+    return false;
+}
+
+bool net_loop_start(struct net_loop *loop)
+{
+    sigset_t all, before;
+    char name[16];
+    sigfillset(&all);
+    /* Signals are the front's. */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&loop->thread, NULL, run, loop);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error) {
+        log_write(LOG_ERROR, "loop_failed", LOG_U64("loop", loop->number),
+                  LOG_ERRNO("error", error), LOG_END);
+        return false;
+    }
+    loop->started = true;
+    snprintf(name, sizeof name, "loop-%u", loop->number);
+    pthread_setname_np(loop->thread, name);
+    return true;
+}
+
+void net_loop_join(struct net_loop *loop)
+{
+    if (loop->started) {
+        pthread_join(loop->thread, NULL);
+        loop->started = false;
+    }
+}
+
+static void free_event(struct event *event)
+{
+    if (event) {
+        event_free(event);
+    }
+}
+
+void net_loop_destroy(struct net_loop *loop)
+{
+    assert(!loop->started && loop->connection_count == 0);
+    struct net_message message;
+    while (loop->inbox[0] >= 0 &&
+           read(loop->inbox[0], &message, sizeof message) == (ssize_t)sizeof message) {
+        if (message.fd >= 0) {
+            close(message.fd);
+        }
+    }
+    free_event(loop->retry_event);
+    free_event(loop->tick_event);
+    free_event(loop->inbox_event);
+    if (loop->base) {
+        event_base_free(loop->base);
+    }
+    net_reply_destroy(&loop->reply);
+    for (int i = 0; i < 2; i++) {
+        if (loop->inbox[i] >= 0) {
+            close(loop->inbox[i]);
+        }
+    }
+    free(loop->scratch);
+    free(loop->connections);
+    loop->scratch = NULL;
+    loop->connections = NULL;
+}

@@ -1,0 +1,105 @@
+/*
+ * A loop: one operating-system thread, one event base, its connections.
+ *
+ * Everything in struct net_loop is the loop's own while it runs, but for what points to struct
+ * net_shared, which all loops and the front share and whose fields are atomic or constant. The
+ * front hands connections to a loop through the loop's inbox, a pipe of struct net_message.
+ *
+ * The loop is online (handler->online) from the first event of an iteration until its end, offline
+ * while it waits. An iteration: callbacks of libevent, then one turn for each connection that was
+ * ready at that point, then upkeep, then offline.
+ */
+#ifndef RETHREAD_NET_LOOP_H
+#define RETHREAD_NET_LOOP_H
+
+#include "base/log.h"
+#include "net/net.h"
+#include "net/reply.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/queue.h>
+
+struct event;
+struct event_base;
+struct net_connection;
+
+struct net_shared {
+    struct net_settings settings; /* constant */
+    struct net_buffers buffers;
+    /* Open connections, counted up by the front and down by loops: nothing else hangs on it. */
+    _Atomic uint64_t connections;
+    /* Refused by the front; a loop takes it over into its counters. */
+    _Atomic uint64_t refused;
+    struct log_limit dropped_limit;
+    struct log_limit accept_limit;
+    /* Stored with release by the front once it accepts no more, loaded with acquire by the loops:
+     * who sees it finds every connection that was handed over in its inbox. */
+    _Atomic bool draining;
+    int ended_fd; /* an eventfd: a loop that ends adds one */
+};
+
+/* A connection for a loop; fd -1 only wakes it. */
+struct net_message {
+    uint64_t id;
+    int fd;
+};
+
+TAILQ_HEAD(net_queue, net_connection);
+
+struct net_loop {
+    struct net_shared *shared;
+    const struct net_handler *handler;
+    unsigned number;
+    pthread_t thread;
+    bool started;
+
+    struct event_base *base;
+    int inbox[2]; /* [0] is the loop's, [1] the front's */
+    struct event *inbox_event;
+    struct event *tick_event;  /* every NET_TICK_MS */
+    struct event *retry_event; /* 1 ms, one shot */
+
+    struct net_account account;
+    struct net_reply reply;
+    uint8_t *scratch; /* NET_QUOTA_BYTES: where input is received */
+
+    struct net_connection **connections;
+    size_t connection_count;
+    size_t connection_capacity;
+    size_t sweep_at;
+    struct net_queue ready; /* a turn each, this iteration or the next */
+    size_t ready_count;
+    struct net_queue retry;   /* deferred often: ready again after 1 ms */
+    struct net_queue stopped; /* no room: ready again at the next tick */
+
+    bool online;
+    bool tend_again;
+    bool retry_armed;
+    bool draining;
+    bool finishing; /* all answered: waiting for the peers to close */
+    uint64_t now_ms;
+    uint64_t drain_until_ms;
+    uint64_t finish_until_ms;
+    uint64_t received_bytes; /* not yet reported to the handler, as are the next */
+    uint64_t sent_bytes;
+    uint64_t accepted;
+    uint64_t dropped;
+};
+
+enum { NET_TICK_MS = 50, NET_FINISH_MS = 250 };
+
+/* False: logged, and nothing is left behind. */
+bool net_loop_create(struct net_loop *loop, struct net_shared *shared, unsigned number,
+                     const struct net_handler *handler);
+bool net_loop_start(struct net_loop *loop);
+void net_loop_join(struct net_loop *loop); /* it ends by itself once its drain is over */
+void net_loop_destroy(struct net_loop *loop);
+
+/* From the front. False: the inbox is full, and the message was not taken. */
+bool net_loop_send(struct net_loop *loop, const struct net_message *message);
+
+/* For connections: every callback of libevent begins with it. */
+void net_loop_enter(struct net_loop *loop);
+
+#endif

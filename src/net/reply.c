@@ -1,0 +1,308 @@
+/* Builds, sends and keeps replies. */
+#include "net/reply.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+enum {
+    CHUNK_BASE_BYTES = 256 * 1024,
+    CHUNK_MORE_BYTES = 64 * 1024,
+    PIECES_FIRST = 1024,
+    IOV_PIECES_MAX = 1024,
+};
+
+struct net_chunk {
+    struct net_chunk *next;
+    size_t capacity;
+    size_t used;
+    uint8_t bytes[];
+};
+
+/* ---- Building ----------------------------------------------------------------------------------
+ */
+
+size_t net_reply_fixed_bytes(void)
+{
+    return CHUNK_BASE_BYTES + sizeof(struct net_chunk) + PIECES_FIRST * sizeof(struct net_piece);
+}
+
+static struct net_chunk *chunk_create(size_t capacity)
+{
+    struct net_chunk *chunk = malloc(sizeof *chunk + capacity);
+    if (chunk) {
+        chunk->next = NULL;
+        chunk->capacity = capacity;
+        chunk->used = 0;
+    }
+    return chunk;
+}
+
+static void chunks_free(struct net_chunk *chunk, struct net_account *account)
+{
+    while (chunk) {
+        struct net_chunk *next = chunk->next;
+        net_account_give(account, chunk->capacity);
+        free(chunk);
+        chunk = next;
+    }
+}
+
+bool net_reply_create(struct net_reply *reply, const struct net_handler *handler,
+                      struct net_account *account)
+{
+    *reply = (struct net_reply){.handler = handler, .account = account};
+    reply->base = chunk_create(CHUNK_BASE_BYTES);
+    reply->newest = reply->base;
+    reply->pieces = malloc(PIECES_FIRST * sizeof *reply->pieces);
+    reply->piece_capacity = PIECES_FIRST;
+    if (!reply->base || !reply->pieces) {
+        net_reply_destroy(reply);
+        return false;
+    }
+    return true;
+}
+
+void net_reply_destroy(struct net_reply *reply)
+{
+    if (reply->base) {
+        net_reply_reset(reply);
+    }
+    free(reply->pieces);
+    free(reply->base);
+    *reply = (struct net_reply){.handler = NULL};
+}
+
+void net_reply_reset(struct net_reply *reply)
+{
+    struct net_chunk *chunk = reply->newest;
+    while (chunk != reply->base) {
+        struct net_chunk *next = chunk->next;
+        net_account_give(reply->account, chunk->capacity);
+        free(chunk);
+        chunk = next;
+    }
+    reply->newest = reply->base;
+    reply->base->used = 0;
+    reply->room_bytes = 0;
+    reply->first = 0;
+    reply->piece_count = 0;
+    reply->size_bytes = 0;
+    reply->failed = false;
+    if (reply->piece_capacity > PIECES_FIRST) {
+        struct net_piece *fewer = realloc(reply->pieces, PIECES_FIRST * sizeof *fewer);
+        if (fewer) {
+            reply->pieces = fewer;
+            reply->piece_capacity = PIECES_FIRST;
+        }
+    }
+}
+
+uint8_t *net_reply_room(struct net_reply *reply, size_t size_bytes)
+{
+    struct net_chunk *chunk = reply->newest;
+    reply->room_bytes = 0;
+    if (chunk->capacity - chunk->used < size_bytes) {
+        size_t capacity = size_bytes > CHUNK_MORE_BYTES ? size_bytes : CHUNK_MORE_BYTES;
+        if (!net_account_take(reply->account, capacity, reply->now_ms)) {
+            return NULL;
+        }
+        chunk = chunk_create(capacity);
+        if (!chunk) {
+            net_account_give(reply->account, capacity);
+            return NULL;
+        }
+        chunk->next = reply->newest;
+        reply->newest = chunk;
+    }
+    reply->room_bytes = size_bytes;
+    return chunk->bytes + chunk->used;
+}
+
+static void add_piece(struct net_reply *reply, struct net_piece piece)
+{
+    if (reply->piece_count == reply->piece_capacity) {
+        unsigned capacity = reply->piece_capacity * 2;
+        struct net_piece *more = realloc(reply->pieces, capacity * sizeof *more);
+        if (!more) {
+            reply->failed = true;
+            return;
+        }
+        reply->pieces = more;
+        reply->piece_capacity = capacity;
+    }
+    reply->pieces[reply->piece_count++] = piece;
+}
+
+void net_reply_commit(struct net_reply *reply, size_t used_bytes)
+{
+    assert(used_bytes <= reply->room_bytes);
+    if (used_bytes == 0) {
+        return;
+    }
+    struct net_chunk *chunk = reply->newest;
+    const uint8_t *data = chunk->bytes + chunk->used;
+    chunk->used += used_bytes;
+    reply->room_bytes -= used_bytes;
+    reply->size_bytes += used_bytes;
+    struct net_piece *last = reply->piece_count > 0 ? &reply->pieces[reply->piece_count - 1] : NULL;
+    if (last && !last->object && last->data + last->size == data) {
+        last->size += used_bytes;
+    } else {
+        add_piece(reply, (struct net_piece){.data = data, .size = used_bytes});
+    }
+}
+
+void net_reply_refer(struct net_reply *reply, const void *data, size_t size_bytes,
+                     const void *object)
+{
+    assert(object);
+    if (size_bytes == 0) {
+        return;
+    }
+    reply->size_bytes += size_bytes;
+    add_piece(reply, (struct net_piece){.data = data, .size = size_bytes, .object = object});
+}
+
+bool net_reply_is_full(const struct net_reply *reply)
+{
+    size_t quota =
+        net_buffers_have_room(reply->account->buffers) ? NET_QUOTA_BYTES : NET_FLOOR_BYTES;
+    return reply->size_bytes >= quota || reply->piece_count >= NET_PIECES_FULL;
+}
+
+/* ---- Sending -----------------------------------------------------------------------------------
+ */
+
+/*
+ * One sendmsg from pieces[*first] on; trims and steps over what went out and unpins it where
+ * `handler` is given.
+ */
+static enum net_sent send_pieces(struct net_piece *pieces, unsigned *first, unsigned count, int fd,
+                                 const struct net_handler *handler, uint64_t *sent_bytes)
+{
+    struct iovec iov[IOV_PIECES_MAX];
+    unsigned used = 0;
+    size_t left = NET_QUOTA_BYTES;
+    for (unsigned i = *first; i < count && used < IOV_PIECES_MAX && left > 0; i++, used++) {
+        size_t size = pieces[i].size < left ? pieces[i].size : left;
+        iov[used] = (struct iovec){.iov_base = (void *)(uintptr_t)pieces[i].data, .iov_len = size};
+        left -= size;
+    }
+    struct msghdr message = {.msg_iov = iov, .msg_iovlen = used};
+    ssize_t sent;
+    do {
+        sent = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (sent < 0 && errno == EINTR);
+    if (sent < 0) {
+        return errno == EAGAIN || errno == EWOULDBLOCK ? NET_SENT_PART : NET_SENT_FAILED;
+    }
+    *sent_bytes += (uint64_t)sent;
+    size_t done = (size_t)sent;
+    while (*first < count && done >= pieces[*first].size) {
+        done -= pieces[*first].size;
+        if (handler && pieces[*first].object) {
+            handler->unpin(pieces[*first].object);
+        }
+        (*first)++;
+    }
+    if (*first < count) {
+        pieces[*first].data += done;
+        pieces[*first].size -= done;
+        return NET_SENT_PART;
+    }
+    assert(done == 0);
+    return NET_SENT_ALL;
+}
+
+enum net_sent net_reply_send(struct net_reply *reply, int fd, uint64_t *sent_bytes)
+{
+    if (reply->failed) {
+        errno = ENOMEM;
+        return NET_SENT_FAILED;
+    }
+    if (reply->first == reply->piece_count) {
+        return NET_SENT_ALL;
+    }
+    return send_pieces(reply->pieces, &reply->first, reply->piece_count, fd, NULL, sent_bytes);
+}
+
+enum net_sent net_output_send(struct net_output *output, const struct net_handler *handler,
+                              struct net_account *account, int fd, uint64_t *sent_bytes)
+{
+    uint64_t sent = 0;
+    enum net_sent outcome =
+        send_pieces(output->pieces, &output->first, output->count, fd, handler, &sent);
+    /* Held bytes go down by what left; owned ones only with the output, which holds the memory. */
+    size_t released = sent < output->held_bytes ? (size_t)sent : output->held_bytes;
+    output->held_bytes -= released;
+    net_account_release(account, released);
+    *sent_bytes += sent;
+    return outcome;
+}
+
+/* ---- Keeping -----------------------------------------------------------------------------------
+ */
+
+static bool in_chunk(const struct net_chunk *chunk, const uint8_t *data)
+{
+    return data >= chunk->bytes && data < chunk->bytes + chunk->capacity;
+}
+
+struct net_output *net_reply_keep(struct net_reply *reply)
+{
+    unsigned count = reply->piece_count - reply->first;
+    size_t copied_bytes = 0;
+    for (unsigned i = reply->first; i < reply->piece_count; i++) {
+        bool copied = in_chunk(reply->base, reply->pieces[i].data);
+        copied_bytes += copied ? reply->pieces[i].size : 0;
+    }
+    size_t own_bytes = sizeof(struct net_output) + count * sizeof(struct net_piece);
+    struct net_output *output = malloc(own_bytes);
+    struct net_chunk *copies = chunk_create(copied_bytes);
+    if (!output || !copies) {
+        free(output);
+        free(copies);
+        return NULL;
+    }
+    *output = (struct net_output){.count = count, .owned_bytes = own_bytes};
+    for (unsigned i = 0; i < count; i++) {
+        struct net_piece *piece = &output->pieces[i];
+        *piece = reply->pieces[reply->first + i];
+        if (piece->object) {
+            reply->handler->pin(piece->object);
+            output->held_bytes += piece->size;
+        } else if (in_chunk(reply->base, piece->data)) {
+            memcpy(copies->bytes + copies->used, piece->data, piece->size);
+            piece->data = copies->bytes + copies->used;
+            copies->used += piece->size;
+        }
+    }
+    net_account_force(reply->account, own_bytes + copies->capacity);
+    net_account_hold(reply->account, output->held_bytes);
+    output->chunks = copies;
+    while (reply->newest != reply->base) {
+        struct net_chunk *taken = reply->newest;
+        reply->newest = taken->next;
+        taken->next = output->chunks;
+        output->chunks = taken;
+    }
+    return output;
+}
+
+void net_output_free(struct net_output *output, const struct net_handler *handler,
+                     struct net_account *account)
+{
+    for (unsigned i = output->first; i < output->count; i++) {
+        if (output->pieces[i].object) {
+            handler->unpin(output->pieces[i].object);
+        }
+    }
+    net_account_release(account, output->held_bytes);
+    net_account_give(account, output->owned_bytes);
+    chunks_free(output->chunks, account);
+    free(output);
+}

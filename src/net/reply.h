@@ -1,0 +1,77 @@
+/*
+ * Replies on their way out: built in a loop's scratch, sent by one sendmsg a turn, and what the
+ * socket did not take kept with the connection.
+ *
+ * struct net_reply is the loop's: one connection's replies of one turn, as a list of pieces. Small
+ * bytes lie in chunks (the first is the loop's for good, more come and go under the cap), large
+ * ones are referred to where they are stored. struct net_output is a connection's: the pieces left
+ * over, its own copy of what lay in the loop's chunk, and pins on the objects it refers to.
+ */
+#ifndef RETHREAD_NET_REPLY_H
+#define RETHREAD_NET_REPLY_H
+
+#include "net/buffers.h"
+#include "net/handler.h"
+
+enum {
+    NET_QUOTA_BYTES = 256 * 1024, /* of input, and of output, for one connection in one turn */
+    NET_PIECES_FULL = 960,        /* a turn's replies fit one sendmsg: at most IOV_MAX pieces */
+};
+
+struct net_piece {
+    const uint8_t *data;
+    size_t size;
+    const void *object; /* to pin; NULL: in a chunk */
+};
+
+struct net_chunk;
+
+struct net_reply {
+    const struct net_handler *handler;
+    struct net_account *account;
+    uint64_t now_ms;          /* the loop keeps it up to date */
+    struct net_chunk *base;   /* first chunk, reused for ever */
+    struct net_chunk *newest; /* chunks of this turn, linked to the one before, base last */
+    size_t room_bytes;        /* handed out by net_reply_room and not yet committed */
+    struct net_piece *pieces;
+    unsigned piece_count;
+    unsigned piece_capacity;
+    unsigned first; /* pieces before it are sent */
+    size_t size_bytes;
+    bool failed; /* out of memory for pieces: the reply is incomplete, drop the connection */
+};
+
+struct net_output {
+    struct net_chunk *chunks;
+    size_t owned_bytes;
+    size_t held_bytes;
+    unsigned first;
+    unsigned count;
+    struct net_piece pieces[];
+};
+
+enum net_sent { NET_SENT_ALL, NET_SENT_PART, NET_SENT_FAILED };
+
+bool net_reply_create(struct net_reply *reply, const struct net_handler *handler,
+                      struct net_account *account);
+void net_reply_destroy(struct net_reply *reply);
+
+/* Bytes that a reply owns between turns: to be charged once. */
+size_t net_reply_fixed_bytes(void);
+
+/* Empties it: at the end of each turn, after send or keep. */
+void net_reply_reset(struct net_reply *reply);
+
+/* One sendmsg of at most NET_QUOTA_BYTES; adds what went out to *sent_bytes. */
+enum net_sent net_reply_send(struct net_reply *reply, int fd, uint64_t *sent_bytes);
+
+/* Copies, takes over and pins what is unsent. NULL: no memory, drop the connection. Only online. */
+struct net_output *net_reply_keep(struct net_reply *reply);
+
+/* Like net_reply_send; unpins what is sent. */
+enum net_sent net_output_send(struct net_output *output, const struct net_handler *handler,
+                              struct net_account *account, int fd, uint64_t *sent_bytes);
+void net_output_free(struct net_output *output, const struct net_handler *handler,
+                     struct net_account *account);
+
+#endif

@@ -1,0 +1,573 @@
+/* Reads settings by the table of schema/settings.def; that table is the only list of them. */
+#include "server/settings.h"
+
+#include "base/units.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum type {
+    TYPE_ADDRESSES,
+    TYPE_PATH,
+    TYPE_COUNT,
+    TYPE_SIZE,
+    TYPE_DURATION,
+    TYPE_DATA,
+    TYPE_LEVEL
+};
+
+struct row {
+    const char *name;
+    enum type type;
+    const char *value; /* the default */
+    uint64_t min;
+    uint64_t max;
+    const char *shape;
+    const char *text;
+    size_t offset;
+};
+
+static const struct row rows[] = {
+#define SETTING(field, name, type, value, min, max, shape, text)                                   \
+    {name, TYPE_##type, value, min, max, shape, text, offsetof(struct settings, field)},
+#include "schema/settings.def"
+#undef SETTING
+};
+
+enum {
+    ROWS = sizeof rows / sizeof *rows,
+    LINE_BYTES_MAX = 4096,
+    LINES_MAX = 10000,
+    NAME_BYTES_MAX = 64,
+    SHOWN_BYTES_MAX = 80, /* of a refused value */
+};
+
+/* Where a value comes from, for the refusal: "flag --ttl", "line 3 of /etc/rethread.conf". */
+struct source {
+    char text[256];
+    bool seen[ROWS]; /* in this source: the first value of a list replaces those of others */
+    struct settings_refusal *refusal;
+};
+
+__attribute__((format(printf, 2, 3))) static bool refuse(struct settings_refusal *refusal,
+                                                         const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(refusal->text, sizeof refusal->text, format, arguments);
+    va_end(arguments);
+    for (char *c = refusal->text; *c; c++) {
+        if (iscntrl((unsigned char)*c)) {
+            *c = '?';
+        }
+    }
+    return false;
+}
+
+/* ---- Values ------------------------------------------------------------------------------------
+ */
+
+static void *field_of(struct settings *settings, const struct row *row)
+{
+    return (char *)settings + row->offset;
+}
+
+/* What is allowed, for help and refusals. */
+static const char *allowed(const struct row *row, char *text, size_t size)
+{
+    char low[UNITS_TEXT_BYTES];
+    char high[UNITS_TEXT_BYTES];
+    switch (row->type) {
+    case TYPE_ADDRESSES:
+        snprintf(text, size,
+                 "ADDR:PORT or [IPv6]:PORT, numeric, %" PRIu64 " to %" PRIu64 " of them", row->min,
+                 row->max);
+        break;
+    case TYPE_PATH:
+        snprintf(text, size, "a path of at most %" PRIu64 " bytes", row->max);
+        break;
+    case TYPE_COUNT:
+        snprintf(text, size, "a whole number from %" PRIu64 " to %" PRIu64, row->min, row->max);
+        break;
+    case TYPE_SIZE:
+        snprintf(text, size, "bytes, or with K, M or G, from %s to %s",
+                 units_format_size(row->min, low), units_format_size(row->max, high));
+        break;
+    case TYPE_DURATION:
+        snprintf(text, size, "ms, or with ms, s, m, h or d, from %s to %s",
+                 units_format_duration(row->min, low), units_format_duration(row->max, high));
+        break;
+    case TYPE_DATA:
+        snprintf(text, size, "none, since this version keeps everything in memory");
+        break;
+    case TYPE_LEVEL:
+        snprintf(text, size, "error, warn, info or debug");
+        break;
+    }
+    return text;
+}
+
+static bool parse_number(const struct row *row, const char *text, uint64_t *number)
+{
+    uint64_t value;
+    bool parsed = row->type == TYPE_SIZE       ? units_parse_size(text, &value)
+                  : row->type == TYPE_DURATION ? units_parse_duration(text, &value)
+                                               : units_parse_count(text, &value);
+    if (!parsed || value < row->min || value > row->max) {
+        return false;
+    }
+    *number = value;
+    return true;
+}
+
+static bool add_addresses(const struct row *row, const char *text, struct settings_addresses *list)
+{
+    static const char separators[] = ", \t";
+    const char *at = text + strspn(text, separators);
+    if (!*at) {
+        return false;
+    }
+    while (*at) {
+        char one[NET_ADDRESS_TEXT_BYTES];
+        size_t size = strcspn(at, separators);
+        if (size >= sizeof one || list->count == row->max) {
+            return false;
+        }
+        memcpy(one, at, size);
+        one[size] = '\0';
+        if (!net_address_parse(one, &list->list[list->count])) {
+            return false;
+        }
+        list->count++;
+        at += size;
+        at += strspn(at, separators);
+    }
+    return true;
+}
+
+static bool parse_level(const char *text, enum log_level *level)
+{
+    for (enum log_level i = 0; i < LOG_LEVEL_COUNT; i++) {
+        if (strcmp(text, log_level_name(i)) == 0) {
+            *level = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* `first`: of its source, so a list starts anew. */
+static bool parse_value(struct settings *settings, const struct row *row, const char *text,
+                        bool first)
+{
+    void *field = field_of(settings, row);
+    switch (row->type) {
+    case TYPE_ADDRESSES: {
+        struct settings_addresses *list = field;
+        if (first) {
+            list->count = 0;
+        }
+        return add_addresses(row, text, list);
+    }
+    case TYPE_PATH: {
+        struct settings_path *path = field;
+        if (strlen(text) > row->max || strlen(text) >= sizeof path->text) {
+            return false;
+        }
+        strcpy(path->text, text);
+        return true;
+    }
+    case TYPE_COUNT:
+    case TYPE_SIZE:
+    case TYPE_DURATION:
+        return parse_number(row, text, field);
+    case TYPE_DATA:
+        return strcmp(text, "none") == 0;
+    case TYPE_LEVEL:
+        return parse_level(text, field);
+    }
+    return false;
+}
+
+static bool set(struct settings *settings, const struct row *row, const char *text,
+                struct source *source)
+{
+    char range[160];
+    size_t number = (size_t)(row - rows);
+    bool first = !source->seen[number];
+    source->seen[number] = true;
+    return parse_value(settings, row, text, first) ||
+           refuse(source->refusal, "%s: \"%.*s\" is no value for %s; allowed: %s", source->text,
+                  SHOWN_BYTES_MAX, text, row->name, allowed(row, range, sizeof range));
+}
+
+static const struct row *find_row(const char *name)
+{
+    for (size_t i = 0; i < ROWS; i++) {
+        if (strcmp(rows[i].name, name) == 0) {
+            return &rows[i];
+        }
+    }
+    return NULL;
+}
+
+static bool set_defaults(struct settings *settings, struct settings_refusal *refusal)
+{
+    struct source source = {.text = "default", .refusal = refusal};
+    memset(settings, 0, sizeof *settings);
+    for (size_t i = 0; i < ROWS; i++) {
+        if (!set(settings, &rows[i], rows[i].value, &source)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- The file ----------------------------------------------------------------------------------
+ */
+
+/* Cuts off a comment and the space around what is left. */
+static char *trim(char *line)
+{
+    for (char *c = line; *c; c++) {
+        if (*c == '#' && (c == line || isspace((unsigned char)c[-1]))) {
+            *c = '\0';
+            break;
+        }
+    }
+    while (isspace((unsigned char)*line)) {
+        line++;
+    }
+    char *end = line + strlen(line);
+    while (end > line && isspace((unsigned char)end[-1])) {
+        *--end = '\0';
+    }
+    return line;
+}
+
+/* `name VALUE` or `name = VALUE`. */
+static bool set_line(struct settings *settings, char *line, struct source *source)
+{
+    char *end = line + strcspn(line, " \t=");
+    char *value = end + strspn(end, " \t");
+    if (*value == '=') {
+        value++;
+        value += strspn(value, " \t");
+    }
+    bool alone = *end == '\0';
+    *end = '\0';
+    const struct row *row = find_row(line);
+    if (!row) {
+        return refuse(source->refusal, "%s: there is no setting \"%.*s\"; --help lists them",
+                      source->text, SHOWN_BYTES_MAX, line);
+    }
+    if (alone) {
+        return refuse(source->refusal, "%s: %s has no value; write `%s = %s`", source->text, line,
+                      row->name, row->shape);
+    }
+    return set(settings, row, value, source);
+}
+
+static bool load_file(struct settings *settings, const char *path, const char *named_by,
+                      struct settings_refusal *refusal)
+{
+    struct source source = {.refusal = refusal};
+    char line[LINE_BYTES_MAX];
+    bool sound = true;
+    FILE *file = fopen(path, "re");
+    if (!file) {
+        return refuse(refusal, "%s: cannot open \"%.*s\": %s", named_by, SHOWN_BYTES_MAX, path,
+                      strerror(errno));
+    }
+    for (unsigned number = 1; sound && fgets(line, sizeof line, file); number++) {
+        snprintf(source.text, sizeof source.text, "line %u of %.200s", number, path);
+        size_t size = strlen(line);
+        if ((size == sizeof line - 1 && line[size - 1] != '\n') || number > LINES_MAX) {
+            sound = refuse(refusal, "%s: too long for a file of settings", source.text);
+            break;
+        }
+        char *text = trim(line);
+        sound = !*text || set_line(settings, text, &source);
+    }
+    if (sound && ferror(file)) {
+        sound = refuse(refusal, "%s: cannot read \"%.*s\": %s", named_by, SHOWN_BYTES_MAX, path,
+                       strerror(errno));
+    }
+    fclose(file);
+    return sound;
+}
+
+/* ---- The environment ---------------------------------------------------------------------------
+ */
+
+static const char prefix[] = "RETHREAD_";
+
+/* RETHREAD_MAX_CONNECTIONS for max-connections. */
+static void variable_of(const char *name, char *variable)
+{
+    size_t at = strlen(prefix);
+    assert(at + strlen(name) < NAME_BYTES_MAX);
+    memcpy(variable, prefix, at);
+    for (; *name; name++) {
+        variable[at++] = *name == '-' ? '_' : (char)toupper((unsigned char)*name);
+    }
+    variable[at] = '\0';
+}
+
+static const char *environment_value(char *const *environment, const char *variable)
+{
+    size_t size = strlen(variable);
+    for (; *environment; environment++) {
+        if (strncmp(*environment, variable, size) == 0 && (*environment)[size] == '=') {
+            return *environment + size + 1;
+        }
+    }
+    return NULL;
+}
+
+static bool belongs_to_others(const char *variable)
+{
+    static const char *const starts[] = {"CLI", "SERVER", "TEST", "BENCH", "SAN", "DEMO", "PORT"};
+    static const char *const parts[] = {"_SERVICE_HOST", "_SERVICE_PORT", "_PORT_"};
+    for (size_t i = 0; i < sizeof starts / sizeof *starts; i++) {
+        if (strncmp(variable + strlen(prefix), starts[i], strlen(starts[i])) == 0) {
+            return true;
+        }
+    }
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (strstr(variable, parts[i])) {
+            return true;
+        }
+    }
+    return strncmp(variable + strlen(prefix), "SERVICE_", strlen("SERVICE_")) == 0;
+}
+
+static const struct row *row_of_variable(const char *variable)
+{
+    for (size_t i = 0; i < ROWS; i++) {
+        char expected[NAME_BYTES_MAX];
+        variable_of(rows[i].name, expected);
+        if (strcmp(expected, variable) == 0) {
+            return &rows[i];
+        }
+    }
+    return NULL;
+}
+
+static bool load_environment(struct settings *settings, char *const *environment,
+                             struct settings_refusal *refusal)
+{
+    struct source source = {.refusal = refusal};
+    for (; *environment; environment++) {
+        const char *equals = strchr(*environment, '=');
+        if (strncmp(*environment, prefix, strlen(prefix)) != 0 || !equals) {
+            continue;
+        }
+        char variable[NAME_BYTES_MAX];
+        snprintf(variable, sizeof variable, "%.*s", (int)(equals - *environment), *environment);
+        const struct row *row = row_of_variable(variable);
+        snprintf(source.text, sizeof source.text, "environment variable %s", variable);
+        if (row) {
+            if (!set(settings, row, equals + 1, &source)) {
+                return false;
+            }
+        } else if (strcmp(variable, "RETHREAD_CONFIG") != 0 && !belongs_to_others(variable)) {
+            return refuse(refusal, "%s: there is no such setting; --help lists them", source.text);
+        }
+    }
+    return true;
+}
+
+/* ---- Flags -------------------------------------------------------------------------------------
+ */
+
+struct flag {
+    char name[NAME_BYTES_MAX]; /* without dashes */
+    const char *value;         /* NULL: none was given */
+};
+
+/* Takes the flag at argv[*at] apart and steps over it. A value may be the argument behind it. */
+static bool next_flag(int argc, char *const *argv, int *at, struct flag *flag,
+                      struct settings_refusal *refusal)
+{
+    const char *argument = argv[(*at)++];
+    if (strncmp(argument, "--", 2) != 0 || argument[2] == '\0') {
+        return refuse(refusal, "argument \"%.*s\": not a flag; --help lists them", SHOWN_BYTES_MAX,
+                      argument);
+    }
+    const char *equals = strchr(argument, '=');
+    size_t size = equals ? (size_t)(equals - argument) : strlen(argument);
+    snprintf(flag->name, sizeof flag->name, "%.*s", (int)size - 2, argument + 2);
+    flag->value = equals ? equals + 1 : NULL;
+    bool takes_value = find_row(flag->name) || strcmp(flag->name, "config") == 0;
+    if (!takes_value && strcmp(flag->name, "check-config") != 0) {
+        return refuse(refusal, "flag %.*s: there is no such setting; --help lists them",
+                      (int)(size < SHOWN_BYTES_MAX ? size : SHOWN_BYTES_MAX), argument);
+    }
+    if (takes_value && !flag->value) {
+        if (*at == argc) {
+            return refuse(refusal, "flag --%s: its value is missing", flag->name);
+        }
+        flag->value = argv[(*at)++];
+    }
+    if (!takes_value && flag->value) {
+        return refuse(refusal, "flag --%s takes no value", flag->name);
+    }
+    return true;
+}
+
+/* What was asked of the program that is no setting; the path of the file. */
+static bool scan_flags(int argc, char *const *argv, enum settings_action *action,
+                       const char **config, struct settings_refusal *refusal)
+{
+    for (int at = 1; at < argc;) {
+        struct flag flag;
+        if (!next_flag(argc, argv, &at, &flag, refusal)) {
+            return false;
+        }
+        if (strcmp(flag.name, "config") == 0) {
+            *config = flag.value;
+        } else if (strcmp(flag.name, "check-config") == 0) {
+            *action = SETTINGS_CHECK;
+        }
+    }
+    return true;
+}
+
+static bool load_flags(struct settings *settings, int argc, char *const *argv,
+                       struct settings_refusal *refusal)
+{
+    struct source source = {.refusal = refusal};
+    for (int at = 1; at < argc;) {
+        struct flag flag;
+        if (!next_flag(argc, argv, &at, &flag, refusal)) {
+            return false;
+        }
+        const struct row *row = find_row(flag.name);
+        snprintf(source.text, sizeof source.text, "flag --%s", flag.name);
+        if (row && !set(settings, row, flag.value, &source)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* --help and its like need no sound settings. */
+static enum settings_action find_question(int argc, char *const *argv)
+{
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            return SETTINGS_HELP;
+        }
+        if (strcmp(argv[i], "--version") == 0) {
+            return SETTINGS_VERSION;
+        }
+        if (strcmp(argv[i], "--describe") == 0) {
+            return SETTINGS_DESCRIBE;
+        }
+    }
+    return SETTINGS_RUN;
+}
+
+enum settings_action settings_load(struct settings *settings, int argc, char *const *argv,
+                                   char *const *environment, struct settings_refusal *refusal)
+{
+    refusal->text[0] = '\0';
+    if (!set_defaults(settings, refusal)) {
+        return SETTINGS_REFUSED;
+    }
+    enum settings_action action = find_question(argc, argv);
+    if (action != SETTINGS_RUN) {
+        return action;
+    }
+    const char *named_by = "environment variable RETHREAD_CONFIG";
+    const char *config = environment_value(environment, "RETHREAD_CONFIG");
+    const char *flag_config = NULL;
+    if (!scan_flags(argc, argv, &action, &flag_config, refusal)) {
+        return SETTINGS_REFUSED;
+    }
+    if (flag_config) {
+        config = flag_config;
+        named_by = "flag --config";
+    }
+    if ((config && config[0] && !load_file(settings, config, named_by, refusal)) ||
+        !load_environment(settings, environment, refusal) ||
+        !load_flags(settings, argc, argv, refusal)) {
+        return SETTINGS_REFUSED;
+    }
+    return action;
+}
+
+/* ---- Printing ----------------------------------------------------------------------------------
+ */
+
+void settings_print_help(FILE *out)
+{
+    fputs("Usage: rethread-server [--SETTING VALUE]...\n\n"
+          "Keeps the hidden reasoning of model calls by conversation and gives it back.\n\n"
+          "Settings (RETHREAD_NAME in the environment, `name = VALUE` in a --config file;\n"
+          "flags override the environment, which overrides the file):\n",
+          out);
+    for (size_t i = 0; i < ROWS; i++) {
+        char range[160];
+        const struct row *row = &rows[i];
+        fprintf(out, "  --%s %s\n        %s\n        Default: %s. Allowed: %s.\n", row->name,
+                row->shape, row->text, row->value[0] ? row->value : "off",
+                allowed(row, range, sizeof range));
+    }
+    fputs("\nOther flags:\n"
+          "  --config FILE   read settings from a file (# starts a comment)\n"
+          "  --check-config  check the settings, print them and exit\n"
+          "  --describe      print the protocol's and the server's reference and exit\n"
+          "  --version       print the version and exit\n"
+          "  --help          print this and exit\n",
+          out);
+}
+
+static void print_addresses(FILE *out, const struct settings_addresses *list)
+{
+    for (unsigned i = 0; i < list->count; i++) {
+        char text[NET_ADDRESS_TEXT_BYTES];
+        fprintf(out, "%s%s", i > 0 ? ", " : "", net_address_format(&list->list[i], text));
+    }
+}
+
+void settings_print(FILE *out, const struct settings *settings)
+{
+    for (size_t i = 0; i < ROWS; i++) {
+        const void *field = (const char *)settings + rows[i].offset;
+        char number[UNITS_TEXT_BYTES];
+        fprintf(out, "%s = ", rows[i].name);
+        switch (rows[i].type) {
+        case TYPE_ADDRESSES:
+            print_addresses(out, field);
+            break;
+        case TYPE_PATH:
+            fputs(((const struct settings_path *)field)->text, out);
+            break;
+        case TYPE_COUNT:
+            fprintf(out, "%" PRIu64, *(const uint64_t *)field);
+            break;
+        case TYPE_SIZE:
+            fputs(units_format_size(*(const uint64_t *)field, number), out);
+            break;
+        case TYPE_DURATION:
+            fputs(units_format_duration(*(const uint64_t *)field, number), out);
+            break;
+        case TYPE_DATA:
+            fputs("none", out);
+            break;
+        case TYPE_LEVEL:
+            fputs(log_level_name(*(const enum log_level *)field), out);
+            break;
+        }
+        fputc('\n', out);
+    }
+}
