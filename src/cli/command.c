@@ -1,0 +1,88 @@
+/* The table of commands; see command.h. */
+#include "cli/command.h"
+
+#include "cli/texts.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+/* A method of the schema that is named in none of these does not compile. */
+#define RUN_HELLO  run_method
+#define RUN_PING   run_method
+#define RUN_APPEND run_append
+#define RUN_REPLAY run_method
+#define RUN_STAT   run_method
+#define RUN_TOUCH  run_method
+#define RUN_FORK   run_method
+#define RUN_REWIND run_method
+#define RUN_FORGET run_method
+#define RUN_LIST   run_list
+#define RUN_INFO   run_method
+
+#define OPERANDS_HELLO  ""
+#define OPERANDS_PING   ""
+#define OPERANDS_APPEND "[THREAD]"
+#define OPERANDS_REPLAY "[THREAD]"
+#define OPERANDS_STAT   "[THREAD]"
+#define OPERANDS_TOUCH  "[THREAD...]"
+#define OPERANDS_FORK   "[THREAD]"
+#define OPERANDS_REWIND "[THREAD]"
+#define OPERANDS_FORGET "[THREAD]"
+#define OPERANDS_LIST   ""
+#define OPERANDS_INFO   ""
+
+#define NOTES_HELLO  ""
+#define NOTES_PING   ""
+#define NOTES_APPEND text_append
+#define NOTES_REPLAY text_replay
+#define NOTES_STAT   ""
+#define NOTES_TOUCH  text_touch
+#define NOTES_FORK   ""
+#define NOTES_REWIND ""
+#define NOTES_FORGET text_forget
+#define NOTES_LIST   text_list
+#define NOTES_INFO   ""
+
+const struct command commands[] = {
+#define METHOD(NAME, text, says)                                                                   \
+    {COMMAND_METHOD, RETHREAD_METHOD_##NAME, text, says, OPERANDS_##NAME, NOTES_##NAME, RUN_##NAME},
+#include "schema/methods.def"
+#undef METHOD
+    {COMMAND_IMPORT, RETHREAD_METHOD_OTHER, "import",
+     "Appends the steps of a JSON-lines file, one step per line.", "FILE|-", text_import,
+     run_import},
+    {COMMAND_EXPORT, RETHREAD_METHOD_OTHER, "export",
+     "Writes whole threads as JSON lines, payloads included.", "[THREAD...]", text_export,
+     run_export},
+    {COMMAND_HELP, RETHREAD_METHOD_OTHER, "help", "Explains the program, or one command.",
+     "[COMMAND]", "", run_help},
+    {COMMAND_COMPLETION, RETHREAD_METHOD_OTHER, "completion",
+     "Prints a script that completes commands and options.", "bash", text_completion,
+     run_completion},
+};
+const size_t command_count = sizeof commands / sizeof *commands;
+
+const struct command *command_find(const char *name)
+{
+    for (size_t i = 0; i < command_count; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+int command_connect(const struct invocation *invocation, struct rethread **connection)
+{
+    int timeout_ms = invocation->timeout_ms > INT_MAX ? INT_MAX : (int)invocation->timeout_ms;
+    struct rethread_connect_options options = {
+        .address = invocation->server,
+        .connect_timeout_ms = timeout_ms,
+        .call_timeout_ms = timeout_ms,
+        .frame_max_bytes = (size_t)invocation->frame_max_bytes,
+    };
+    errno = 0;
+    enum rethread_status status = rethread_connect(&options, connection);
+    if (status == RETHREAD_OK)
+        return EXIT_DONE;
+    return report_unconnected(status, invocation->server, errno);
+}

@@ -1,0 +1,69 @@
+/* rethread-cli: every method of the contract as a command; see command.h for the parts. */
+#include "cli/command.h"
+#include "cli/flags.h"
+#include "cli/help.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The program's result is what it printed: a full disk must not look like success. */
+static int finish_output(int code)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return code;
+    report("cannot write the output: %s", strerror(errno));
+    return EXIT_SERVER;
+}
+
+static int run_command(struct invocation *invocation, int argc, char **argv)
+{
+    int used = 0;
+    report_context(invocation->command->name);
+    int code = flags_parse(invocation, argc, argv, &used);
+    if (code != EXIT_DONE)
+        return code;
+    if (invocation->help) {
+        help_command(invocation->command);
+        return EXIT_DONE;
+    }
+    invocation->operands = argv + used;
+    invocation->operand_count = (size_t)(argc - used);
+    code = flags_finish(invocation);
+    return code != EXIT_DONE ? code : invocation->command->run(invocation);
+}
+
+static int run(struct invocation *invocation, int argc, char **argv)
+{
+    int used = 0;
+    int code = flags_parse(invocation, argc, argv, &used);
+    if (code != EXIT_DONE)
+        return code;
+    if (used == argc || invocation->help) {
+        if (used == argc && !invocation->help) {
+            report("say what to do: rethread-cli COMMAND; see rethread-cli help");
+            return EXIT_USAGE;
+        }
+        help_program();
+        return EXIT_DONE;
+    }
+    invocation->command = command_find(argv[used]);
+    if (invocation->command == NULL) {
+        report("there is no command '%s'; see rethread-cli help", argv[used]);
+        return EXIT_USAGE;
+    }
+    return run_command(invocation, argc - used, argv + used);
+}
+
+int main(int argc, char **argv)
+{
+    const char *address = getenv("RETHREAD_ADDRESS");
+    struct invocation invocation = {
+        .server = address != NULL && address[0] != '\0' ? address : "127.0.0.1:7411",
+        .in_flight = 64,
+    };
+    int code = finish_output(run(&invocation, argc, argv));
+    keep_free(&invocation.keep);
+    return code;
+}

@@ -1,0 +1,119 @@
+/* Messages on stderr, and the exit codes that go with them; see report.h. */
+#include "cli/report.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *context;
+
+void report_context(const char *command)
+{
+    context = command;
+}
+
+void report(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fflush(stdout);
+    fprintf(stderr, "rethread-cli%s%s: ", context != NULL ? " " : "",
+            context != NULL ? context : "");
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+}
+
+const char *reason_summary(enum rethread_reason reason)
+{
+    switch (reason) {
+#define REASON(NAME, text, state, summary)                                                         \
+    case RETHREAD_REASON_##NAME:                                                                   \
+        return summary;
+#include "schema/reasons.def"
+#undef REASON
+    case RETHREAD_REASON_NONE:
+    case RETHREAD_REASON_OTHER:
+        break;
+    }
+    return "";
+}
+
+int report_unconnected(enum rethread_status status, const char *address, int error_number)
+{
+    switch (status) {
+    case RETHREAD_UNREACHABLE:
+        report("no server at %s (%s): start one with `rethread-server`, or name another with "
+               "--server or RETHREAD_ADDRESS",
+               address, strerror(error_number));
+        return EXIT_SERVER;
+    case RETHREAD_UNRESOLVED:
+        report("the host of %s has no address: check --server or RETHREAD_ADDRESS", address);
+        return EXIT_SERVER;
+    case RETHREAD_TIMEOUT:
+        report("no answer from %s in time: check --server, or allow more with --timeout", address);
+        return EXIT_SERVER;
+    case RETHREAD_INVALID_ARGUMENT:
+        report("'%s' is no address: give host:port, [IPv6]:port or unix:/path", address);
+        return EXIT_USAGE;
+    default:
+        report("cannot connect to %s: %s", address, rethread_strerror(status));
+        return EXIT_SERVER;
+    }
+}
+
+static void report_error(const struct rethread_error *error)
+{
+    char detail[192] = "";
+    size_t used = 0;
+    if (error->option != NULL)
+        used += (size_t)snprintf(detail, sizeof detail, "; option %.64s", error->option);
+    if (error->cause != NULL)
+        used +=
+            (size_t)snprintf(detail + used, sizeof detail - used, "; cause %.32s", error->cause);
+    if (error->version.set)
+        used +=
+            (size_t)snprintf(detail + used, sizeof detail - used, "; the thread is at version %llu",
+                             (unsigned long long)error->version.value);
+    if (error->reason != RETHREAD_REASON_NONE)
+        snprintf(detail + used, sizeof detail - used, "; reason %s",
+                 rethread_reason_name(error->reason));
+    report("%s: %s%s", error->code != NULL ? error->code : rethread_status_name(error->status),
+           error->message != NULL ? error->message : rethread_strerror(error->status), detail);
+}
+
+int report_failure(enum rethread_status status, const struct rethread_result *result,
+                   const struct rethread *connection)
+{
+    const struct rethread_error *error = result != NULL ? rethread_result_error(result) : NULL;
+    if (error == NULL && connection != NULL)
+        error = rethread_connection_error(connection);
+    if (error != NULL) {
+        report_error(error);
+        status = error->status;
+    }
+    switch (status) {
+    case RETHREAD_BAD_REQUEST:
+        return EXIT_USAGE;
+    case RETHREAD_NOT_FOUND:
+        return EXIT_MISS;
+    case RETHREAD_TIMEOUT:
+        report("no answer in time; the request may still take effect. Allow more with --timeout");
+        return EXIT_SERVER;
+    case RETHREAD_CLOSED:
+        report("the server closed the connection before it answered");
+        return EXIT_SERVER;
+    case RETHREAD_PROTOCOL_VIOLATION:
+        report("what answers there is no rethread server: check --server");
+        return EXIT_SERVER;
+    case RETHREAD_TOO_LARGE:
+        if (error == NULL)
+            report("the request is larger than a frame may be: raise --frame-max here and at the "
+                   "server");
+        return EXIT_SERVER;
+    default:
+        if (error == NULL)
+            report("%s", rethread_strerror(status));
+        return EXIT_SERVER;
+    }
+}

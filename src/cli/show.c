@@ -1,0 +1,139 @@
+/* Results of the smaller methods as text; see show.h. */
+#include "cli/show.h"
+
+#include "cli/encode.h"
+#include "cli/keep.h"
+#include "cli/report.h"
+#include "cli/table.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+void show_status(enum rethread_completeness status, enum rethread_reason reason,
+                 struct rethread_u64 vouch_ms)
+{
+    char text[HUMAN_BYTES];
+    fputs(rethread_completeness_name(status), stdout);
+    if (reason != RETHREAD_REASON_NONE)
+        printf(": %s. %s", rethread_reason_name(reason), reason_summary(reason));
+    if (vouch_ms.set)
+        printf(" (%s)", human_duration(vouch_ms.value, text));
+}
+
+static void print_id(struct rethread_bytes id)
+{
+    char *text = escape(id, false);
+    fputs(text, stdout);
+    free(text);
+}
+
+static void show_hello(const struct rethread_hello_result *hello)
+{
+    char text[HUMAN_BYTES];
+    print_id(hello->server);
+    fputc(' ', stdout);
+    print_id(hello->version);
+    printf(", protocol %" PRIu64 ", tenant ", hello->protocol);
+    print_id(hello->tenant);
+    if (hello->frame_max.set)
+        printf(", frames up to %s", human_size(hello->frame_max.value, text));
+    fputc('\n', stdout);
+}
+
+static void show_append(const struct rethread_append_result *append)
+{
+    char text[HUMAN_BYTES];
+    print_id(append->thread);
+    printf(": step %" PRIu64 ", version %" PRIu64, append->step, append->version);
+    if (append->duplicate)
+        fputs(", a duplicate: the key was known, nothing was added", stdout);
+    else if (append->created)
+        fputs(", a new thread", stdout);
+    if (append->lost != 0)
+        printf(", %" PRIu64 " earlier lost", append->lost);
+    if (append->expires_in_ms.set)
+        printf(", expires in %s", human_duration(append->expires_in_ms.value, text));
+    fputc('\n', stdout);
+}
+
+static void add_pair(struct table *table, const char *name, struct rethread_u64 value,
+                     const char *(*human)(uint64_t, char[HUMAN_BYTES]))
+{
+    char text[HUMAN_BYTES];
+    if (!value.set)
+        return;
+    table_add(table, memory_text(name));
+    table_add(table, memory_text(human(value.value, text)));
+}
+
+static void show_stat(const struct rethread_stat_result *stat)
+{
+    show_status(stat->status, stat->reason, stat->vouch_ms);
+    fputc('\n', stdout);
+    if (stat->status == RETHREAD_MISS)
+        return;
+    struct table *table = table_create("lr", NULL);
+    add_pair(table, "version", stat->version, human_count);
+    add_pair(table, "steps", stat->step_count, human_count);
+    add_pair(table, "payloads", stat->bytes, human_size);
+    add_pair(table, "tokens", stat->tokens, human_count);
+    add_pair(table, "age", stat->age_ms, human_duration);
+    add_pair(table, "idle", stat->idle_ms, human_duration);
+    add_pair(table, "expires in", stat->expires_in_ms, human_duration);
+    table_add(table, memory_text("tier"));
+    table_add(table, memory_text(rethread_tier_name(stat->tier)));
+    table_print(table, stdout);
+    table_destroy(table);
+}
+
+static void show_touch(const struct rethread_touch_result *touch)
+{
+    printf("touched %" PRIu64 "\n", touch->touched);
+    for (size_t i = 0; i < touch->missing_count; i++) {
+        print_id(touch->missing[i].thread);
+        fputs(": ", stdout);
+        show_status(RETHREAD_MISS, touch->missing[i].reason, (struct rethread_u64){0});
+        fputc('\n', stdout);
+    }
+}
+
+void show_result(const struct rethread_result *result, bool reveal)
+{
+    switch (rethread_result_method(result)) {
+    case RETHREAD_METHOD_HELLO:
+        show_hello(rethread_result_hello(result));
+        break;
+    case RETHREAD_METHOD_APPEND:
+        show_append(rethread_result_append(result));
+        break;
+    case RETHREAD_METHOD_REPLAY:
+        show_replay(rethread_result_replay(result), reveal);
+        break;
+    case RETHREAD_METHOD_STAT:
+        show_stat(rethread_result_stat(result));
+        break;
+    case RETHREAD_METHOD_TOUCH:
+        show_touch(rethread_result_touch(result));
+        break;
+    case RETHREAD_METHOD_FORK:
+        print_id(rethread_result_fork(result)->thread);
+        printf(": forked, version %" PRIu64 "\n", rethread_result_fork(result)->version);
+        break;
+    case RETHREAD_METHOD_REWIND:
+        printf("dropped %" PRIu64 ", version %" PRIu64 "\n",
+               rethread_result_rewind(result)->dropped, rethread_result_rewind(result)->version);
+        break;
+    case RETHREAD_METHOD_FORGET:
+        puts(rethread_result_forget(result)->forgotten ? "forgotten"
+                                                       : "there was nothing to forget");
+        break;
+    case RETHREAD_METHOD_INFO:
+        show_info(rethread_result_info(result));
+        break;
+    case RETHREAD_METHOD_PING:
+    case RETHREAD_METHOD_LIST:
+    case RETHREAD_METHOD_OTHER:
+        break;
+    }
+}

@@ -1,0 +1,51 @@
+/* The server's counters and gauges as tables; see show.h. Units and summaries are the schema's. */
+#include "cli/show.h"
+
+#include "cli/keep.h"
+#include "cli/table.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *section;
+    const char *name;
+    const char *unit;
+    const char *summary;
+} known[] = {
+#define METRIC(SECTION, NAME, section, name, type, unit, says) {section, name, unit, says},
+#include "schema/metrics.def"
+#undef METRIC
+};
+
+static void add_metric(struct table *table, const struct rethread_metric *metric)
+{
+    const char *unit = "";
+    const char *summary = "";
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(known[i].section, metric->section) == 0 &&
+            strcmp(known[i].name, metric->name) == 0) {
+            unit = known[i].unit;
+            summary = known[i].summary;
+        }
+    char text[HUMAN_BYTES];
+    const char *value = strcmp(unit, "bytes") == 0 ? human_size(metric->value, text)
+                        : strcmp(unit, "ms") == 0  ? human_duration(metric->value, text)
+                                                   : human_count(metric->value, text);
+    table_add(table, memory_format("  %s", metric->name));
+    table_add(table, memory_text(value));
+    table_add(table, memory_text(summary));
+}
+
+void show_info(const struct rethread_info_result *info)
+{
+    struct table *table = table_create("lrl", NULL);
+    for (size_t i = 0; i < info->metric_count; i++) {
+        const char *section = info->metrics[i].section;
+        if (i == 0 || strcmp(section, info->metrics[i - 1].section) != 0)
+            printf("%s%s\n", i != 0 ? "\n" : "", section);
+        add_metric(table, &info->metrics[i]);
+        table_print(table, stdout);
+    }
+    table_destroy(table);
+}

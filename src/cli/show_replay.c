@@ -1,0 +1,112 @@
+/* A replay as a table of its steps and, when it may be shown, their payloads; see show.h. */
+#include "cli/show.h"
+
+#include "cli/encode.h"
+#include "cli/keep.h"
+#include "cli/table.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* "<412 B text> <1.2 KiB opaque>" */
+static char *describe_trace(const struct rethread_step *step)
+{
+    if (step->missing != RETHREAD_REASON_NONE)
+        return memory_format("missing: %s", rethread_reason_name(step->missing));
+    if (step->segments.count == 0)
+        return memory_text("bare");
+    char *all = memory_text("");
+    for (size_t i = 0; i < step->segments.count; i++) {
+        char size[HUMAN_BYTES];
+        char *longer = memory_format("%s%s<%s %s>", all, i != 0 ? " " : "",
+                                     human_size(step->segments.items[i].bytes.size, size),
+                                     rethread_kind_name(step->segments.items[i].kind));
+        free(all);
+        all = longer;
+    }
+    return all;
+}
+
+static char *join_ids(struct rethread_ids ids)
+{
+    char *all = memory_text("");
+    for (size_t i = 0; i < ids.count; i++) {
+        char *id = escape(ids.items[i], false);
+        char *longer = memory_format("%s%s%s", all, i != 0 ? " " : "", id);
+        free(all);
+        free(id);
+        all = longer;
+    }
+    return all;
+}
+
+static void add_step(struct table *table, const struct rethread_step *step)
+{
+    char text[HUMAN_BYTES];
+    bool here = step->missing == RETHREAD_REASON_NONE;
+    table_add(table, memory_format("%" PRIu64, step->step));
+    table_add(table, here ? memory_format("%" PRIu64, step->turn) : memory_text(""));
+    table_add(table, memory_text(here ? (step->final ? "yes" : "no") : ""));
+    table_add(table, describe_trace(step));
+    table_add(table,
+              memory_text(here && step->tokens.set ? human_count(step->tokens.value, text) : ""));
+    table_add(table, here ? escape(step->model, false) : memory_text(""));
+    table_add(table, here ? join_ids(step->tool_calls) : memory_text(""));
+    table_add(table, here ? escape(step->response_id, false) : memory_text(""));
+    table_add(table, memory_text(here ? rethread_tier_name(step->source) : ""));
+}
+
+static void reveal_step(const struct rethread_step *step)
+{
+    for (size_t i = 0; i < step->segments.count; i++) {
+        const struct rethread_segment *segment = &step->segments.items[i];
+        char size[HUMAN_BYTES];
+        printf("\n--- step %" PRIu64 ", %s, %s ---\n", step->step,
+               rethread_kind_name(segment->kind), human_size(segment->bytes.size, size));
+        char *text = escape(segment->bytes, true);
+        puts(text);
+        free(text);
+    }
+}
+
+static void show_head(const struct rethread_replay_result *replay)
+{
+    char text[HUMAN_BYTES];
+    if (replay->thread.data != NULL && replay->thread.size != 0) {
+        char *id = escape(replay->thread, false);
+        printf("%s: ", id);
+        free(id);
+    }
+    show_status(replay->status, replay->reason, replay->vouch_ms);
+    size_t missing = 0;
+    for (size_t i = 0; i < replay->step_count; i++)
+        missing += replay->steps[i].missing != RETHREAD_REASON_NONE;
+    if (missing != 0)
+        printf(", %zu of %zu steps missing", missing, replay->step_count);
+    else if (replay->status != RETHREAD_MISS)
+        printf(", %zu step%s", replay->step_count, replay->step_count == 1 ? "" : "s");
+    if (replay->version.set)
+        printf(", version %" PRIu64, replay->version.value);
+    if (replay->ambiguous)
+        fputs(", the newest of several threads with this prefix", stdout);
+    if (replay->first_changed.set)
+        printf(", changed from step %" PRIu64, replay->first_changed.value);
+    if (replay->expires_in_ms.set)
+        printf(", expires in %s", human_duration(replay->expires_in_ms.value, text));
+    fputc('\n', stdout);
+}
+
+void show_replay(const struct rethread_replay_result *replay, bool reveal)
+{
+    static const char *const headers[] = {"STEP",  "TURN",       "FINAL",       "TRACE", "TOKENS",
+                                          "MODEL", "TOOL CALLS", "RESPONSE ID", "FROM"};
+    show_head(replay);
+    struct table *table = table_create("rrllrllll", headers);
+    for (size_t i = 0; i < replay->step_count; i++)
+        add_step(table, &replay->steps[i]);
+    table_print(table, stdout);
+    table_destroy(table);
+    for (size_t i = 0; reveal && i < replay->step_count; i++)
+        reveal_step(&replay->steps[i]);
+}

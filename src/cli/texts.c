@@ -1,0 +1,88 @@
+/* What `help` says beyond the schema; see texts.h. */
+#include "cli/texts.h"
+
+const char text_about[] =
+    "Thread IDs and other ids are bytes. A byte that is no printable text is shown, and can be\n"
+    "given, as \\xNN; a backslash is \\\\. With --json an id that is no UTF-8 is a field of its\n"
+    "own, thread_base64 instead of thread, and likewise for the others.\n"
+    "Times take ms, s, m, h or d (bare: ms); sizes take K, M or G (powers of 1024).\n"
+    "\n"
+    "Exit codes:\n"
+    "  0  done (a partial replay too, unless --strict)\n"
+    "  1  miss: the thread or step is not there, and the reason was said\n"
+    "  2  usage: the command line, the input or the request is wrong (bad_request)\n"
+    "  3  server or network: another error of the server, a conflict too; no connection\n";
+
+const char text_append[] =
+    "The trace comes from --text and --segment, in the order given. --segment KIND=FILE reads\n"
+    "a file, KIND=- the standard input; kinds are text, tokens and opaque. A model call that\n"
+    "produced no reasoning leaves a bare step: say --bare.\n"
+    "\n"
+    "  rethread-cli append conv-1 --text 'The user wants ...' --tool-call call_7\n"
+    "  rethread-cli append conv-1 --segment text=reasoning.txt --segment opaque=signature\n";
+
+const char text_replay[] =
+    "Payloads are shown only with --reveal; with --json as \"text\", or as \"base64\" where\n"
+    "they are no UTF-8. A partial replay exits with 0, with --strict with 1; a miss with 1.\n";
+
+const char text_touch[] = "Exits with 1 when any of the threads is not there.\n";
+
+const char text_forget[] = "Exits with 0 as well when there was nothing to forget.\n";
+
+const char text_list[] =
+    "Pages end with the cursor of the next one; --all follows it to the end. With --json each\n"
+    "thread is a line, and so is the cursor, written as --cursor takes it.\n";
+
+const char text_import[] =
+    "Each line is one step, as a JSON object, in one of two forms. Fields not named are "
+    "ignored.\n"
+    "\n"
+    "What `export` writes:\n"
+    "  {\"thread\": \"conv-1\", \"step\": 0, \"turn\": 1, \"final\": false, \"model\": \"m\",\n"
+    "   \"response_id\": \"r\", \"tool_calls\": [\"call_7\"], \"tokens\": 12,\n"
+    "   \"segments\": [{\"kind\": \"text\", \"text\": \"The user ...\"},\n"
+    "                {\"kind\": \"opaque\", \"base64\": \"AAEC\"}]}\n"
+    "\n"
+    "Rows of a conversation log (no \"segments\"):\n"
+    "  thread            the thread\n"
+    "  turn              the row's number among the thread's rows, from 0: the step\n"
+    "  after             \"user\": a user message came before. The contract's `turn` is the\n"
+    "                    number of such rows so far, this one included; it is not sent for a\n"
+    "                    row without `after`\n"
+    "  reasoning         a text segment, and after it\n"
+    "  opaque            an opaque segment (a vendor's signature, say)\n"
+    "  blocks            in place of the two above, when there are any: for each, its `text`\n"
+    "                    and then its `opaque`, in order\n"
+    "  tool_calls        the `id` of each that has one; `final` is whether there are none\n"
+    "  model, response_id, tokens\n"
+    "A row without any of reasoning, opaque and blocks is a bare step.\n"
+    "\n"
+    "Steps of a thread must follow each other from 0; threads may be mixed. Every step is sent\n"
+    "with the version that it `expect`s, so that it goes to its position or nowhere. Of a "
+    "thread\n"
+    "that the server has already, steps that are the same (kinds and bytes of the trace) are\n"
+    "counted as there already and the rest is added: a second import of a file changes nothing,\n"
+    "and one that was cut off goes on where it stopped. A thread that differs is refused from\n"
+    "there on and named, and the exit code is 3.\n"
+    "A bad line stops the import with its number and exit code 2; --skip-bad counts it instead,\n"
+    "and then the later lines of its thread, which would not be whole.\n"
+    "\n"
+    "  zcat log.jsonl.gz | rethread-cli import -\n";
+
+const char text_export[] =
+    "All threads, sorted by id, unless some are named. This is the command that reveals: it\n"
+    "writes payloads by nature, and needs --reveal only when they would go to a terminal. A "
+    "file\n"
+    "made by --output is readable by its owner alone. Deadlines are not refreshed.\n"
+    "`help import` shows the format. Not exported: prefixes, ttls, idempotency keys. A step "
+    "that\n"
+    "is missing is a line with its reason as \"missing\", which import refuses; the exit code "
+    "is\n"
+    "then 1. Missing for `budget`: the thread is larger than a frame, raise --frame-max here "
+    "and\n"
+    "at the server.\n"
+    "\n"
+    "  rethread-cli export conv-1 --output conv-1.jsonl\n";
+
+const char text_completion[] =
+    "  rethread-cli completion bash > ~/.local/share/bash-completion/completions/rethread-cli\n";
