@@ -131,10 +131,11 @@ static enum status check_append(const struct wire_request *request, struct wire_
     enum wire_kind kind;
     for (unsigned i = 0; wire_kind_next(&kinds, &kind); i++) {
         if (kind == WIRE_KIND_TOKENS && request->payloads[i].size % 4 != 0) {
-            return wire_fail(error, STATUS_BAD_REQUEST, "segments",
-                             "payload %u is of kind tokens: its size is expected to be a multiple "
-                             "of 4 bytes",
-                             i);
+            return wire_fail(
+                error, STATUS_BAD_REQUEST, "segments",
+                "segments: payload %u is of kind tokens, its size is expected to be a multiple "
+                "of 4 bytes",
+                i);
         }
     }
     return STATUS_OK;
