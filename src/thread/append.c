@@ -29,10 +29,11 @@ struct append {
 
 static enum status conflict(struct append *append, const char *cause, uint64_t version)
 {
+    wire_fail(append->error, STATUS_CONFLICT, "",
+              "the thread is not as expected; replay it and decide again");
     append->error->version = (int64_t)version;
     append->error->cause = cause;
-    return wire_fail(append->error, STATUS_CONFLICT, "",
-                     "the thread is not as expected; replay it and decide again");
+    return STATUS_CONFLICT;
 }
 
 static enum status put_back(struct append *append, enum want want)
@@ -111,6 +112,8 @@ static enum status answer_duplicate(struct append *append, const struct thread *
         step->owner != lane_ref(append->lane, thread) || step->version != first->version) {
         return conflict(append, "key", now->version);
     }
+    /* Nothing is set anew, the ttl neither: the first append did. Relaxed: as in append_to. */
+    append->ttl_ms = atomic_load_explicit(&thread->ttl_ms, memory_order_relaxed);
     *append->result = (struct thread_append_result){.step = first->step,
                                                     .version = first->version,
                                                     .created = first->created,
@@ -162,6 +165,7 @@ static enum status commit_claimed(struct append *append, struct thread *thread)
             return put_back(append, WANT_MEMORY);
         }
     }
+    append->result->created = false; /* a look before may have hoped to create it */
     append->result->lost = spine->lost;
     step_settle(append, thread, now.length, now.version + 1, previous_turn);
     spine_commit(lane, grown ? grown : spine, append->step);

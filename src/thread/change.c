@@ -16,9 +16,9 @@ static enum status put_back(struct lane *lane, enum want want)
 
 static enum status not_found(struct wire_error *error, const char *option, enum reason reason)
 {
+    wire_fail(error, STATUS_NOT_FOUND, option, "the thread is not there: %s", reason_name(reason));
     error->reason = reason;
-    return wire_fail(error, STATUS_NOT_FOUND, option, "the thread is not there: %s",
-                     reason_name(reason));
+    return STATUS_NOT_FOUND;
 }
 
 /*
@@ -117,9 +117,9 @@ enum status thread_fork(struct lane *lane, const struct wire_request *request,
     }
     struct lookup found = lookup_thread(lane, request->thread);
     if (found.thread) {
+        status = wire_fail(error, STATUS_CONFLICT, "thread", "the new thread exists already");
         error->version = spine_snapshot(lane, found.thread).version;
         error->cause = "exists";
-        status = wire_fail(error, STATUS_CONFLICT, "thread", "the new thread exists already");
     } else {
         status = fork_claimed(lane, request, &found, from, result, error);
     }

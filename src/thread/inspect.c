@@ -19,6 +19,12 @@ static uint64_t idle_ms(const struct lane *lane, const struct thread *thread, ui
     return ttl_ms > left_ms ? ttl_ms - left_ms : 0;
 }
 
+static uint64_t age_ms(const struct lane *lane, const struct thread *thread)
+{
+    /* Another lane may have created it by a later reading of the clock than ours. */
+    return lane->now_ms > thread->created_ms ? lane->now_ms - thread->created_ms : 0;
+}
+
 enum status thread_stat(struct lane *lane, const struct wire_request *request,
                         struct thread_stat_result *result, struct wire_error *error)
 {
@@ -41,7 +47,7 @@ enum status thread_stat(struct lane *lane, const struct wire_request *request,
         /* Relaxed: totals beside the snapshot, exact when nobody appends. */
         .payload_bytes = atomic_load_explicit(&now.spine->payload_bytes, memory_order_relaxed),
         .tokens = atomic_load_explicit(&now.spine->tokens, memory_order_relaxed),
-        .age_ms = lane->now_ms - found.thread->created_ms,
+        .age_ms = age_ms(lane, found.thread),
         .idle_ms = idle_ms(lane, found.thread, word),
         .expires_in_ms = remaining_ms(lane, word),
     };
@@ -84,12 +90,11 @@ static bool visit_listed(void *context, struct index_record *record)
 
 static bool read_cursor(struct bytes cursor, struct index_scan *scan)
 {
-    if (cursor.size != THREAD_CURSOR_BYTES || cursor.data[16] > 1) {
+    if (cursor.size != THREAD_CURSOR_BYTES) {
         return cursor.size == 0;
     }
     scan->position = bytes_load_be64(cursor.data);
-    scan->after = bytes_load_be64(cursor.data + 8);
-    scan->started = cursor.data[16];
+    scan->after = bytes_load_be32(cursor.data + 8);
     return true;
 }
 
@@ -112,7 +117,6 @@ enum status thread_list(struct lane *lane, const struct wire_request *request,
     result->more =
         !index_scan(lane->threads->index, &scan, LIST_RECORDS_AT_ONCE, visit_listed, &listing);
     bytes_store_be64(result->cursor, scan.position);
-    bytes_store_be64(result->cursor + 8, scan.after);
-    result->cursor[16] = scan.started;
+    bytes_store_be32(result->cursor + 8, scan.after);
     return STATUS_OK;
 }

@@ -213,8 +213,10 @@ static enum reason why_not_in(struct replay *replay, const struct thread *thread
         if (((const struct tombstone *)record)->version == thread_fingerprint(thread)) {
             return (enum reason)record->flags;
         }
-    } else if (record && step_of_key(record)->owner == lane_ref(replay->lane, thread)) {
-        return REASON_REWOUND; /* dropped, and not buried yet */
+    } else if (record && step_of_key(record)->owner == lane_ref(replay->lane, thread) &&
+               step_of_key(record)->version <= now->version) {
+        /* Dropped, and not buried yet; a later version was committed since `now`. */
+        return REASON_REWOUND;
     }
     return now->spine->lost > 0 ? (enum reason)now->spine->lost_reason : REASON_NEVER_SEEN;
 }
