@@ -588,9 +588,11 @@ static void sweep_output(struct net_connection *connection)
 
 static void sweep_input(struct net_connection *connection)
 {
+    uint64_t idle_ms = connection->loop->shared->settings.idle_timeout_ms;
+    uint64_t stall_ms = idle_ms > 0 && idle_ms < NET_STALL_MS ? idle_ms : NET_STALL_MS;
     if (hoards(connection, connection->input.capacity)) {
         refuse(connection, bytes_of(NULL, 0), STATUS_BUSY, "unfinished_request_hoarded");
-    } else if (passed(connection, connection->progress_ms, NET_STALL_MS)) {
+    } else if (passed(connection, connection->progress_ms, stall_ms)) {
         drop(connection, "unfinished_request_stalled");
     }
 }

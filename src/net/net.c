@@ -209,7 +209,7 @@ static void on_signal(evutil_socket_t signal_number, short what, void *context)
     (void)what;
     if (is_draining(net)) {
         log_write(LOG_WARN, "stopped_at_once", LOG_I64("signal", signal_number), LOG_END);
-        _exit(1);
+        _exit(EXIT_SUCCESS);
     }
     log_write(LOG_INFO, "draining", LOG_I64("signal", signal_number),
               LOG_U64("connections", net_connections(net)), LOG_END);

@@ -17,7 +17,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -28,7 +27,6 @@ enum {
     FDS_OF_PROCESS = 64, /* listeners, standard streams, room to spare */
     BUFFERS_SHARE = 8,   /* of the memory budget, for unfinished requests and unsent replies */
     FRAME_SHARE = 16,    /* half of it: a largest frame must fit while others wait */
-    READY_BYTES_MAX = 4096,
 };
 
 #if defined(__has_feature)
@@ -212,22 +210,39 @@ static void teardown(struct server *server)
     }
 }
 
-/* The one line that scripts wait for. */
-static void say_ready(const struct server *server)
+static void log_listening(const struct server *server)
 {
-    char line[READY_BYTES_MAX] = "rethread-server: ready on ";
-    size_t size = strlen(line);
     struct net_address address;
     for (unsigned i = 0; net_listening(server->net, i, &address); i++) {
         char text[NET_ADDRESS_TEXT_BYTES];
-        int added = snprintf(line + size, sizeof line - size, "%s%s", i > 0 ? ", " : "",
-                             net_address_format(&address, text));
-        size += (size_t)added;
-        assert(size < sizeof line - 1);
+        log_write(LOG_INFO, "listening", LOG_TEXT("address", net_address_format(&address, text)),
+                  LOG_END);
     }
-    line[size++] = '\n';
-    ssize_t written = write(STDERR_FILENO, line, size);
+}
+
+/* The one line that scripts wait for; it names the first address. */
+static void say_ready(const struct server *server)
+{
+    char text[NET_ADDRESS_TEXT_BYTES];
+    char line[NET_ADDRESS_TEXT_BYTES + 64];
+    struct net_address address;
+    bool listening = net_listening(server->net, 0, &address);
+    assert(listening);
+    (void)listening;
+    int size = snprintf(line, sizeof line, "rethread-server: ready on %s\n",
+                        net_address_format(&address, text));
+    ssize_t written = write(STDERR_FILENO, line, (size_t)size);
     (void)written; /* a closed stderr is no reason not to serve */
+}
+
+/* The drain is over: a signal more would only break off the taking apart. */
+static void block_signals(void)
+{
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
 }
 
 static int serve(const struct settings *settings)
@@ -246,8 +261,10 @@ static int serve(const struct settings *settings)
                   LOG_U64("ttl_ms", server->settings.ttl_ms),
                   LOG_U64("frame_max_bytes", server->settings.frame_max_bytes),
                   LOG_U64("max_connections", server->settings.connections_max), LOG_END);
+        log_listening(server);
         say_ready(server);
         net_run(server->net);
+        block_signals();
         log_write(LOG_INFO, "stopped", LOG_END);
         status = EXIT_SUCCESS;
     }
