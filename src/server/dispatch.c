@@ -137,6 +137,9 @@ static enum outcome run_replay(struct dispatch *dispatch, struct net_reply *repl
         return answer_status(dispatch, reply, job, status);
     }
     struct wire_writer writer;
+    if (result.thread.size == 0) {
+        result.thread = job->request.thread; /* a miss says of what, if the request did */
+    }
     if (room_for(reply, answer_replay_bytes(lane, &result), &writer) == NO_ROOM) {
         return answer_no_room(dispatch, reply, job);
     }
@@ -196,7 +199,11 @@ static enum outcome run_touch(struct dispatch *dispatch, struct net_reply *reply
     struct wire_writer tail =
         wire_writer_on(start + NET_REPLY_SMALL_BYTES, (size_t)(bound - NET_REPLY_SMALL_BYTES));
     while (wire_list_next(&ids, &id)) {
-        enum reason reason = thread_touch(dispatch->lane, id, has_ttl, request->ttl_ms);
+        enum reason reason;
+        enum status status = thread_touch(dispatch->lane, id, has_ttl, request->ttl_ms, &reason);
+        if (status != STATUS_OK) {
+            return answer_status(dispatch, reply, job, status);
+        }
         if (reason == REASON_NONE) {
             touched++;
         } else {
