@@ -208,7 +208,7 @@ class AsyncClient:
             for entry in page.threads:
                 yield entry
             cursor = page.cursor
-            if cursor is None:
+            if not cursor:
                 return
 
     hello = _call(requests.hello)

@@ -203,7 +203,7 @@ class Client:
             page = self.list(starts_with=starts_with, cursor=cursor, limit=limit)
             yield from page.threads
             cursor = page.cursor
-            if cursor is None:
+            if not cursor:
                 return
 
     def _next_msgid(self) -> int:

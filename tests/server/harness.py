@@ -1,0 +1,254 @@
+"""Starts build/rethread-server for a test and sees to it that it ends, and ends well.
+
+Every server that a test starts is killed when the test is over, whatever happened: by its
+clean-up, at the latest with this process (parent-death signal). A server that is stopped must
+exit with 0 and leave no sanitizer report in its log.
+
+RETHREAD_SERVER: the program (default build/rethread-server).
+"""
+
+import ctypes
+import itertools
+import os
+import re
+import resource
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+
+import rethread
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+SERVER = os.environ.get("RETHREAD_SERVER", os.path.join(ROOT, "build", "rethread-server"))
+REPORTS = re.compile(
+    r"Sanitizer|runtime error:|[Aa]ssertion|stack smashing|core dumped|double free|munmap_chunk"
+)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1
+
+
+def raise_file_limit():
+    """The largest number of descriptors allowed here; soft limits need not be the end of it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def sanitized():
+    """Whether the server carries a sanitizer: slower, and its memory is not what it would be."""
+    with open(SERVER, "rb") as f:
+        program = f.read()
+    return b"__asan_init" in program or b"__tsan_init" in program
+
+
+SANITIZED = os.path.exists(SERVER) and sanitized()
+
+
+def clean_environment(**extra):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("RETHREAD_")}
+    env.update(extra)
+    return env
+
+
+def _child_setup():
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    raise_file_limit()
+
+
+class Server:
+    """A running server. ``listen=None`` starts it with exactly the flags given."""
+
+    def __init__(self, *flags, listen="127.0.0.1:0", data="none", env=None, ready=True):
+        command = [SERVER]
+        if listen:
+            command += ["--listen", listen]
+        if data:
+            command += ["--data", data]
+        command += flags
+        self._log = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._log,
+            env=clean_environment(**(env or {})), preexec_fn=_child_setup)
+        self.port = None
+        if ready:
+            try:
+                self.port = self._wait_ready()
+            except BaseException:
+                self.kill()
+                raise
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+    def _wait_ready(self):
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            found = re.search(r"^rethread-server: ready on \S*?:(\d+)\s*$", self.log(), re.M)
+            if found:
+                return int(found.group(1))
+            if self.process.poll() is not None:
+                raise AssertionError(
+                    f"server ended with {self.process.returncode} before it was ready:\n{self.log()}")
+            time.sleep(0.005)
+        raise AssertionError(f"server not ready within 30 s:\n{self.log()}")
+
+    def log(self):
+        """What it has said on stderr."""
+        size = os.fstat(self._log.fileno()).st_size
+        return os.pread(self._log.fileno(), size, 0).decode("utf-8", "replace")
+
+    def rss_bytes(self):
+        with open(f"/proc/{self.process.pid}/statm") as f:
+            return int(f.read().split()[1]) * resource.getpagesize()
+
+    def terminate(self):
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout=30):
+        return self.process.wait(timeout)
+
+    def stop(self, timeout=30):
+        """End it as an operator would, and judge how it ended."""
+        if self.process.poll() is None:
+            self.terminate()
+        try:
+            code = self.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"server ignored SIGTERM for {timeout} s:\n{self.tail()}") from None
+        found = REPORTS.search(self.log())
+        assert not found, f"server said {found.group(0)!r}:\n{self.tail()}"
+        assert code == 0, f"server ended with {code}:\n{self.tail()}"
+
+    def tail(self):
+        return self.log()[-6000:]
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        try:
+            if kind is None:
+                self.stop()
+        finally:
+            self.kill()
+            self._log.close()
+
+
+def refused(*flags, env=None, listen="127.0.0.1:0", data="none", timeout=20):
+    """Start a server that must refuse to start; (exit code, what it said)."""
+    server = Server(*flags, listen=listen, data=data, env=env, ready=False)
+    try:
+        code = server.wait(timeout)
+        return code, server.log()
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"server started in spite of {flags} {env}:\n{server.tail()}") from None
+    finally:
+        server.kill()
+
+
+class Witness:
+    """Another client, served meanwhile: appends and replays all the time, and notes the waits."""
+
+    def __init__(self, server):
+        self._server = server
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.failure = None
+        self.calls = 0
+        self.longest_s = 0.0
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind, *_):
+        self._stop.set()
+        self._thread.join(40)
+        if kind is None:
+            assert self.failure is None, f"the other client failed: {self.failure!r}"
+            assert self.calls > 0, "the other client was never served"
+
+    def _run(self):
+        try:
+            with rethread.Client(self._server.address) as client:
+                for n in itertools.count():
+                    start = time.monotonic()
+                    thread = b"witness-%d" % (n // 50)
+                    client.append(thread, b"seen %d" % n)
+                    got = client.replay(thread)
+                    assert got.complete and got.steps[-1].segments[0].data == b"seen %d" % n
+                    self.longest_s = max(self.longest_s, time.monotonic() - start)
+                    self.calls += 1
+                    if self._stop.wait(0.005):
+                        return
+        except BaseException as failure:  # told to the test's own thread
+            self.failure = failure
+
+
+class ServerCase(unittest.TestCase):
+    """One server for the tests of a class, started with FLAGS."""
+
+    FLAGS: tuple = ()
+    server: Server
+    _ids = itertools.count()
+
+    @classmethod
+    def setUpClass(cls):
+        if not os.path.exists(SERVER):
+            raise AssertionError(f"{SERVER} has not been built")
+        raise_file_limit()
+        cls.server = Server(*cls.FLAGS)
+        cls.addClassCleanup(cls.server.kill)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+
+    def setUp(self):
+        if self.server.process.poll() is not None:
+            self.fail(f"the server has died:\n{self.server.tail()}")
+        self.client = self.connect()
+
+    def connect(self, **options):
+        client = rethread.Client(self.server.address, **options)
+        self.addCleanup(client.close)
+        return client
+
+    def new(self, suffix=""):
+        """A thread id that no other test uses."""
+        return f"{self.id()}/{next(self._ids)}{suffix}"[-255:].encode()
+
+    def started(self, *flags, **options):
+        """A server of the test's own; the test stops it, or it is killed after the test."""
+        server = Server(*flags, **options)
+        self.addCleanup(server.kill)
+        return server
+
+    def bad(self, names, method, options, payloads=(), code="bad_request"):
+        """The request is refused with an error that names the option; the connection stays."""
+        with self.assertRaises(rethread.ServerError, msg=f"{method} {options}") as caught:
+            self.client.call(method, options, payloads)
+        error = caught.exception
+        self.assertEqual(error.code, code, f"{method} {options}: {error}")
+        self.assertTrue(error.message, f"{method} {options}: no message")
+        told = error.message + " " + " ".join(map(str, error.details.values()))
+        for name in [names] if isinstance(names, str) else names:
+            self.assertIn(name, told, f"{method}: the error does not name the option")
+        self.client.ping()
+        return error
+
+    def raises(self, cls, call, *args, **kwargs):
+        with self.assertRaises(cls) as caught:
+            call(*args, **kwargs)
+        return caught.exception
