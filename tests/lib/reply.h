@@ -1,0 +1,73 @@
+/*
+ * A net_reply that keeps what is committed and referred to, for tests of handlers without sockets.
+ *
+ * Header only, and it defines the functions that net/handler.h declares: include it once in a
+ * program, which then does not take them from net/.
+ */
+#ifndef RETHREAD_TESTS_LIB_REPLY_H
+#define RETHREAD_TESTS_LIB_REPLY_H
+
+#include "net/handler.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+struct net_reply {
+    uint8_t *out; /* all frames so far, as a socket would get them */
+    size_t size;
+    uint8_t *room;
+    size_t room_size;
+    size_t room_used;
+    size_t room_max; /* larger ones are refused; 0: no limit */
+    bool full;
+    unsigned refers;
+    const void *referred; /* the object last referred to */
+};
+
+static void reply_append(struct net_reply *reply, const void *data, size_t size)
+{
+    reply->out = realloc(reply->out, reply->size + size);
+    memcpy(reply->out + reply->size, data, size);
+    reply->size += size;
+}
+
+static void reply_reset(struct net_reply *reply)
+{
+    free(reply->out);
+    free(reply->room);
+    *reply = (struct net_reply){.room_max = reply->room_max, .full = reply->full};
+}
+
+uint8_t *net_reply_room(struct net_reply *reply, size_t size_bytes)
+{
+    if (reply->room_max > 0 && size_bytes > reply->room_max) {
+        return NULL;
+    }
+    free(reply->room); /* exact, and anew each time, for AddressSanitizer to watch */
+    reply->room = malloc(size_bytes);
+    reply->room_size = size_bytes;
+    reply->room_used = 0;
+    return reply->room;
+}
+
+void net_reply_commit(struct net_reply *reply, size_t used_bytes)
+{
+    assert(reply->room != NULL && reply->room_used + used_bytes <= reply->room_size);
+    reply_append(reply, reply->room + reply->room_used, used_bytes);
+    reply->room_used += used_bytes;
+}
+
+void net_reply_refer(struct net_reply *reply, const void *data, size_t size_bytes,
+                     const void *object)
+{
+    reply_append(reply, data, size_bytes);
+    reply->refers++;
+    reply->referred = object;
+}
+
+bool net_reply_is_full(const struct net_reply *reply)
+{
+    return reply->full;
+}
+
+#endif
