@@ -8,17 +8,17 @@
 #include <string.h>
 
 /* A method of the schema that is named in none of these does not compile. */
-#define RUN_HELLO  run_method
-#define RUN_PING   run_method
-#define RUN_APPEND run_append
-#define RUN_REPLAY run_method
-#define RUN_STAT   run_method
-#define RUN_TOUCH  run_method
-#define RUN_FORK   run_method
-#define RUN_REWIND run_method
-#define RUN_FORGET run_method
-#define RUN_LIST   run_list
-#define RUN_INFO   run_method
+#define RUN_HELLO  command_run_method
+#define RUN_PING   command_run_method
+#define RUN_APPEND command_run_append
+#define RUN_REPLAY command_run_method
+#define RUN_STAT   command_run_method
+#define RUN_TOUCH  command_run_method
+#define RUN_FORK   command_run_method
+#define RUN_REWIND command_run_method
+#define RUN_FORGET command_run_method
+#define RUN_LIST   command_run_list
+#define RUN_INFO   command_run_method
 
 #define OPERANDS_HELLO  ""
 #define OPERANDS_PING   ""
@@ -44,30 +44,30 @@
 #define NOTES_LIST   text_list
 #define NOTES_INFO   ""
 
-const struct command commands[] = {
+const struct command command_rows[] = {
 #define METHOD(NAME, text, says)                                                                   \
     {COMMAND_METHOD, RETHREAD_METHOD_##NAME, text, says, OPERANDS_##NAME, NOTES_##NAME, RUN_##NAME},
 #include "schema/methods.def"
 #undef METHOD
     {COMMAND_IMPORT, RETHREAD_METHOD_OTHER, "import",
      "Appends the steps of a JSON-lines file, one step per line.", "FILE|-", text_import,
-     run_import},
+     command_run_import},
     {COMMAND_EXPORT, RETHREAD_METHOD_OTHER, "export",
      "Writes whole threads as JSON lines, payloads included.", "[THREAD...]", text_export,
-     run_export},
+     command_run_export},
     {COMMAND_HELP, RETHREAD_METHOD_OTHER, "help", "Explains the program, or one command.",
-     "[COMMAND]", "", run_help},
+     "[COMMAND]", "", command_run_help},
     {COMMAND_COMPLETION, RETHREAD_METHOD_OTHER, "completion",
      "Prints a script that completes commands and options.", "bash", text_completion,
-     run_completion},
+     command_run_completion},
 };
-const size_t command_count = sizeof commands / sizeof *commands;
+const size_t command_count = sizeof command_rows / sizeof *command_rows;
 
 const struct command *command_find(const char *name)
 {
     for (size_t i = 0; i < command_count; i++)
-        if (strcmp(commands[i].name, name) == 0)
-            return &commands[i];
+        if (strcmp(command_rows[i].name, name) == 0)
+            return &command_rows[i];
     return NULL;
 }
 

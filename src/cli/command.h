@@ -63,7 +63,7 @@ struct invocation {
     size_t operand_count;
 };
 
-extern const struct command commands[];
+extern const struct command command_rows[];
 extern const size_t command_count;
 
 /* NULL: no such command. */
@@ -72,12 +72,12 @@ const struct command *command_find(const char *name);
 /* Connects as the command line says; says what failed. 0, or the exit code. */
 int command_connect(const struct invocation *invocation, struct rethread **connection);
 
-int run_method(struct invocation *invocation);
-int run_append(struct invocation *invocation);
-int run_list(struct invocation *invocation);
-int run_import(struct invocation *invocation);
-int run_export(struct invocation *invocation);
-int run_help(struct invocation *invocation);
-int run_completion(struct invocation *invocation);
+int command_run_method(struct invocation *invocation);
+int command_run_append(struct invocation *invocation);
+int command_run_list(struct invocation *invocation);
+int command_run_import(struct invocation *invocation);
+int command_run_export(struct invocation *invocation);
+int command_run_help(struct invocation *invocation);
+int command_run_completion(struct invocation *invocation);
 
 #endif

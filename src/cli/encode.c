@@ -17,7 +17,7 @@ static uint32_t utf8_decode(const unsigned char *text, size_t length)
     return point;
 }
 
-size_t utf8_length(const unsigned char *text, size_t size)
+size_t encode_utf8_length(const unsigned char *text, size_t size)
 {
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
     if (size == 0)
@@ -47,14 +47,14 @@ static bool drives_a_terminal(uint32_t point)
            (point >= 0xfff0 && point <= 0xfffb) || point >= 0xe0000;
 }
 
-char *escape(struct rethread_bytes bytes, bool keep_lines)
+char *encode_escape(struct rethread_bytes bytes, bool keep_lines)
 {
     static const char digits[] = "0123456789abcdef";
     const unsigned char *from = bytes.data;
-    char *text = memory_get(bytes.size * 4 + 1);
+    char *text = cli_alloc(bytes.size * 4 + 1);
     char *to = text;
     for (size_t i = 0; i < bytes.size;) {
-        size_t length = utf8_length(from + i, bytes.size - i);
+        size_t length = encode_utf8_length(from + i, bytes.size - i);
         bool as_it_is = length != 0 && !drives_a_terminal(utf8_decode(from + i, length));
         if (keep_lines && (from[i] == '\n' || from[i] == '\t'))
             as_it_is = true;
@@ -89,7 +89,7 @@ static int hex_digit(char c)
     return -1;
 }
 
-bool hex_decode(const char *text, unsigned char *out, size_t size)
+bool encode_from_hex(const char *text, unsigned char *out, size_t size)
 {
     for (size_t i = 0; i < size; i++) {
         int high = hex_digit(text[2 * i]);
@@ -101,7 +101,7 @@ bool hex_decode(const char *text, unsigned char *out, size_t size)
     return true;
 }
 
-ptrdiff_t unescape(const char *text, unsigned char *out)
+ptrdiff_t encode_unescape(const char *text, unsigned char *out)
 {
     unsigned char *to = out;
     while (*text != '\0') {
@@ -110,7 +110,7 @@ ptrdiff_t unescape(const char *text, unsigned char *out)
         } else if (text[1] == '\\') {
             *to++ = '\\';
             text += 2;
-        } else if (text[1] == 'x' && hex_decode(text + 2, to, 1)) {
+        } else if (text[1] == 'x' && encode_from_hex(text + 2, to, 1)) {
             to++;
             text += 4;
         } else {
@@ -123,10 +123,10 @@ ptrdiff_t unescape(const char *text, unsigned char *out)
 static const char base64_digits[] =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-char *base64_encode(struct rethread_bytes bytes)
+char *encode_base64(struct rethread_bytes bytes)
 {
     const unsigned char *from = bytes.data;
-    char *text = memory_get((bytes.size + 2) / 3 * 4 + 1);
+    char *text = cli_alloc((bytes.size + 2) / 3 * 4 + 1);
     char *to = text;
     for (size_t i = 0; i < bytes.size; i += 3) {
         size_t left = bytes.size - i;
@@ -147,7 +147,7 @@ static int base64_digit(char c)
     return at != NULL ? (int)(at - base64_digits) : -1;
 }
 
-ptrdiff_t base64_decode(const char *text, size_t size, unsigned char *out)
+ptrdiff_t encode_from_base64(const char *text, size_t size, unsigned char *out)
 {
     if (size % 4 != 0)
         return -1;

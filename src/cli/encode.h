@@ -13,24 +13,24 @@
 #include <stddef.h>
 
 /* To be freed. With keep_lines, newlines and tabs and backslashes stay as they are. */
-char *escape(struct rethread_bytes bytes, bool keep_lines);
+char *encode_escape(struct rethread_bytes bytes, bool keep_lines);
 
 /*
  * The bytes that escaped text stands for, into `out` (at least strlen(text) bytes); -1 when a
  * backslash is followed by anything but a backslash or x and two hexadecimal digits.
  */
-ptrdiff_t unescape(const char *text, unsigned char *out);
+ptrdiff_t encode_unescape(const char *text, unsigned char *out);
 
 /* Two hexadecimal digits a byte, `size` bytes exactly. */
-bool hex_decode(const char *text, unsigned char *out, size_t size);
+bool encode_from_hex(const char *text, unsigned char *out, size_t size);
 
 /* To be freed, NUL-terminated. */
-char *base64_encode(struct rethread_bytes bytes);
+char *encode_base64(struct rethread_bytes bytes);
 
 /* With padding, no white space. `out` has room for size / 4 * 3 bytes. -1: it is no base64. */
-ptrdiff_t base64_decode(const char *text, size_t size, unsigned char *out);
+ptrdiff_t encode_from_base64(const char *text, size_t size, unsigned char *out);
 
 /* Bytes of the valid UTF-8 character at the start of text; 0 if there is none. */
-size_t utf8_length(const unsigned char *text, size_t size);
+size_t encode_utf8_length(const unsigned char *text, size_t size);
 
 #endif

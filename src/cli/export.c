@@ -29,9 +29,9 @@ struct export_run {
 
 static void add_id(struct export_run *run, struct rethread_bytes id)
 {
-    char *copy = memory_get(id.size);
+    char *copy = cli_alloc(id.size);
     memcpy(copy, id.data, id.size);
-    run->ids = memory_grow(run->ids, &run->room, run->count + 1, sizeof *run->ids);
+    run->ids = cli_grow(run->ids, &run->room, run->count + 1, sizeof *run->ids);
     run->ids[run->count++] = (struct rethread_bytes){copy, id.size};
 }
 
@@ -86,8 +86,8 @@ static void write_thread(struct export_run *run, struct rethread_bytes id,
                          const struct rethread_replay_result *replay)
 {
     if (replay->status == RETHREAD_MISS) {
-        char *text = escape(id, false);
-        report("%s: miss: %s", text, rethread_reason_name(replay->reason));
+        char *text = encode_escape(id, false);
+        report_line("%s: miss: %s", text, rethread_reason_name(replay->reason));
         free(text);
         run->gone++;
         return;
@@ -121,8 +121,8 @@ static int write_threads(struct export_run *run)
             break;
     }
     if (run->missing != 0)
-        report("%" PRIu64 " of %" PRIu64 " steps are missing, each with its reason", run->missing,
-               run->steps);
+        report_line("%" PRIu64 " of %" PRIu64 " steps are missing, each with its reason",
+                    run->missing, run->steps);
     /* Of threads named by the caller a miss is a miss; of all threads, some end meanwhile. */
     bool named = run->invocation->threads.count != 0;
     return run->missing != 0 || (named && run->gone != 0) ? EXIT_MISS : EXIT_DONE;
@@ -134,7 +134,7 @@ static FILE *open_output(const char *path)
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     FILE *file = fd >= 0 ? fdopen(fd, "w") : NULL;
     if (file == NULL) {
-        report("cannot write %s: %s", path, strerror(errno));
+        report_line("cannot write %s: %s", path, strerror(errno));
         if (fd >= 0)
             close(fd);
     }
@@ -161,12 +161,12 @@ static int run_on(struct invocation *invocation, FILE *out)
     return code;
 }
 
-int run_export(struct invocation *invocation)
+int command_run_export(struct invocation *invocation)
 {
     const char *path = invocation->output;
     if (path == NULL) {
         if (isatty(STDOUT_FILENO) && !invocation->reveal) {
-            report("payloads would be shown on this terminal: say --reveal, or --output FILE");
+            report_line("payloads would be shown on this terminal: say --reveal, or --output FILE");
             return EXIT_USAGE;
         }
         return run_on(invocation, stdout);
@@ -177,7 +177,7 @@ int run_export(struct invocation *invocation)
     int code = run_on(invocation, file);
     bool failed = ferror(file) != 0;
     if (fclose(file) != 0 || failed) {
-        report("cannot write %s: %s", path, strerror(errno));
+        report_line("cannot write %s: %s", path, strerror(errno));
         return EXIT_SERVER;
     }
     return code;

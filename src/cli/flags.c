@@ -178,7 +178,7 @@ static const char *set_own(struct invocation *invocation, enum own_flag flag, co
 
 static int refuse(const struct invocation *invocation, const char *flag, const char *error)
 {
-    report("%s %s", flag, error);
+    report_line("%s %s", flag, error);
     if (invocation->command != NULL)
         fprintf(stderr, "See rethread-cli help %s\n", invocation->command->name);
     else
@@ -206,7 +206,7 @@ static void describe(const struct flag *flags, size_t count, struct option *opti
 
 int flags_parse(struct invocation *invocation, int argc, char **argv, int *used)
 {
-    struct flag flags[FLAGS_MAX];
+    struct flag flags[FLAGS_MAX] = {0};
     struct option options[2 * FLAGS_MAX + 1];
     describe(flags, flags_of(invocation->command, flags), options);
     const char *shorts = invocation->command != NULL ? ":h" : "+:h";
@@ -221,7 +221,7 @@ int flags_parse(struct invocation *invocation, int argc, char **argv, int *used)
         if (got == '?' || got == ':') {
             /* Without what was given as its value: that may be a payload. */
             const char *at = argv[optind - 1];
-            char *name = memory_format("%.*s", (int)strcspn(at, "="), at);
+            char *name = cli_format("%.*s", (int)strcspn(at, "="), at);
             return refuse(invocation, keep_take(&invocation->keep, name),
                           got == ':'             ? "needs a value"
                           : optopt >= VALUE_BASE ? "takes no value"
@@ -233,7 +233,7 @@ int flags_parse(struct invocation *invocation, int argc, char **argv, int *used)
         const char *error = flag->option != NULL ? value_option(invocation, flag->option, text)
                                                  : set_own(invocation, flag->own, text);
         if (error != NULL) {
-            char *name = keep_take(&invocation->keep, memory_format("--%s", flag->name));
+            char *name = keep_take(&invocation->keep, cli_format("--%s", flag->name));
             return refuse(invocation, name, error);
         }
     }
@@ -288,7 +288,7 @@ int flags_finish(struct invocation *invocation)
             continue;
         char name[FLAG_NAME_BYTES];
         dashed(name, option->name);
-        char *flag = keep_take(&invocation->keep, memory_format("--%s", name));
+        char *flag = keep_take(&invocation->keep, cli_format("--%s", name));
         code = refuse(invocation, flag, "is required");
     }
     return code;

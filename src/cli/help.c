@@ -13,17 +13,17 @@ static char *written(const struct flag *flag)
 {
     const char *before = flag->value == NULL ? "" : flag->value_optional ? "[=" : " ";
     const char *after = flag->value != NULL && flag->value_optional ? "]" : "";
-    return memory_format("  --%s%s%s%s%s%s", flag->name, before,
-                         flag->value != NULL ? flag->value : "", after,
-                         flag->alias[0] != '\0' ? ", --" : "", flag->alias);
+    return cli_format("  --%s%s%s%s%s%s", flag->name, before,
+                      flag->value != NULL ? flag->value : "", after,
+                      flag->alias[0] != '\0' ? ", --" : "", flag->alias);
 }
 
 static char *explained(const struct flag *flag)
 {
     const struct contract_option *option = flag->option;
     bool repeats = option != NULL && (option->type == OPTION_IDS || option->type == OPTION_KINDS);
-    return memory_format("%s%s%s", flag->summary, repeats ? " May be repeated." : "",
-                         option != NULL && option->required ? " Required." : "");
+    return cli_format("%s%s%s", flag->summary, repeats ? " May be repeated." : "",
+                      option != NULL && option->required ? " Required." : "");
 }
 
 static void print_flags(const struct flag *flags, size_t count, bool global)
@@ -47,8 +47,8 @@ void help_program(void)
          "Commands:");
     struct table *table = table_create("ll", NULL);
     for (size_t i = 0; i < command_count; i++) {
-        table_add(table, memory_format("  %s", commands[i].name));
-        table_add(table, memory_text(commands[i].summary));
+        table_add(table, cli_format("  %s", command_rows[i].name));
+        table_add(table, cli_text(command_rows[i].summary));
     }
     table_print(table, stdout);
     table_destroy(table);
@@ -76,7 +76,7 @@ void help_command(const struct command *command)
         printf("\n%s", command->notes);
 }
 
-int run_help(struct invocation *invocation)
+int command_run_help(struct invocation *invocation)
 {
     if (invocation->operand_count == 0) {
         help_program();
@@ -84,8 +84,8 @@ int run_help(struct invocation *invocation)
     }
     const struct command *command = command_find(invocation->operands[0]);
     if (command == NULL || invocation->operand_count > 1) {
-        report("there is no command '%s'; see rethread-cli help",
-               invocation->operands[command == NULL ? 0 : 1]);
+        report_line("there is no command '%s'; see rethread-cli help",
+                    invocation->operands[command == NULL ? 0 : 1]);
         return EXIT_USAGE;
     }
     help_command(command);
@@ -103,10 +103,10 @@ static void print_words(const struct command *command)
     }
 }
 
-int run_completion(struct invocation *invocation)
+int command_run_completion(struct invocation *invocation)
 {
     if (invocation->operand_count != 1 || strcmp(invocation->operands[0], "bash") != 0) {
-        report("say for which shell: only bash is known");
+        report_line("say for which shell: only bash is known");
         return EXIT_USAGE;
     }
     fputs("_rethread_cli()\n"
@@ -117,25 +117,25 @@ int run_completion(struct invocation *invocation)
           "        ",
           stdout);
     for (size_t i = 0; i < command_count; i++)
-        printf("%s%s", i != 0 ? " | " : "", commands[i].name);
+        printf("%s%s", i != 0 ? " | " : "", command_rows[i].name);
     fputs(") command=${COMP_WORDS[i]} && break ;;\n"
           "        esac\n"
           "    done\n"
           "    case $command in\n",
           stdout);
     for (size_t i = 0; i < command_count; i++) {
-        printf("    %s) words='", commands[i].name);
-        print_words(&commands[i]);
-        if (commands[i].id == COMMAND_COMPLETION)
+        printf("    %s) words='", command_rows[i].name);
+        print_words(&command_rows[i]);
+        if (command_rows[i].id == COMMAND_COMPLETION)
             fputs(" bash", stdout);
-        for (size_t j = 0; commands[i].id == COMMAND_HELP && j < command_count; j++)
-            printf(" %s", commands[j].name);
+        for (size_t j = 0; command_rows[i].id == COMMAND_HELP && j < command_count; j++)
+            printf(" %s", command_rows[j].name);
         puts("' ;;");
     }
     fputs("    *) words='", stdout);
     print_words(NULL);
     for (size_t i = 0; i < command_count; i++)
-        printf(" %s", commands[i].name);
+        printf(" %s", command_rows[i].name);
     puts("' ;;\n"
          "    esac\n"
          "    mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$word\")\n"

@@ -66,7 +66,7 @@ static void bad_line(struct import_run *run, struct known_thread *thread, uint64
     if (run->invocation->skip_bad)
         return;
     progress_clear(&run->progress);
-    report("line %" PRIu64 ": %s", line, what);
+    report_line("line %" PRIu64 ": %s", line, what);
     stop(run, EXIT_USAGE);
 }
 
@@ -82,8 +82,8 @@ static void refuse(struct import_run *run, struct known_thread *thread, uint64_t
     if (run->progress.threads_refused > REFUSALS_NAMED)
         return;
     progress_clear(&run->progress);
-    char *id = escape(thread->id, false);
-    report("line %" PRIu64 ": thread %s %s", line, id, why);
+    char *id = encode_escape(thread->id, false);
+    report_line("line %" PRIu64 ": thread %s %s", line, id, why);
     free(id);
 }
 
@@ -139,7 +139,7 @@ static void take_failure(struct import_run *run, const struct sent *sent,
     } else if (!run->stopped) {
         progress_clear(&run->progress);
         stop(run, report_failure(status, result, run->connection));
-        report("stopped at line %" PRIu64 "; import again to go on from there", sent->line);
+        report_line("stopped at line %" PRIu64 "; import again to go on from there", sent->line);
     }
 }
 
@@ -231,7 +231,7 @@ static void take_row(struct import_run *run, struct row *row)
     thread->users += row->after_user;
     if (row->is_log && row->after_known)
         row->append.turn = rethread_u64(thread->users);
-    XXH128_hash_t digest = digest_of(row->append.segments);
+    XXH128_hash_t digest = roster_digest(row->append.segments);
     if (step < thread->known_count)
         compare_known(run, thread, step, run->line, digest);
     else
@@ -245,7 +245,7 @@ static bool is_blank(const char *line, size_t size)
 
 static void read_lines(struct import_run *run, FILE *file, const char *path)
 {
-    struct row *row = memory_get(sizeof *row);
+    struct row *row = cli_alloc(sizeof *row);
     char *line = NULL;
     size_t room = 0;
     ssize_t size;
@@ -265,7 +265,7 @@ static void read_lines(struct import_run *run, FILE *file, const char *path)
     }
     if (ferror(file)) {
         progress_clear(&run->progress);
-        report("cannot read %s: %s", path, strerror(errno));
+        report_line("cannot read %s: %s", path, strerror(errno));
         stop(run, EXIT_SERVER);
     }
     free(line);
@@ -281,7 +281,7 @@ static int run_on(struct invocation *invocation, FILE *file, const char *path)
     int code = command_connect(invocation, &run.connection);
     if (code != EXIT_DONE)
         return code;
-    run.ring = memory_get((size_t)invocation->in_flight * sizeof *run.ring);
+    run.ring = cli_alloc((size_t)invocation->in_flight * sizeof *run.ring);
     progress_start(&run.progress);
     read_lines(&run, file, path);
     while (run.answered_count < run.sent_count)
@@ -294,17 +294,17 @@ static int run_on(struct invocation *invocation, FILE *file, const char *path)
     return run.code;
 }
 
-int run_import(struct invocation *invocation)
+int command_run_import(struct invocation *invocation)
 {
     if (invocation->operand_count != 1) {
-        report("name one file to read, or - for the standard input");
+        report_line("name one file to read, or - for the standard input");
         return EXIT_USAGE;
     }
     const char *path = invocation->operands[0];
     bool is_stdin = strcmp(path, "-") == 0;
     FILE *file = is_stdin ? stdin : fopen(path, "re");
     if (file == NULL) {
-        report("cannot open %s: %s", path, strerror(errno));
+        report_line("cannot open %s: %s", path, strerror(errno));
         return EXIT_USAGE;
     }
     int code = run_on(invocation, file, is_stdin ? "the standard input" : path);

@@ -10,7 +10,7 @@
 static void set(json_t *object, const char *name, json_t *value)
 {
     if (json_object_set_new(object, name, value) != 0)
-        memory_fail();
+        cli_no_memory();
 }
 
 static json_t *text_or_base64(struct rethread_bytes bytes, bool *is_base64)
@@ -19,7 +19,7 @@ static json_t *text_or_base64(struct rethread_bytes bytes, bool *is_base64)
     *is_base64 = text == NULL;
     if (text != NULL)
         return text;
-    char *digits = base64_encode(bytes);
+    char *digits = encode_base64(bytes);
     text = json_string(digits);
     free(digits);
     return text;
@@ -31,7 +31,7 @@ void json_set_bytes(json_t *object, const char *name, struct rethread_bytes byte
         return;
     bool is_base64 = false;
     json_t *value = text_or_base64(bytes, &is_base64);
-    char *key = memory_format("%s%s", name, is_base64 ? "_base64" : "");
+    char *key = cli_format("%s%s", name, is_base64 ? "_base64" : "");
     set(object, key, value);
     free(key);
 }
@@ -74,11 +74,11 @@ void json_set_ids(json_t *object, const char *name, struct rethread_ids ids)
     }
     json_array_clear(array);
     for (size_t i = 0; i < ids.count; i++) {
-        char *digits = base64_encode(ids.items[i]);
+        char *digits = encode_base64(ids.items[i]);
         json_array_append_new(array, json_string(digits));
         free(digits);
     }
-    char *key = memory_format("%s_base64", name);
+    char *key = cli_format("%s_base64", name);
     set(object, key, array);
     free(key);
 }
@@ -277,8 +277,10 @@ json_t *json_of_result(const struct rethread_result *result, bool reveal)
 
 void json_print(json_t *object, FILE *out)
 {
-    if (json_dumpf(object, out, JSON_COMPACT | JSON_PRESERVE_ORDER) != 0 && !ferror(out))
-        memory_fail();
+    if (json_dumpf(object, out, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(15)) !=
+            0 &&
+        !ferror(out))
+        cli_no_memory();
     fputc('\n', out);
     json_decref(object);
 }

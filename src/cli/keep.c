@@ -10,25 +10,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-void memory_fail(void)
+void cli_no_memory(void)
 {
-    report("out of memory");
+    report_line("out of memory");
     exit(EXIT_SERVER);
 }
 
 static void *have(void *block)
 {
     if (block == NULL)
-        memory_fail();
+        cli_no_memory();
     return block;
 }
 
-void *memory_get(size_t size_bytes)
+void *cli_alloc(size_t size_bytes)
 {
     return have(calloc(1, size_bytes != 0 ? size_bytes : 1));
 }
 
-void *memory_grow(void *items, size_t *room, size_t needed, size_t item_bytes)
+void *cli_grow(void *items, size_t *room, size_t needed, size_t item_bytes)
 {
     assert(item_bytes != 0);
     if (needed <= *room)
@@ -40,12 +40,12 @@ void *memory_grow(void *items, size_t *room, size_t needed, size_t item_bytes)
     return have(reallocarray(items, wanted, item_bytes));
 }
 
-char *memory_text(const char *text)
+char *cli_text(const char *text)
 {
     return have(strdup(text));
 }
 
-char *memory_format(const char *format, ...)
+char *cli_format(const char *format, ...)
 {
     char *text = NULL;
     va_list arguments;
@@ -57,14 +57,14 @@ char *memory_format(const char *format, ...)
 
 void *keep_take(struct keep *keep, void *block)
 {
-    keep->blocks = memory_grow(keep->blocks, &keep->room, keep->count + 1, sizeof(void *));
+    keep->blocks = cli_grow(keep->blocks, &keep->room, keep->count + 1, sizeof(void *));
     keep->blocks[keep->count++] = block;
     return block;
 }
 
 void *keep_get(struct keep *keep, size_t size_bytes)
 {
-    return keep_take(keep, memory_get(size_bytes));
+    return keep_take(keep, cli_alloc(size_bytes));
 }
 
 void keep_free(struct keep *keep)

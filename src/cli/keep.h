@@ -15,13 +15,13 @@ struct keep {
     size_t room;
 };
 
-_Noreturn void memory_fail(void);
+_Noreturn void cli_no_memory(void);
 
-/* Never NULL; free() them. memory_grow() doubles *room until it holds `needed` items. */
-void *memory_get(size_t size_bytes);
-void *memory_grow(void *items, size_t *room, size_t needed, size_t item_bytes);
-char *memory_text(const char *text);
-char *memory_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Never NULL; free() them. cli_grow() doubles *room until it holds `needed` items. */
+void *cli_alloc(size_t size_bytes);
+void *cli_grow(void *items, size_t *room, size_t needed, size_t item_bytes);
+char *cli_text(const char *text);
+char *cli_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 void *keep_get(struct keep *keep, size_t size_bytes);
 void *keep_take(struct keep *keep, void *block); /* owns it from now on, and returns it */

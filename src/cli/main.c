@@ -13,7 +13,7 @@ static int finish_output(int code)
 {
     if (fflush(stdout) == 0 && !ferror(stdout))
         return code;
-    report("cannot write the output: %s", strerror(errno));
+    report_line("cannot write the output: %s", strerror(errno));
     return EXIT_SERVER;
 }
 
@@ -42,7 +42,7 @@ static int run(struct invocation *invocation, int argc, char **argv)
         return code;
     if (used == argc || invocation->help) {
         if (used == argc && !invocation->help) {
-            report("say what to do: rethread-cli COMMAND; see rethread-cli help");
+            report_line("say what to do: rethread-cli COMMAND; see rethread-cli help");
             return EXIT_USAGE;
         }
         help_program();
@@ -50,7 +50,7 @@ static int run(struct invocation *invocation, int argc, char **argv)
     }
     invocation->command = command_find(argv[used]);
     if (invocation->command == NULL) {
-        report("there is no command '%s'; see rethread-cli help", argv[used]);
+        report_line("there is no command '%s'; see rethread-cli help", argv[used]);
         return EXIT_USAGE;
     }
     return run_command(invocation, argc - used, argv + used);

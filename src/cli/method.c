@@ -18,6 +18,12 @@ static double now_ms(void)
     return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
 }
 
+/* To a microsecond. */
+static double rounded(double value_ms)
+{
+    return (double)(int64_t)(value_ms * 1000 + 0.5) / 1000;
+}
+
 static int code_of(const struct invocation *invocation, enum rethread_completeness status)
 {
     if (status == RETHREAD_MISS || (status == RETHREAD_PARTIAL && invocation->strict))
@@ -44,7 +50,7 @@ static void print_result(const struct invocation *invocation, const struct rethr
 {
     if (rethread_result_method(result) == RETHREAD_METHOD_PING) {
         if (invocation->json)
-            json_print(json_pack("{s:f}", "round_trip_ms", round_trip_ms), stdout);
+            json_print(json_pack("{s:f}", "round_trip_ms", rounded(round_trip_ms)), stdout);
         else
             printf("%s answers, in %.2f ms\n", invocation->server, round_trip_ms);
     } else if (invocation->json) {
@@ -63,7 +69,7 @@ static int fail(const struct invocation *invocation, enum rethread_status status
     return report_failure(status, result, connection);
 }
 
-int run_method(struct invocation *invocation)
+int command_run_method(struct invocation *invocation)
 {
     enum rethread_method method = invocation->command->method;
     struct rethread *connection = NULL;
@@ -87,28 +93,29 @@ int run_method(struct invocation *invocation)
     return code;
 }
 
-int run_append(struct invocation *invocation)
+int command_run_append(struct invocation *invocation)
 {
     if (invocation->bare == (invocation->segment_count != 0)) {
-        report(invocation->bare ? "--bare says that there is no trace: give no segments with it"
-                                : "there is no trace: give --text or --segment, or --bare for a "
-                                  "step without one");
+        report_line(invocation->bare
+                        ? "--bare says that there is no trace: give no segments with it"
+                        : "there is no trace: give --text or --segment, or --bare for a "
+                          "step without one");
         return EXIT_USAGE;
     }
     struct rethread_append_options *append = &invocation->arguments.append;
     append->bare = invocation->bare;
     append->segments = (struct rethread_segments){invocation->segments, invocation->segment_count};
-    return run_method(invocation);
+    return command_run_method(invocation);
 }
 
 static void add_listed(struct table *table, const struct rethread_listed_thread *listed)
 {
-    char text[HUMAN_BYTES];
-    table_add(table, escape(listed->thread, false));
-    table_add(table, memory_text(human_count(listed->version, text)));
-    table_add(table, memory_text(human_size(listed->bytes, text)));
-    table_add(table, memory_text(human_duration(listed->idle_ms, text)));
-    table_add(table, memory_text(rethread_tier_name(listed->tier)));
+    char text[TABLE_HUMAN_BYTES];
+    table_add(table, encode_escape(listed->thread, false));
+    table_add(table, cli_text(table_count(listed->version, text)));
+    table_add(table, cli_text(table_size(listed->bytes, text)));
+    table_add(table, cli_text(table_duration(listed->idle_ms, text)));
+    table_add(table, cli_text(rethread_tier_name(listed->tier)));
 }
 
 static void print_page(const struct invocation *invocation, const struct rethread_list_result *list,
@@ -122,9 +129,12 @@ static void print_page(const struct invocation *invocation, const struct rethrea
     table_print(table, stdout);
 }
 
+/* All of it as \xNN: whatever the shell, quotes around that are enough. */
 static void print_cursor(const struct invocation *invocation, struct rethread_bytes cursor)
 {
-    char *text = escape(cursor, false);
+    char *text = cli_alloc(cursor.size * 4 + 1);
+    for (size_t i = 0; i < cursor.size; i++)
+        snprintf(text + 4 * i, 5, "\\x%02x", ((const unsigned char *)cursor.data)[i]);
     if (invocation->json)
         json_print(json_pack("{s:s}", "cursor", text), stdout);
     else
@@ -132,7 +142,7 @@ static void print_cursor(const struct invocation *invocation, struct rethread_by
     free(text);
 }
 
-int run_list(struct invocation *invocation)
+int command_run_list(struct invocation *invocation)
 {
     static const char *const headers[] = {"THREAD", "VERSION", "PAYLOADS", "IDLE", "TIER"};
     struct rethread *connection = NULL;

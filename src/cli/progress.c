@@ -32,12 +32,12 @@ void progress_show(struct progress *progress, bool now)
         return;
     uint64_t took_ms = time_ms - progress->started_ms;
     uint64_t steps = progress->added + progress->known;
-    char count[HUMAN_BYTES];
-    char size[HUMAN_BYTES];
-    char rate[HUMAN_BYTES];
-    fprintf(stderr, "\r\033[K%s steps, %s, %s steps/s", human_count(steps, count),
-            human_size(progress->payload_bytes, size),
-            human_count(took_ms != 0 ? steps * 1000 / took_ms : 0, rate));
+    char count[TABLE_HUMAN_BYTES];
+    char size[TABLE_HUMAN_BYTES];
+    char rate[TABLE_HUMAN_BYTES];
+    fprintf(stderr, "\r\033[K%s steps, %s, %s steps/s", table_count(steps, count),
+            table_size(progress->payload_bytes, size),
+            table_count(took_ms != 0 ? steps * 1000 / took_ms : 0, rate));
     fflush(stderr);
     progress->shown_ms = time_ms;
     progress->shown = true;
@@ -71,16 +71,16 @@ void progress_summary(struct progress *progress, bool json)
         summary_json(progress, took_ms);
         return;
     }
-    char text[HUMAN_BYTES];
-    printf("added %s steps", human_count(progress->added, text));
-    printf(" (%s)", human_size(progress->payload_bytes, text));
-    printf(" of %s threads", human_count(progress->threads, text));
-    printf(" in %s", human_duration(took_ms, text));
+    char text[TABLE_HUMAN_BYTES];
+    printf("added %s steps", table_count(progress->added, text));
+    printf(" (%s)", table_size(progress->payload_bytes, text));
+    printf(" of %s threads", table_count(progress->threads, text));
+    printf(" in %s", table_duration(took_ms, text));
     if (progress->known != 0)
-        printf("; %s were there already", human_count(progress->known, text));
+        printf("; %s were there already", table_count(progress->known, text));
     if (progress->refused != 0)
-        printf("; %s refused", human_count(progress->refused, text));
+        printf("; %s refused", table_count(progress->refused, text));
     if (progress->bad != 0)
-        printf("; %s bad lines", human_count(progress->bad, text));
+        printf("; %s bad lines", table_count(progress->bad, text));
     fputc('\n', stdout);
 }

@@ -12,7 +12,7 @@ void report_context(const char *command)
     context = command;
 }
 
-void report(const char *format, ...)
+void report_line(const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
@@ -24,7 +24,7 @@ void report(const char *format, ...)
     va_end(arguments);
 }
 
-const char *reason_summary(enum rethread_reason reason)
+const char *report_reason(enum rethread_reason reason)
 {
     switch (reason) {
 #define REASON(NAME, text, state, summary)                                                         \
@@ -43,21 +43,22 @@ int report_unconnected(enum rethread_status status, const char *address, int err
 {
     switch (status) {
     case RETHREAD_UNREACHABLE:
-        report("no server at %s (%s): start one with `rethread-server`, or name another with "
-               "--server or RETHREAD_ADDRESS",
-               address, strerror(error_number));
+        report_line("no server at %s (%s): start one with `rethread-server`, or name another with "
+                    "--server or RETHREAD_ADDRESS",
+                    address, strerror(error_number));
         return EXIT_SERVER;
     case RETHREAD_UNRESOLVED:
-        report("the host of %s has no address: check --server or RETHREAD_ADDRESS", address);
+        report_line("the host of %s has no address: check --server or RETHREAD_ADDRESS", address);
         return EXIT_SERVER;
     case RETHREAD_TIMEOUT:
-        report("no answer from %s in time: check --server, or allow more with --timeout", address);
+        report_line("no answer from %s in time: check --server, or allow more with --timeout",
+                    address);
         return EXIT_SERVER;
     case RETHREAD_INVALID_ARGUMENT:
-        report("'%s' is no address: give host:port, [IPv6]:port or unix:/path", address);
+        report_line("'%s' is no address: give host:port, [IPv6]:port or unix:/path", address);
         return EXIT_USAGE;
     default:
-        report("cannot connect to %s: %s", address, rethread_strerror(status));
+        report_line("cannot connect to %s: %s", address, rethread_strerror(status));
         return EXIT_SERVER;
     }
 }
@@ -78,8 +79,8 @@ static void report_error(const struct rethread_error *error)
     if (error->reason != RETHREAD_REASON_NONE)
         snprintf(detail + used, sizeof detail - used, "; reason %s",
                  rethread_reason_name(error->reason));
-    report("%s: %s%s", error->code != NULL ? error->code : rethread_status_name(error->status),
-           error->message != NULL ? error->message : rethread_strerror(error->status), detail);
+    report_line("%s: %s%s", error->code != NULL ? error->code : rethread_status_name(error->status),
+                error->message != NULL ? error->message : rethread_strerror(error->status), detail);
 }
 
 int report_failure(enum rethread_status status, const struct rethread_result *result,
@@ -98,22 +99,24 @@ int report_failure(enum rethread_status status, const struct rethread_result *re
     case RETHREAD_NOT_FOUND:
         return EXIT_MISS;
     case RETHREAD_TIMEOUT:
-        report("no answer in time; the request may still take effect. Allow more with --timeout");
+        report_line(
+            "no answer in time; the request may still take effect. Allow more with --timeout");
         return EXIT_SERVER;
     case RETHREAD_CLOSED:
-        report("the server closed the connection before it answered");
+        report_line("the server closed the connection before it answered");
         return EXIT_SERVER;
     case RETHREAD_PROTOCOL_VIOLATION:
-        report("what answers there is no rethread server: check --server");
+        report_line("what answers there is no rethread server: check --server");
         return EXIT_SERVER;
     case RETHREAD_TOO_LARGE:
         if (error == NULL)
-            report("the request is larger than a frame may be: raise --frame-max here and at the "
-                   "server");
+            report_line(
+                "the request is larger than a frame may be: raise --frame-max here and at the "
+                "server");
         return EXIT_SERVER;
     default:
         if (error == NULL)
-            report("%s", rethread_strerror(status));
+            report_line("%s", rethread_strerror(status));
         return EXIT_SERVER;
     }
 }

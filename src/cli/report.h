@@ -19,7 +19,7 @@ enum exit_code {
 /* What each message begins with, "append" say; NULL: the program's name alone. Static text. */
 void report_context(const char *command);
 
-void report(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void report_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Says what failed and what to do about it; returns the exit code for it. */
 int report_unconnected(enum rethread_status status, const char *address, int error_number);
@@ -27,6 +27,6 @@ int report_failure(enum rethread_status status, const struct rethread_result *re
                    const struct rethread *connection);
 
 /* What the schema says of a reason: a sentence; "" for one that it does not know. */
-const char *reason_summary(enum rethread_reason reason);
+const char *report_reason(enum rethread_reason reason);
 
 #endif

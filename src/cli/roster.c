@@ -11,7 +11,7 @@
 static void *needed(void *block)
 {
     if (block == NULL)
-        memory_fail();
+        cli_no_memory();
     return block;
 }
 
@@ -30,8 +30,8 @@ struct known_thread *roster_find(struct roster *roster, struct rethread_bytes id
     void *found = tfind(&wanted, &roster->tree, compare);
     if (found != NULL)
         return *(struct known_thread **)found;
-    struct known_thread *thread = memory_get(sizeof *thread);
-    void *copy = memory_get(id.size);
+    struct known_thread *thread = cli_alloc(sizeof *thread);
+    void *copy = cli_alloc(id.size);
     memcpy(copy, id.data, id.size);
     thread->id = (struct rethread_bytes){copy, id.size};
     needed(tsearch(thread, &roster->tree, compare));
@@ -53,7 +53,7 @@ void roster_free(struct roster *roster)
     *roster = (struct roster){0};
 }
 
-XXH128_hash_t digest_of(struct rethread_segments segments)
+XXH128_hash_t roster_digest(struct rethread_segments segments)
 {
     XXH3_state_t *state = needed(XXH3_createState());
     XXH3_128bits_reset(state);
@@ -75,14 +75,14 @@ const char *roster_learn(struct known_thread *thread, const struct rethread_repl
         return "went away while it was looked at; import again";
     if (!replay->version.set)
         return "is at a version that the server does not tell";
-    thread->known = memory_get(replay->step_count * sizeof *thread->known);
+    thread->known = cli_alloc(replay->step_count * sizeof *thread->known);
     for (size_t i = 0; i < replay->step_count; i++) {
         const struct rethread_step *step = &replay->steps[i];
         if (step->missing != RETHREAD_REASON_NONE)
             return "is there but lacks steps, so that it cannot be compared";
         if (step->step != i)
             return "was answered out of order";
-        thread->known[i] = digest_of(step->segments);
+        thread->known[i] = roster_digest(step->segments);
     }
     thread->known_count = replay->step_count;
     thread->version = replay->version.value;

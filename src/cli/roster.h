@@ -40,7 +40,7 @@ struct known_thread *roster_find(struct roster *roster, struct rethread_bytes id
 void roster_free(struct roster *roster);
 
 /* Kinds, sizes and bytes of a trace. */
-XXH128_hash_t digest_of(struct rethread_segments segments);
+XXH128_hash_t roster_digest(struct rethread_segments segments);
 
 /*
  * Takes over what the server has of a thread. NULL, or why the import cannot build on it (static

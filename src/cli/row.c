@@ -29,7 +29,7 @@ static bool take_base64(struct row *row, const json_t *value, const char *name,
         return wrong(error, name, "is no string");
     size_t size = json_string_length(value);
     unsigned char *out = keep_get(&row->keep, size / 4 * 3 + 1);
-    ptrdiff_t decoded = base64_decode(json_string_value(value), size, out);
+    ptrdiff_t decoded = encode_from_base64(json_string_value(value), size, out);
     if (decoded < 0)
         return wrong(error, name, "is no base64");
     *bytes = (struct rethread_bytes){out, (size_t)decoded};

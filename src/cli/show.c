@@ -10,40 +10,46 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-void show_status(enum rethread_completeness status, enum rethread_reason reason,
-                 struct rethread_u64 vouch_ms)
+void show_status(enum rethread_completeness status, enum rethread_reason reason)
 {
-    char text[HUMAN_BYTES];
     fputs(rethread_completeness_name(status), stdout);
     if (reason != RETHREAD_REASON_NONE)
-        printf(": %s. %s", rethread_reason_name(reason), reason_summary(reason));
+        printf(": %s", rethread_reason_name(reason));
+}
+
+void show_why(enum rethread_reason reason, struct rethread_u64 vouch_ms)
+{
+    char text[TABLE_HUMAN_BYTES];
+    if (reason != RETHREAD_REASON_NONE)
+        printf(". %s", report_reason(reason));
     if (vouch_ms.set)
-        printf(" (%s)", human_duration(vouch_ms.value, text));
+        printf(" (%s)", table_duration(vouch_ms.value, text));
+    fputc('\n', stdout);
 }
 
 static void print_id(struct rethread_bytes id)
 {
-    char *text = escape(id, false);
+    char *text = encode_escape(id, false);
     fputs(text, stdout);
     free(text);
 }
 
 static void show_hello(const struct rethread_hello_result *hello)
 {
-    char text[HUMAN_BYTES];
+    char text[TABLE_HUMAN_BYTES];
     print_id(hello->server);
     fputc(' ', stdout);
     print_id(hello->version);
     printf(", protocol %" PRIu64 ", tenant ", hello->protocol);
     print_id(hello->tenant);
     if (hello->frame_max.set)
-        printf(", frames up to %s", human_size(hello->frame_max.value, text));
+        printf(", frames up to %s", table_size(hello->frame_max.value, text));
     fputc('\n', stdout);
 }
 
 static void show_append(const struct rethread_append_result *append)
 {
-    char text[HUMAN_BYTES];
+    char text[TABLE_HUMAN_BYTES];
     print_id(append->thread);
     printf(": step %" PRIu64 ", version %" PRIu64, append->step, append->version);
     if (append->duplicate)
@@ -53,36 +59,36 @@ static void show_append(const struct rethread_append_result *append)
     if (append->lost != 0)
         printf(", %" PRIu64 " earlier lost", append->lost);
     if (append->expires_in_ms.set)
-        printf(", expires in %s", human_duration(append->expires_in_ms.value, text));
+        printf(", expires in %s", table_duration(append->expires_in_ms.value, text));
     fputc('\n', stdout);
 }
 
 static void add_pair(struct table *table, const char *name, struct rethread_u64 value,
-                     const char *(*human)(uint64_t, char[HUMAN_BYTES]))
+                     const char *(*human)(uint64_t, char[TABLE_HUMAN_BYTES]))
 {
-    char text[HUMAN_BYTES];
+    char text[TABLE_HUMAN_BYTES];
     if (!value.set)
         return;
-    table_add(table, memory_text(name));
-    table_add(table, memory_text(human(value.value, text)));
+    table_add(table, cli_text(name));
+    table_add(table, cli_text(human(value.value, text)));
 }
 
 static void show_stat(const struct rethread_stat_result *stat)
 {
-    show_status(stat->status, stat->reason, stat->vouch_ms);
-    fputc('\n', stdout);
+    show_status(stat->status, stat->reason);
+    show_why(stat->reason, stat->vouch_ms);
     if (stat->status == RETHREAD_MISS)
         return;
     struct table *table = table_create("lr", NULL);
-    add_pair(table, "version", stat->version, human_count);
-    add_pair(table, "steps", stat->step_count, human_count);
-    add_pair(table, "payloads", stat->bytes, human_size);
-    add_pair(table, "tokens", stat->tokens, human_count);
-    add_pair(table, "age", stat->age_ms, human_duration);
-    add_pair(table, "idle", stat->idle_ms, human_duration);
-    add_pair(table, "expires in", stat->expires_in_ms, human_duration);
-    table_add(table, memory_text("tier"));
-    table_add(table, memory_text(rethread_tier_name(stat->tier)));
+    add_pair(table, "version", stat->version, table_count);
+    add_pair(table, "steps", stat->step_count, table_count);
+    add_pair(table, "payloads", stat->bytes, table_size);
+    add_pair(table, "tokens", stat->tokens, table_count);
+    add_pair(table, "age", stat->age_ms, table_duration);
+    add_pair(table, "idle", stat->idle_ms, table_duration);
+    add_pair(table, "expires in", stat->expires_in_ms, table_duration);
+    table_add(table, cli_text("tier"));
+    table_add(table, cli_text(rethread_tier_name(stat->tier)));
     table_print(table, stdout);
     table_destroy(table);
 }
@@ -93,8 +99,8 @@ static void show_touch(const struct rethread_touch_result *touch)
     for (size_t i = 0; i < touch->missing_count; i++) {
         print_id(touch->missing[i].thread);
         fputs(": ", stdout);
-        show_status(RETHREAD_MISS, touch->missing[i].reason, (struct rethread_u64){0});
-        fputc('\n', stdout);
+        show_status(RETHREAD_MISS, touch->missing[i].reason);
+        show_why(touch->missing[i].reason, (struct rethread_u64){0});
     }
 }
 

@@ -28,24 +28,30 @@ static void add_metric(struct table *table, const struct rethread_metric *metric
             unit = known[i].unit;
             summary = known[i].summary;
         }
-    char text[HUMAN_BYTES];
-    const char *value = strcmp(unit, "bytes") == 0 ? human_size(metric->value, text)
-                        : strcmp(unit, "ms") == 0  ? human_duration(metric->value, text)
-                                                   : human_count(metric->value, text);
-    table_add(table, memory_format("  %s", metric->name));
-    table_add(table, memory_text(value));
-    table_add(table, memory_text(summary));
+    char text[TABLE_HUMAN_BYTES];
+    const char *value = strcmp(unit, "bytes") == 0 ? table_size(metric->value, text)
+                        : strcmp(unit, "ms") == 0  ? table_duration(metric->value, text)
+                                                   : table_count(metric->value, text);
+    table_add(table, cli_format("  %s", metric->name));
+    table_add(table, cli_text(value));
+    table_add(table, cli_text(summary));
 }
 
 void show_info(const struct rethread_info_result *info)
 {
-    struct table *table = table_create("lrl", NULL);
+    struct table *table = NULL;
     for (size_t i = 0; i < info->metric_count; i++) {
         const char *section = info->metrics[i].section;
-        if (i == 0 || strcmp(section, info->metrics[i - 1].section) != 0)
+        if (i == 0 || strcmp(section, info->metrics[i - 1].section) != 0) {
             printf("%s%s\n", i != 0 ? "\n" : "", section);
+            table = table_create("lrl", NULL);
+        }
         add_metric(table, &info->metrics[i]);
-        table_print(table, stdout);
+        bool last =
+            i + 1 == info->metric_count || strcmp(section, info->metrics[i + 1].section) != 0;
+        if (last) {
+            table_print(table, stdout);
+            table_destroy(table);
+        }
     }
-    table_destroy(table);
 }

@@ -13,15 +13,15 @@
 static char *describe_trace(const struct rethread_step *step)
 {
     if (step->missing != RETHREAD_REASON_NONE)
-        return memory_format("missing: %s", rethread_reason_name(step->missing));
+        return cli_format("missing: %s", rethread_reason_name(step->missing));
     if (step->segments.count == 0)
-        return memory_text("bare");
-    char *all = memory_text("");
+        return cli_text("bare");
+    char *all = cli_text("");
     for (size_t i = 0; i < step->segments.count; i++) {
-        char size[HUMAN_BYTES];
-        char *longer = memory_format("%s%s<%s %s>", all, i != 0 ? " " : "",
-                                     human_size(step->segments.items[i].bytes.size, size),
-                                     rethread_kind_name(step->segments.items[i].kind));
+        char size[TABLE_HUMAN_BYTES];
+        char *longer = cli_format("%s%s<%s %s>", all, i != 0 ? " " : "",
+                                  table_size(step->segments.items[i].bytes.size, size),
+                                  rethread_kind_name(step->segments.items[i].kind));
         free(all);
         all = longer;
     }
@@ -30,10 +30,10 @@ static char *describe_trace(const struct rethread_step *step)
 
 static char *join_ids(struct rethread_ids ids)
 {
-    char *all = memory_text("");
+    char *all = cli_text("");
     for (size_t i = 0; i < ids.count; i++) {
-        char *id = escape(ids.items[i], false);
-        char *longer = memory_format("%s%s%s", all, i != 0 ? " " : "", id);
+        char *id = encode_escape(ids.items[i], false);
+        char *longer = cli_format("%s%s%s", all, i != 0 ? " " : "", id);
         free(all);
         free(id);
         all = longer;
@@ -43,28 +43,28 @@ static char *join_ids(struct rethread_ids ids)
 
 static void add_step(struct table *table, const struct rethread_step *step)
 {
-    char text[HUMAN_BYTES];
+    char text[TABLE_HUMAN_BYTES];
     bool here = step->missing == RETHREAD_REASON_NONE;
-    table_add(table, memory_format("%" PRIu64, step->step));
-    table_add(table, here ? memory_format("%" PRIu64, step->turn) : memory_text(""));
-    table_add(table, memory_text(here ? (step->final ? "yes" : "no") : ""));
+    table_add(table, cli_format("%" PRIu64, step->step));
+    table_add(table, here ? cli_format("%" PRIu64, step->turn) : cli_text(""));
+    table_add(table, cli_text(here ? (step->final ? "yes" : "no") : ""));
     table_add(table, describe_trace(step));
     table_add(table,
-              memory_text(here && step->tokens.set ? human_count(step->tokens.value, text) : ""));
-    table_add(table, here ? escape(step->model, false) : memory_text(""));
-    table_add(table, here ? join_ids(step->tool_calls) : memory_text(""));
-    table_add(table, here ? escape(step->response_id, false) : memory_text(""));
-    table_add(table, memory_text(here ? rethread_tier_name(step->source) : ""));
+              cli_text(here && step->tokens.set ? table_count(step->tokens.value, text) : ""));
+    table_add(table, here ? encode_escape(step->model, false) : cli_text(""));
+    table_add(table, here ? join_ids(step->tool_calls) : cli_text(""));
+    table_add(table, here ? encode_escape(step->response_id, false) : cli_text(""));
+    table_add(table, cli_text(here ? rethread_tier_name(step->source) : ""));
 }
 
 static void reveal_step(const struct rethread_step *step)
 {
     for (size_t i = 0; i < step->segments.count; i++) {
         const struct rethread_segment *segment = &step->segments.items[i];
-        char size[HUMAN_BYTES];
+        char size[TABLE_HUMAN_BYTES];
         printf("\n--- step %" PRIu64 ", %s, %s ---\n", step->step,
-               rethread_kind_name(segment->kind), human_size(segment->bytes.size, size));
-        char *text = escape(segment->bytes, true);
+               rethread_kind_name(segment->kind), table_size(segment->bytes.size, size));
+        char *text = encode_escape(segment->bytes, true);
         puts(text);
         free(text);
     }
@@ -72,13 +72,13 @@ static void reveal_step(const struct rethread_step *step)
 
 static void show_head(const struct rethread_replay_result *replay)
 {
-    char text[HUMAN_BYTES];
+    char text[TABLE_HUMAN_BYTES];
     if (replay->thread.data != NULL && replay->thread.size != 0) {
-        char *id = escape(replay->thread, false);
+        char *id = encode_escape(replay->thread, false);
         printf("%s: ", id);
         free(id);
     }
-    show_status(replay->status, replay->reason, replay->vouch_ms);
+    show_status(replay->status, replay->reason);
     size_t missing = 0;
     for (size_t i = 0; i < replay->step_count; i++)
         missing += replay->steps[i].missing != RETHREAD_REASON_NONE;
@@ -93,8 +93,8 @@ static void show_head(const struct rethread_replay_result *replay)
     if (replay->first_changed.set)
         printf(", changed from step %" PRIu64, replay->first_changed.value);
     if (replay->expires_in_ms.set)
-        printf(", expires in %s", human_duration(replay->expires_in_ms.value, text));
-    fputc('\n', stdout);
+        printf(", expires in %s", table_duration(replay->expires_in_ms.value, text));
+    show_why(replay->reason, replay->vouch_ms);
 }
 
 void show_replay(const struct rethread_replay_result *replay, bool reveal)

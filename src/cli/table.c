@@ -22,11 +22,11 @@ struct table {
     size_t room;
 };
 
-const char *human_size(uint64_t bytes, char text[HUMAN_BYTES])
+const char *table_size(uint64_t bytes, char text[TABLE_HUMAN_BYTES])
 {
     static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
     if (bytes < 1024) {
-        snprintf(text, HUMAN_BYTES, "%" PRIu64 " B", bytes);
+        snprintf(text, TABLE_HUMAN_BYTES, "%" PRIu64 " B", bytes);
         return text;
     }
     double value = (double)bytes / 1024;
@@ -36,29 +36,31 @@ const char *human_size(uint64_t bytes, char text[HUMAN_BYTES])
         value /= 1024;
         unit++;
     }
-    snprintf(text, HUMAN_BYTES, "%.1f %s", value, units[unit]);
+    snprintf(text, TABLE_HUMAN_BYTES, "%.1f %s", value, units[unit]);
     return text;
 }
 
-const char *human_duration(uint64_t duration_ms, char text[HUMAN_BYTES])
+const char *table_duration(uint64_t duration_ms, char text[TABLE_HUMAN_BYTES])
 {
     uint64_t seconds = duration_ms / 1000;
     if (duration_ms < 1000)
-        snprintf(text, HUMAN_BYTES, "%" PRIu64 " ms", duration_ms);
+        snprintf(text, TABLE_HUMAN_BYTES, "%" PRIu64 " ms", duration_ms);
     else if (seconds < 60)
-        snprintf(text, HUMAN_BYTES, "%" PRIu64 ".%" PRIu64 " s", seconds, duration_ms % 1000 / 100);
+        snprintf(text, TABLE_HUMAN_BYTES, "%" PRIu64 ".%" PRIu64 " s", seconds,
+                 duration_ms % 1000 / 100);
     else if (seconds < 3600)
-        snprintf(text, HUMAN_BYTES, "%" PRIu64 "m %02" PRIu64 "s", seconds / 60, seconds % 60);
+        snprintf(text, TABLE_HUMAN_BYTES, "%" PRIu64 "m %02" PRIu64 "s", seconds / 60,
+                 seconds % 60);
     else if (seconds < 86400)
-        snprintf(text, HUMAN_BYTES, "%" PRIu64 "h %02" PRIu64 "m", seconds / 3600,
+        snprintf(text, TABLE_HUMAN_BYTES, "%" PRIu64 "h %02" PRIu64 "m", seconds / 3600,
                  seconds % 3600 / 60);
     else
-        snprintf(text, HUMAN_BYTES, "%" PRIu64 "d %" PRIu64 "h", seconds / 86400,
+        snprintf(text, TABLE_HUMAN_BYTES, "%" PRIu64 "d %" PRIu64 "h", seconds / 86400,
                  seconds % 86400 / 3600);
     return text;
 }
 
-const char *human_count(uint64_t count, char text[HUMAN_BYTES])
+const char *table_count(uint64_t count, char text[TABLE_HUMAN_BYTES])
 {
     char digits[24];
     int length = snprintf(digits, sizeof digits, "%" PRIu64, count);
@@ -83,7 +85,7 @@ static size_t width_of(const char *text)
 
 struct table *table_create(const char *alignment, const char *const *headers)
 {
-    struct table *table = memory_get(sizeof *table);
+    struct table *table = cli_alloc(sizeof *table);
     table->columns = strlen(alignment);
     assert(table->columns > 0 && table->columns <= COLUMNS_MAX);
     table->alignment = alignment;
@@ -107,7 +109,7 @@ void table_add(struct table *table, char *text)
         width = width_of(table->headers[column]);
     if (width > table->widths[column])
         table->widths[column] = width;
-    table->cells = memory_grow(table->cells, &table->room, table->count + 1, sizeof(char *));
+    table->cells = cli_grow(table->cells, &table->room, table->count + 1, sizeof(char *));
     table->cells[table->count++] = text;
 }
 

@@ -8,12 +8,12 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum { HUMAN_BYTES = 40 };
+enum { TABLE_HUMAN_BYTES = 40 };
 
 /* "412 B", "1.2 KiB"; "1.5 s", "4m 59s", "3d 4h"; "1,553". All return `text`. */
-const char *human_size(uint64_t bytes, char text[HUMAN_BYTES]);
-const char *human_duration(uint64_t duration_ms, char text[HUMAN_BYTES]);
-const char *human_count(uint64_t count, char text[HUMAN_BYTES]);
+const char *table_size(uint64_t bytes, char text[TABLE_HUMAN_BYTES]);
+const char *table_duration(uint64_t duration_ms, char text[TABLE_HUMAN_BYTES]);
+const char *table_count(uint64_t count, char text[TABLE_HUMAN_BYTES]);
 
 struct table;
 

@@ -21,19 +21,19 @@ const char *value_id(struct keep *keep, const char *text, int64_t min, int64_t m
 {
     size_t length = strlen(text);
     unsigned char *bytes = keep_get(keep, length + 1);
-    ptrdiff_t size = unescape(text, bytes);
+    ptrdiff_t size = encode_unescape(text, bytes);
     if (size < 0)
         return "has a backslash that begins no \\xNN; a backslash itself is written \\\\";
     /* A hash is more often at hand as digits; they cannot be meant as the bytes themselves. */
-    if (min == max && length == 2 * (size_t)max && hex_decode(text, bytes, (size_t)max))
+    if (min == max && length == 2 * (size_t)max && encode_from_hex(text, bytes, (size_t)max))
         size = (ptrdiff_t)max;
     if (size < min || size > max) {
         if (min == max)
-            return wrong(keep, memory_format("takes %" PRId64 " bytes, or %" PRId64
-                                             " hexadecimal digits; this is %td",
-                                             min, 2 * min, size));
-        return wrong(keep, memory_format("takes %" PRId64 " to %" PRId64 " bytes; this is %td", min,
-                                         max, size));
+            return wrong(keep, cli_format("takes %" PRId64 " bytes, or %" PRId64
+                                          " hexadecimal digits; this is %td",
+                                          min, 2 * min, size));
+        return wrong(keep, cli_format("takes %" PRId64 " to %" PRId64 " bytes; this is %td", min,
+                                      max, size));
     }
     *id = (struct rethread_bytes){bytes, (size_t)size};
     return NULL;
@@ -43,7 +43,7 @@ const char *value_add_id(struct keep *keep, const char *text, int64_t items_max,
                          struct rethread_ids *ids)
 {
     if (ids->count >= (size_t)items_max)
-        return wrong(keep, memory_format("may be given %" PRId64 " times", items_max));
+        return wrong(keep, cli_format("may be given %" PRId64 " times", items_max));
     struct rethread_bytes id = {0};
     const char *error = value_id(keep, text, 1, 255, &id);
     if (error != NULL)
@@ -90,10 +90,10 @@ const char *value_number(struct keep *keep, const char *name, const char *text, 
                          : "takes a whole number";
     if (magnitude > (negative ? (uint64_t)-min : (uint64_t)max) ||
         (!negative && min > 0 && magnitude < (uint64_t)min))
-        return wrong(keep, memory_format("takes %" PRId64 " to %" PRId64 "%s", min, max,
-                                         is_time   ? " ms"
-                                         : is_size ? " bytes"
-                                                   : ""));
+        return wrong(keep, cli_format("takes %" PRId64 " to %" PRId64 "%s", min, max,
+                                      is_time   ? " ms"
+                                      : is_size ? " bytes"
+                                                : ""));
     *value = negative ? -(int64_t)magnitude : (int64_t)magnitude;
     return NULL;
 }
@@ -126,7 +126,7 @@ static const char *parse_have(struct keep *keep, const char *text, struct rethre
     const char *colon = strchr(text, ':');
     if (colon == NULL)
         return shape;
-    char *version_text = keep_take(keep, memory_format("%.*s", (int)(colon - text), text));
+    char *version_text = keep_take(keep, cli_format("%.*s", (int)(colon - text), text));
     int64_t version = 0;
     int64_t step = 0;
     if (value_number(keep, "version", version_text, 0, INT64_MAX, &version) != NULL ||
@@ -199,7 +199,7 @@ static const char *read_file(struct keep *keep, FILE *file, char **data, size_t 
     size_t used = 0;
     char *bytes = NULL;
     for (;;) {
-        bytes = memory_grow(bytes, &room, used + 65536, 1);
+        bytes = cli_grow(bytes, &room, used + 65536, 1);
         size_t got = fread(bytes + used, 1, room - used, file);
         used += got;
         if (got == 0 || used > limit_bytes)
@@ -207,7 +207,7 @@ static const char *read_file(struct keep *keep, FILE *file, char **data, size_t 
     }
     keep_take(keep, bytes);
     if (ferror(file))
-        return wrong(keep, memory_format("cannot be read: %s", strerror(errno)));
+        return wrong(keep, cli_format("cannot be read: %s", strerror(errno)));
     if (used > limit_bytes)
         return "is larger than any frame";
     *data = bytes;
@@ -236,7 +236,7 @@ const char *value_segment_file(struct invocation *invocation, const char *text)
         return "can read the standard input only once";
     FILE *file = is_stdin ? stdin : fopen(path, "rbe");
     if (file == NULL)
-        return wrong(&invocation->keep, memory_format("cannot open %s: %s", path, strerror(errno)));
+        return wrong(&invocation->keep, cli_format("cannot open %s: %s", path, strerror(errno)));
     invocation->stdin_taken |= is_stdin;
     char *data = NULL;
     size_t size_bytes = 0;
