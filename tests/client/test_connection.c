@@ -45,9 +45,11 @@ static enum rethread_status pump(void)
 
 /* ---- Sound bytes ---------------------------------------------------------------------------- */
 
+#define RESPONSE_1                                                                                 \
+    "[1, 1, nil, [{'status': 'complete', 'version': 1, 'head': 0, 'steps': [{'step': 0, "          \
+    "'segments': [['text', 3]]}]}, b'abc']]"
 static const char *const RESPONSES[] = {
-    "[1, 1, nil, [{'status': 'complete', 'version': 1, 'head': 0, 'steps': [{'step': 0, "
-    "'segments': [['text', 3]]}]}, b'abc']]",
+    RESPONSE_1,
     "[1, 2, {'code': 'busy', 'message': 'later'}, nil]",
     "[1, 3, nil, [{}]]",
 };
