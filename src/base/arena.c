@@ -1,26 +1,8 @@
 /*
- * The arena's objects: size classes, caches, and how freed objects find their way home.
+ * The arena's objects: size classes, spans, allocating and freeing.
  *
- * A span has one owner, which allocates and frees in it without atomics. Whoever else frees an
- * object of it pushes the object onto the owner's inbox, a stack that is only ever pushed to one by
- * one or taken whole (so it has no ABA), linked through the freed objects themselves.
- *
- * Nothing is lost when caches close. An object in an inbox need not belong to the cache that takes
- * it out: whoever takes it looks at the span's owner and frees it locally or pushes it on. So it
- * is enough that every inbox is taken again after the last push to it:
- *  1. A closing cache first sets the owner of all its spans to nobody, then its state to closing,
- *     then takes its inbox. A freer first pushes, then reads the state. These four are seq_cst, so
- *     either the closer takes what was pushed, or the freer sees that the cache is not open, takes
- *     the inbox itself, and finds (since it saw the state) an owner set later than that cache's:
- *     each round it goes means that another cache closed meanwhile.
- *  2. Objects of spans without an owner go to the orphans. Every open cache takes those, after it
- *     has adopted the spans that lie abandoned. What belongs to a span that is still on its way
- *     there goes back to the orphans for the next one to look.
- *  3. Only the owner of a span changes its owner, from itself to nobody; only who took it off the
- *     abandoned stack changes it from nobody to itself. A cache that reads its own id is therefore
- *     the owner: an older cache of the same id stored nobody before the id was free again.
- * A span with an object in an inbox counts that object as used, so it is not given back, and its
- * descriptor stays what it is, until the object is home.
+ * Everything here works on spans that the calling cache owns, without atomics. How objects that
+ * others freed find their way home is arena_caches.c's.
  */
 #include "base/arena_private.h"
 
@@ -29,26 +11,6 @@
 #include <string.h>
 
 enum { COLLECT_STEP = 16 };
-
-/*
- * The link of a free object lies in its first bytes, which are poisoned: under AddressSanitizer
- * these two step past that, so that nobody else can.
- */
-#ifdef ARENA_ASAN
-#define LINK_ACCESS __attribute__((no_sanitize("address"), noinline))
-#else
-#define LINK_ACCESS inline
-#endif
-
-static LINK_ACCESS uint32_t link_load(const struct arena *arena, uint32_t ref)
-{
-    return *(const uint32_t *)arena_at(arena->base, ref);
-}
-
-static LINK_ACCESS void link_store(const struct arena *arena, uint32_t ref, uint32_t next)
-{
-    *(uint32_t *)arena_at(arena->base, ref) = next;
-}
 
 static unsigned class_of(size_t size_bytes)
 {
@@ -131,41 +93,6 @@ void arena_destroy(struct arena *arena)
     free(arena);
 }
 
-/* The span or run that holds the object. */
-static uint32_t span_of(const struct arena *arena, const void *object)
-{
-    size_t at = (size_t)((const uint8_t *)object - arena->base);
-    assert(at < arena->range_bytes && at % ARENA_UNIT_BYTES == 0);
-    uint32_t chunk = (uint32_t)(at / CHUNK_BYTES);
-    return chunk - arena->offsets[chunk];
-}
-
-static void list_remove(struct arena *arena, struct arena_list *list, uint32_t span)
-{
-    struct arena_span *spans = arena->spans;
-    uint32_t previous = spans[span].previous, next = spans[span].next;
-    *(previous != 0 ? &spans[previous].next : &list->head) = next;
-    *(next != 0 ? &spans[next].previous : &list->tail) = previous;
-}
-
-static void list_add_head(struct arena *arena, struct arena_list *list, uint32_t span)
-{
-    struct arena_span *spans = arena->spans;
-    spans[span].previous = 0;
-    spans[span].next = list->head;
-    *(list->head != 0 ? &spans[list->head].previous : &list->tail) = span;
-    list->head = span;
-}
-
-static void list_add_tail(struct arena *arena, struct arena_list *list, uint32_t span)
-{
-    struct arena_span *spans = arena->spans;
-    spans[span].next = 0;
-    spans[span].previous = list->tail;
-    *(list->tail != 0 ? &spans[list->tail].next : &list->head) = span;
-    list->tail = span;
-}
-
 /* Written by its cache only; pairs with the loads in arena_live_bytes, which want no order. */
 static void count_live(struct arena_cache *cache, int64_t bytes)
 {
@@ -190,10 +117,10 @@ static bool span_create(struct arena_cache *cache, unsigned size_class, enum are
     span->object_bytes = shape->object_bytes;
     span->capacity = shape->capacity;
     span->used = span->fresh = span->free_head = span->free_tail = 0;
-    /* Pairs with the load in send_home: the object that leads there was given out after this. */
+    /* Pairs with the load in arena_send_home: the objects are given out after this. */
     atomic_store_explicit(&span->owner, cache->id, memory_order_relaxed);
     ARENA_POISON(arena_chunk_at(arena, first), (size_t)shape->chunks * CHUNK_BYTES);
-    list_add_head(arena, &cache->room[size_class], first);
+    arena_list_add_head(arena, &cache->room[size_class], first);
     return true;
 }
 
@@ -222,10 +149,10 @@ static void span_retire(struct arena_cache *cache, uint32_t first)
     cache->spare[span->size_class] = first;
     cache->spare_bytes += span_bytes(span);
     span->fresh = span->free_head = span->free_tail = 0;
-    list_add_tail(cache->arena, &cache->room[span->size_class], first);
+    arena_list_add_tail(cache->arena, &cache->room[span->size_class], first);
 }
 
-static void spares_give_back(struct arena_cache *cache)
+void arena_spares_give_back(struct arena_cache *cache)
 {
     for (unsigned size_class = 0; size_class < CLASS_COUNT && cache->spare_bytes > 0;
          size_class++) {
@@ -233,7 +160,7 @@ static void spares_give_back(struct arena_cache *cache)
         if (first != 0) {
             cache->spare[size_class] = 0;
             cache->spare_bytes -= span_bytes(&cache->arena->spans[first]);
-            list_remove(cache->arena, &cache->room[size_class], first);
+            arena_list_remove(cache->arena, &cache->room[size_class], first);
             span_give_back(cache, first);
         }
     }
@@ -249,7 +176,7 @@ static void *take_freed(struct arena *arena, uint32_t first)
 {
     struct arena_span *span = &arena->spans[first];
     uint32_t ref = span->free_head;
-    span->free_head = link_load(arena, ref);
+    span->free_head = arena_link_load(arena, ref);
     return arena_at(arena->base, ref);
 }
 
@@ -265,8 +192,8 @@ static void *span_take(struct arena_cache *cache, unsigned size_class)
         cache->spare_bytes -= span_bytes(span);
     }
     if (++span->used == span->capacity) {
-        list_remove(arena, &cache->room[size_class], first);
-        list_add_head(arena, &cache->full[size_class], first);
+        arena_list_remove(arena, &cache->room[size_class], first);
+        arena_list_add_head(arena, &cache->full[size_class], first);
     }
 #ifdef ARENA_ASAN
     /* What was freed rests as long as it can. */
@@ -276,8 +203,7 @@ static void *span_take(struct arena_cache *cache, unsigned size_class)
 #endif
 }
 
-/* Puts an object of the cache's own span back. */
-static void span_put(struct arena_cache *cache, uint32_t first, uint32_t ref)
+void arena_span_put(struct arena_cache *cache, uint32_t first, uint32_t ref)
 {
     struct arena *arena = cache->arena;
     struct arena_span *span = &arena->spans[first];
@@ -286,214 +212,27 @@ static void span_put(struct arena_cache *cache, uint32_t first, uint32_t ref)
 
     assert(span->used > 0);
 #ifdef ARENA_ASAN
-    link_store(arena, ref, 0);
+    arena_link_store(arena, ref, 0);
     if (span->free_head == 0) {
         span->free_head = ref;
     } else {
-        link_store(arena, span->free_tail, ref);
+        arena_link_store(arena, span->free_tail, ref);
     }
     span->free_tail = ref;
 #else
-    link_store(arena, ref, span->free_head);
+    arena_link_store(arena, ref, span->free_head);
     span->free_head = ref;
 #endif
     if (--span->used == 0) {
-        list_remove(arena, from, first);
+        arena_list_remove(arena, from, first);
         span_retire(cache, first);
     } else if (from != room) {
-        list_remove(arena, from, first);
-        list_add_head(arena, room, first);
+        arena_list_remove(arena, from, first);
+        arena_list_add_head(arena, room, first);
     }
 }
 
-/* Pairs with the exchanges that take the stack, in stack_take. */
-static void stack_push(struct arena *arena, _Atomic uint32_t *stack, uint32_t ref)
-{
-    uint32_t head = atomic_load_explicit(stack, memory_order_relaxed);
-    do {
-        link_store(arena, ref, head);
-    } while (!atomic_compare_exchange_weak_explicit(stack, &head, ref, memory_order_seq_cst,
-                                                    memory_order_relaxed));
-}
-
-/* Pairs with stack_push: what was done with the objects before their free lies behind. */
-static uint32_t stack_take(_Atomic uint32_t *stack)
-{
-    return atomic_exchange_explicit(stack, 0, memory_order_seq_cst);
-}
-
-/* Puts list `front`, walked to its end, before list `rest`. */
-static uint32_t chain_join(struct arena *arena, uint32_t front, uint32_t rest)
-{
-    if (front == 0) {
-        return rest;
-    }
-    uint32_t last = front;
-    for (uint32_t next; (next = link_load(arena, last)) != 0;) {
-        last = next;
-    }
-    link_store(arena, last, rest);
-    return front;
-}
-
-/* Sends a chain of freed objects to the owners of their spans (see the argument above). */
-static void send_home(struct arena *arena, uint32_t chain)
-{
-    while (chain != 0) {
-        uint32_t ref = chain;
-        chain = link_load(arena, ref);
-        /* Pairs with the stores of owners. Older ones cannot be seen: this is ordered after the
-         * object was given out and, on a second round, after the closing state that was read. */
-        uint16_t owner = atomic_load_explicit(
-            &arena->spans[span_of(arena, arena_at(arena->base, ref))].owner, memory_order_relaxed);
-        if (owner == OWNER_NOBODY) {
-            stack_push(arena, &arena->orphans, ref);
-            continue;
-        }
-        struct arena_cache *home = &arena->caches[owner];
-        stack_push(arena, &home->inbox, ref);
-        /* Pairs with the store of CACHE_CLOSING in arena_cache_close. */
-        if (atomic_load_explicit(&home->state, memory_order_seq_cst) != CACHE_OPEN) {
-            chain = chain_join(arena, stack_take(&home->inbox), chain);
-        }
-    }
-}
-
-/* Puts up to `objects_max` objects of a chain into the spans they belong to; returns the rest. */
-static uint32_t put_chain(struct arena_cache *cache, uint32_t chain, uint64_t objects_max)
-{
-    struct arena *arena = cache->arena;
-    for (; chain != 0 && objects_max > 0; objects_max--) {
-        uint32_t ref = chain;
-        uint32_t first = span_of(arena, arena_at(arena->base, ref));
-        chain = link_load(arena, ref);
-        /* See point 3 above. */
-        if (atomic_load_explicit(&arena->spans[first].owner, memory_order_relaxed) == cache->id) {
-            span_put(cache, first, ref);
-        } else {
-            link_store(arena, ref, 0);
-            send_home(arena, ref);
-        }
-    }
-    return chain;
-}
-
-static void collect(struct arena_cache *cache, uint64_t objects_max)
-{
-    if (cache->incoming == 0) {
-        cache->incoming = stack_take(&cache->inbox);
-    }
-    cache->incoming = put_chain(cache, cache->incoming, objects_max);
-}
-
-static inline bool mail_waits(const struct arena_cache *cache)
-{
-    /* A hint; stack_take synchronises. */
-    return cache->incoming != 0 || atomic_load_explicit(&cache->inbox, memory_order_relaxed) != 0;
-}
-
-static void adopt(struct arena_cache *cache)
-{
-    struct arena *arena = cache->arena;
-    /* Acquire pairs with the release in abandon: the former owner is done with the spans. */
-    uint32_t first = atomic_exchange_explicit(&arena->abandoned, 0, memory_order_acquire);
-    while (first != 0) {
-        struct arena_span *span = &arena->spans[first];
-        uint32_t next = span->next;
-        assert(span->used > 0);
-        atomic_store_explicit(&span->owner, cache->id, memory_order_relaxed);
-        bool full = span->used == span->capacity;
-        list_add_tail(arena, full ? &cache->full[span->size_class] : &cache->room[span->size_class],
-                      first);
-        first = next;
-    }
-    uint32_t orphans = put_chain(cache, stack_take(&arena->orphans), UINT64_MAX);
-    assert(orphans == 0);
-}
-
-void arena_cache_drain(struct arena_cache *cache)
-{
-    struct arena *arena = cache->arena;
-    /* The rest of the last lot, then what has come since. */
-    collect(cache, UINT64_MAX);
-    if (mail_waits(cache)) {
-        collect(cache, UINT64_MAX);
-    }
-    /* Hints; adopt synchronises. */
-    if (atomic_load_explicit(&arena->abandoned, memory_order_relaxed) != 0 ||
-        atomic_load_explicit(&arena->orphans, memory_order_relaxed) != 0) {
-        adopt(cache);
-    }
-}
-
-struct arena_cache *arena_cache_open(struct arena *arena)
-{
-    for (unsigned id = 0; id < arena->caches_max; id++) {
-        struct arena_cache *cache = &arena->caches[id];
-        uint32_t state = CACHE_FREE;
-        /* Acquire pairs with the release at the end of arena_cache_close. */
-        if (atomic_compare_exchange_strong_explicit(&cache->state, &state, CACHE_OPEN,
-                                                    memory_order_seq_cst, memory_order_relaxed)) {
-            assert(cache->incoming == 0 && cache->spare_bytes == 0);
-            cache->word_narrow = cache->word_first;
-            cache->word_wide = (cache->word_first + arena->words / arena->caches_max / 2);
-            arena_cache_drain(cache);
-            return cache;
-        }
-    }
-    return NULL;
-}
-
-/* Takes all spans out of the cache's lists, makes them nobody's, and chains them up. */
-static uint32_t disown(struct arena_cache *cache, uint32_t *last)
-{
-    struct arena *arena = cache->arena;
-    uint32_t chain = 0;
-    for (unsigned list = 0; list < 2 * CLASS_COUNT; list++) {
-        struct arena_list *from =
-            list < CLASS_COUNT ? &cache->room[list] : &cache->full[list - CLASS_COUNT];
-        for (uint32_t first; (first = from->head) != 0;) {
-            list_remove(arena, from, first);
-            /* Pairs with the loads in send_home and put_chain. */
-            atomic_store_explicit(&arena->spans[first].owner, OWNER_NOBODY, memory_order_relaxed);
-            arena->spans[first].next = chain;
-            *last = chain == 0 ? first : *last;
-            chain = first;
-        }
-    }
-    return chain;
-}
-
-/* Pairs with the exchange in adopt. Pushed as one chain, taken whole. */
-static void abandon(struct arena *arena, uint32_t chain, uint32_t last)
-{
-    uint32_t head = atomic_load_explicit(&arena->abandoned, memory_order_relaxed);
-    do {
-        arena->spans[last].next = head;
-    } while (!atomic_compare_exchange_weak_explicit(&arena->abandoned, &head, chain,
-                                                    memory_order_release, memory_order_relaxed));
-}
-
-void arena_cache_close(struct arena_cache *cache)
-{
-    struct arena *arena = cache->arena;
-    uint32_t last = 0;
-    assert(atomic_load_explicit(&cache->state, memory_order_relaxed) == CACHE_OPEN);
-    /* Also takes on what lies abandoned, so that nothing stays behind the last one but what is in
-     * use. */
-    arena_cache_drain(cache);
-    spares_give_back(cache);
-    uint32_t chain = disown(cache, &last);
-    /* Pairs with the load in send_home; the owners set above are seen with it. */
-    atomic_store_explicit(&cache->state, CACHE_CLOSING, memory_order_seq_cst);
-    send_home(arena, stack_take(&cache->inbox));
-    if (chain != 0) {
-        abandon(arena, chain, last);
-    }
-    /* Pairs with the exchange in arena_cache_open: the lists are the next one's. */
-    atomic_store_explicit(&cache->state, CACHE_FREE, memory_order_seq_cst);
-}
-
+/* One large object. */
 static void *run_alloc(struct arena_cache *cache, size_t size_bytes, enum arena_need need)
 {
     struct arena *arena = cache->arena;
@@ -504,7 +243,7 @@ static void *run_alloc(struct arena_cache *cache, size_t size_bytes, enum arena_
     uint32_t first = arena_run_claim(cache, chunks, need);
     if (first == 0) {
         arena_cache_drain(cache);
-        spares_give_back(cache);
+        arena_spares_give_back(cache);
         first = arena_run_claim(cache, chunks, need);
         if (first == 0) {
             return NULL;
@@ -528,15 +267,15 @@ static bool refill(struct arena_cache *cache, unsigned size_class, enum arena_ne
     if (cache->room[size_class].head != 0 || span_create(cache, size_class, need)) {
         return true;
     }
-    spares_give_back(cache);
+    arena_spares_give_back(cache);
     return span_create(cache, size_class, need);
 }
 
 void *arena_alloc(struct arena_cache *cache, size_t size_bytes, enum arena_need need)
 {
     assert(size_bytes > 0);
-    if (mail_waits(cache)) {
-        collect(cache, COLLECT_STEP);
+    if (arena_mail_waits(cache)) {
+        arena_collect(cache, COLLECT_STEP);
     }
     if (size_bytes > OBJECT_BYTES_MAX) {
         return run_alloc(cache, size_bytes, need);
@@ -557,7 +296,7 @@ void arena_free(struct arena_cache *cache, void *object)
         return;
     }
     struct arena *arena = cache->arena;
-    uint32_t first = span_of(arena, object);
+    uint32_t first = arena_span_of(arena, object);
     struct arena_span *span = &arena->spans[first];
     if (span->size_class == CLASS_RUN) {
         count_live(cache, -(int64_t)span_bytes(span));
@@ -567,21 +306,21 @@ void arena_free(struct arena_cache *cache, void *object)
     count_live(cache, -(int64_t)span->object_bytes);
     ARENA_POISON(object, span->object_bytes);
     uint32_t ref = arena_ref(arena->base, object);
-    /* See point 3 above. */
+    /* See point 3 in arena_caches.c. */
     if (atomic_load_explicit(&span->owner, memory_order_relaxed) == cache->id) {
-        span_put(cache, first, ref);
+        arena_span_put(cache, first, ref);
     } else {
-        link_store(arena, ref, 0);
-        send_home(arena, ref);
+        arena_link_store(arena, ref, 0);
+        arena_send_home(arena, ref);
     }
-    if (mail_waits(cache)) {
-        collect(cache, COLLECT_STEP);
+    if (arena_mail_waits(cache)) {
+        arena_collect(cache, COLLECT_STEP);
     }
 }
 
 size_t arena_size(const struct arena *arena, const void *object)
 {
-    const struct arena_span *span = &arena->spans[span_of(arena, object)];
+    const struct arena_span *span = &arena->spans[arena_span_of(arena, object)];
     return span->size_class == CLASS_RUN ? span_bytes(span) : span->object_bytes;
 }
 

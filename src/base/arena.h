@@ -7,9 +7,10 @@
  * and runs that fall empty go back to the system (MADV_DONTNEED) and no longer count.
  *
  * Ownership. An arena is shared. Each operating-system thread that allocates has one arena_cache
- * of its own; an object may be freed through any cache. Objects are 16-byte aligned, their
- * contents undefined. Only the bytes that were asked for are the caller's, whatever arena_size
- * says. Under AddressSanitizer everything else is poisoned: free memory and the slack of objects.
+ * of its own; an object may be freed through any cache. Objects are 16-byte aligned, those of a
+ * power of two of bytes (up to 16 KiB) aligned to their size, and their contents undefined. Only
+ * the bytes that were asked for are the caller's, whatever arena_size says. Under AddressSanitizer
+ * everything else is poisoned: free memory and the slack of objects.
  *
  * Budget. committed bytes = spans and runs in use + what others charged (arena_charge). An
  * ordinary allocation that needs new memory fails when committed would exceed the budget; a

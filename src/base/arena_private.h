@@ -1,6 +1,6 @@
 /*
- * What arena.c (caches and objects) and arena_runs.c (the range and its chunks) share. Nobody else
- * includes this.
+ * What arena.c (objects and their spans), arena_caches.c (caches, and frees that travel home) and
+ * arena_runs.c (the range and its chunks) share. Nobody else includes this, but for their tests.
  *
  * The range is cut into 16 KiB chunks. A run is one or more adjacent chunks, named by its first
  * chunk; it is either a span (objects of one class, owned by one cache) or one large object. A
@@ -12,6 +12,7 @@
 
 #include "base/arena.h"
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -131,5 +132,82 @@ static inline uint8_t *arena_chunk_at(const struct arena *arena, uint32_t chunk)
 {
     return arena->base + (size_t)chunk * CHUNK_BYTES;
 }
+
+/* The span or run that holds the object. */
+static inline uint32_t arena_span_of(const struct arena *arena, const void *object)
+{
+    size_t at = (size_t)((const uint8_t *)object - arena->base);
+    assert(at < arena->range_bytes && at % ARENA_UNIT_BYTES == 0);
+    uint32_t chunk = (uint32_t)(at / CHUNK_BYTES);
+    return chunk - arena->offsets[chunk];
+}
+
+/*
+ * The link of a free object lies in its first bytes, which are poisoned: under AddressSanitizer
+ * these two step past that, so that nobody else can.
+ */
+#ifdef ARENA_ASAN
+#define ARENA_LINK_ACCESS __attribute__((no_sanitize("address"), noinline, unused))
+#else
+#define ARENA_LINK_ACCESS inline
+#endif
+
+static ARENA_LINK_ACCESS uint32_t arena_link_load(const struct arena *arena, uint32_t ref)
+{
+    return *(const uint32_t *)arena_at(arena->base, ref);
+}
+
+static ARENA_LINK_ACCESS void arena_link_store(const struct arena *arena, uint32_t ref,
+                                               uint32_t next)
+{
+    *(uint32_t *)arena_at(arena->base, ref) = next;
+}
+
+static inline void arena_list_remove(struct arena *arena, struct arena_list *list, uint32_t span)
+{
+    struct arena_span *spans = arena->spans;
+    uint32_t previous = spans[span].previous, next = spans[span].next;
+    *(previous != 0 ? &spans[previous].next : &list->head) = next;
+    *(next != 0 ? &spans[next].previous : &list->tail) = previous;
+}
+
+static inline void arena_list_add_head(struct arena *arena, struct arena_list *list, uint32_t span)
+{
+    struct arena_span *spans = arena->spans;
+    spans[span].previous = 0;
+    spans[span].next = list->head;
+    *(list->head != 0 ? &spans[list->head].previous : &list->tail) = span;
+    list->head = span;
+}
+
+static inline void arena_list_add_tail(struct arena *arena, struct arena_list *list, uint32_t span)
+{
+    struct arena_span *spans = arena->spans;
+    spans[span].next = 0;
+    spans[span].previous = list->tail;
+    *(list->tail != 0 ? &spans[list->tail].next : &list->head) = span;
+    list->tail = span;
+}
+
+static inline bool arena_mail_waits(const struct arena_cache *cache)
+{
+    /* A hint; stack_take synchronises. */
+    return cache->incoming != 0 || atomic_load_explicit(&cache->inbox, memory_order_relaxed) != 0;
+}
+
+/*
+ * Puts up to `objects_max` of the objects that others freed back where they belong. Only what was
+ * there at the call, or what an earlier call left over.
+ */
+void arena_collect(struct arena_cache *cache, uint64_t objects_max);
+
+/* Sends a chain of freed objects to the owners of their spans. */
+void arena_send_home(struct arena *arena, uint32_t chain);
+
+/* Puts a free object back into its span `first`, which is the cache's own. */
+void arena_span_put(struct arena_cache *cache, uint32_t first, uint32_t ref);
+
+/* Gives the empty spans that the cache keeps back to the system. */
+void arena_spares_give_back(struct arena_cache *cache);
 
 #endif

@@ -5,6 +5,8 @@
 #ifndef RETHREAD_TESTS_LIB_TRIAL_H
 #define RETHREAD_TESTS_LIB_TRIAL_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -30,6 +32,24 @@ static inline uint64_t trial_random(uint64_t *state)
 static inline uint64_t trial_below(uint64_t *state, uint64_t limit)
 {
     return trial_random(state) % limit;
+}
+
+/* Fills an object with bytes that only (size, seed) gives; checks them. */
+static inline void trial_fill(uint8_t *at, size_t size, uint64_t seed)
+{
+    for (size_t i = 0; i < size; i++) {
+        at[i] = (uint8_t)(seed + i * 7);
+    }
+}
+
+static inline bool trial_holds(const uint8_t *at, size_t size, uint64_t seed)
+{
+    for (size_t i = 0; i < size; i++) {
+        if (at[i] != (uint8_t)(seed + i * 7)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 #endif
