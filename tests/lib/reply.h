@@ -21,7 +21,8 @@ struct net_reply {
     size_t room_max; /* larger ones are refused; 0: no limit */
     bool full;
     unsigned refers;
-    const void *referred; /* the object last referred to */
+    const void *referred; /* the object last referred to, and its bytes */
+    const uint8_t *referred_data;
 };
 
 static void reply_append(struct net_reply *reply, const void *data, size_t size)
@@ -63,6 +64,7 @@ void net_reply_refer(struct net_reply *reply, const void *data, size_t size_byte
     reply_append(reply, data, size_bytes);
     reply->refers++;
     reply->referred = object;
+    reply->referred_data = data;
 }
 
 bool net_reply_is_full(const struct net_reply *reply)
