@@ -1,0 +1,469 @@
+/*
+ * What dispatch does when the domain says "again", and when a reply would not fit a frame. The
+ * domain is made up here, since the real one cannot be held in those states from outside.
+ */
+#include "server/dispatch.h"
+#include "tests/lib/notation.h"
+#include "tests/lib/reply.h"
+#include "thread/operations.h"
+
+#include <check.h>
+
+struct lane {
+    uint64_t counts[METRIC_COUNT];
+    bool online;
+};
+
+struct step {
+    uint32_t segment_bytes;
+};
+
+static struct lane lane;
+static unsigned again;         /* so many operations more say "again" */
+static unsigned operations;    /* that were asked for */
+static unsigned prefetches[2]; /* buckets, records */
+static struct step step_made;
+static uint32_t steps_made;
+static uint8_t payload[1 << 16];
+
+/* ---- The made-up domain ---- */
+
+static enum status outcome(void)
+{
+    assert(lane.online);
+    operations++;
+    if (again == 0) {
+        return STATUS_OK;
+    }
+    again--;
+    return STATUS_AGAIN;
+}
+
+struct lane *lane_open(struct threads *threads, unsigned share, unsigned shares)
+{
+    (void)threads;
+    return share < shares ? &lane : NULL;
+}
+
+void lane_close(struct lane *closed)
+{
+    assert(closed == &lane);
+}
+
+void lane_online(struct lane *at)
+{
+    assert(!at->online);
+    at->online = true;
+}
+
+void lane_offline(struct lane *at)
+{
+    assert(at->online);
+    at->online = false;
+}
+
+uint64_t lane_read_clock(struct lane *at)
+{
+    assert(at->online);
+    return 1;
+}
+
+bool lane_tend(struct lane *at)
+{
+    return at->counts[METRIC_DEFERRALS] > 0;
+}
+
+static int64_t charged;
+
+void lane_charge(struct lane *at, int64_t bytes)
+{
+    (void)at;
+    charged += bytes;
+}
+
+void lane_count(struct lane *at, enum metric metric, uint64_t by)
+{
+    at->counts[metric] += by;
+}
+
+void threads_metrics(struct lane *at, uint64_t values[METRIC_COUNT])
+{
+    memcpy(values, at->counts, sizeof at->counts);
+}
+
+void thread_prefetch_bucket(struct lane *at, const struct wire_request *request)
+{
+    (void)at;
+    (void)request;
+    prefetches[0]++;
+}
+
+void thread_prefetch_record(struct lane *at, const struct wire_request *request)
+{
+    (void)at;
+    (void)request;
+    prefetches[1]++;
+}
+
+enum status thread_append(struct lane *at, const struct wire_request *request,
+                          struct thread_append_result *result, struct wire_error *error)
+{
+    (void)at;
+    (void)request;
+    (void)error;
+    *result = (struct thread_append_result){.version = 1};
+    return outcome();
+}
+
+enum status thread_replay(struct lane *at, const struct wire_request *request,
+                          struct thread_replay_result *result, struct wire_error *error)
+{
+    (void)at;
+    (void)error;
+    *result = (struct thread_replay_result){
+        .thread = request->thread,
+        .version = 1,
+        .end = steps_made,
+        .segment_count = steps_made,
+    };
+    return outcome();
+}
+
+const struct step *thread_replay_step(const struct lane *at,
+                                      const struct thread_replay_result *result, uint32_t position,
+                                      enum reason *missing)
+{
+    (void)at;
+    assert(position < result->end);
+    *missing = REASON_NONE;
+    return &step_made;
+}
+
+void step_view(const struct step *step, struct step_view *view)
+{
+    *view = (struct step_view){
+        .segment_count = 1,
+        .payload_bytes = step->segment_bytes,
+        .payload = bytes_of(payload, step->segment_bytes),
+    };
+}
+
+enum wire_kind step_segment_kind(const struct step *step, unsigned segment)
+{
+    assert(step == &step_made && segment == 0);
+    return WIRE_KIND_OPAQUE;
+}
+
+uint32_t step_segment_bytes(const struct step *step, unsigned segment)
+{
+    assert(segment == 0);
+    return step->segment_bytes;
+}
+
+static int pins;
+
+void step_pin(const struct step *step)
+{
+    assert(step == &step_made);
+    pins++;
+}
+
+void step_unpin(const struct step *step)
+{
+    assert(step == &step_made);
+    pins--;
+}
+
+enum status thread_stat(struct lane *at, const struct wire_request *request,
+                        struct thread_stat_result *result, struct wire_error *error)
+{
+    (void)at;
+    (void)request;
+    (void)error;
+    *result = (struct thread_stat_result){.version = 1};
+    return outcome();
+}
+
+enum status thread_touch(struct lane *at, struct bytes id, bool has_ttl, uint64_t ttl_ms,
+                         enum reason *missing)
+{
+    (void)at;
+    (void)id;
+    (void)has_ttl;
+    (void)ttl_ms;
+    *missing = REASON_NONE;
+    return outcome();
+}
+
+enum status thread_fork(struct lane *at, const struct wire_request *request,
+                        struct thread_fork_result *result, struct wire_error *error)
+{
+    (void)at;
+    (void)request;
+    (void)error;
+    *result = (struct thread_fork_result){.version = 1};
+    return outcome();
+}
+
+enum status thread_rewind(struct lane *at, const struct wire_request *request,
+                          struct thread_rewind_result *result, struct wire_error *error)
+{
+    (void)at;
+    (void)request;
+    (void)error;
+    *result = (struct thread_rewind_result){.version = 1};
+    return outcome();
+}
+
+enum status thread_forget(struct lane *at, const struct wire_request *request, bool *forgotten,
+                          struct wire_error *error)
+{
+    (void)at;
+    (void)request;
+    (void)error;
+    *forgotten = true;
+    return outcome();
+}
+
+enum status thread_list(struct lane *at, const struct wire_request *request,
+                        struct thread_list_result *result, struct wire_error *error)
+{
+    (void)at;
+    (void)request;
+    (void)error;
+    result->count = 0;
+    result->more = false;
+    return outcome();
+}
+
+enum status thread_give_up(struct lane *at, const struct wire_request *request,
+                           struct wire_error *error)
+{
+    (void)at;
+    (void)request;
+    return wire_fail(error, STATUS_BUSY, "", "given up");
+}
+
+/* ---- The tests ---- */
+
+static struct dispatch *dispatch;
+static struct net_handler handler;
+static struct net_reply reply;
+
+static void open_all(void)
+{
+    struct dispatch_settings settings = {.shares = 1, .frame_max_bytes = 65536, .attempts_max = 20};
+    memset(&lane, 0, sizeof lane);
+    memset(prefetches, 0, sizeof prefetches);
+    again = operations = 0;
+    steps_made = 0;
+    dispatch = dispatch_create(&settings);
+    handler = dispatch_handler(dispatch);
+    handler.online(handler.context);
+}
+
+static void close_all(void)
+{
+    handler.offline(handler.context);
+    reply_reset(&reply);
+    dispatch_destroy(dispatch);
+}
+
+static const char *const requests[] = {
+    "[0, 5, 'append', [{'thread': 't'}, b'x']]",
+    "[0, 5, 'replay', [{'thread': 't'}]]",
+    "[0, 5, 'stat', [{'thread': 't'}]]",
+    "[0, 5, 'touch', [{'threads': ['t']}]]",
+    "[0, 5, 'fork', [{'thread': 't', 'from': 'u'}]]",
+    "[0, 5, 'rewind', [{'thread': 't', 'to': 0}]]",
+    "[0, 5, 'forget', [{'thread': 't'}]]",
+    "[0, 5, 'list', [{}]]",
+};
+
+enum { REQUESTS = sizeof requests / sizeof requests[0] };
+
+static unsigned serve(const struct bytes *bodies, unsigned count, unsigned attempts, bool *deferred)
+{
+    reply_reset(&reply);
+    *deferred = !*deferred; /* whatever stood there */
+    return handler.serve(handler.context, &reply, bodies, count, attempts, deferred);
+}
+
+static bool answered(const char *part)
+{
+    char *text = reply.size == 0 ? NULL : notation_decode(bytes_of(reply.out + 5, reply.size - 5));
+    bool has = text != NULL && strstr(text, part) != NULL;
+    free(text);
+    return has;
+}
+
+START_TEST(again_is_deferred_then_done)
+{
+    struct bytes body = notation_encode(requests[_i]);
+    bool deferred = false;
+    again = 3;
+    for (unsigned attempts = 0; attempts < 3; attempts++) {
+        ck_assert_uint_eq(serve(&body, 1, attempts, &deferred), 0);
+        ck_assert(deferred);
+        ck_assert_uint_eq(reply.size, 0);
+    }
+    ck_assert_uint_eq(serve(&body, 1, 3, &deferred), 1);
+    ck_assert(!deferred);
+    ck_assert(answered("[1, 5, nil, [{"));
+    ck_assert_uint_eq(operations, 4);
+    ck_assert_uint_eq(lane.counts[METRIC_DEFERRALS], 3);
+    ck_assert_uint_eq(lane.counts[METRIC_REQUESTS], 1);
+    ck_assert_uint_eq(lane.counts[METRIC_ERRORS], 0);
+    free((void *)body.data);
+}
+END_TEST
+
+START_TEST(again_for_too_long_is_busy)
+{
+    struct bytes body = notation_encode(requests[_i]);
+    bool deferred = false;
+    again = 1000;
+    unsigned attempts = 0;
+    while (serve(&body, 1, attempts, &deferred) == 0) {
+        ck_assert(deferred);
+        attempts++;
+    }
+    ck_assert_uint_eq(attempts, 20);
+    ck_assert(!deferred);
+    ck_assert(answered("[1, 5, {\"code\": \"busy\", \"message\": \"given up\"}, nil]"));
+    ck_assert_uint_eq(lane.counts[METRIC_DEFERRALS], 20);
+    ck_assert_uint_eq(lane.counts[METRIC_ERRORS], 1);
+    free((void *)body.data);
+}
+END_TEST
+
+/* What follows a deferred request waits with it; attempts belong to the first body alone. */
+START_TEST(a_deferral_holds_up_what_follows)
+{
+    struct bytes bodies[REQUESTS];
+    bool deferred = false;
+    for (unsigned i = 0; i < REQUESTS; i++) {
+        bodies[i] = notation_encode(requests[i]);
+    }
+    ck_assert_uint_eq(serve(bodies, 2, 0, &deferred), 2);
+    ck_assert_uint_eq(operations, 2);
+    again = 1;
+    ck_assert_uint_eq(serve(bodies, REQUESTS, 20, &deferred), REQUESTS); /* the first is busy */
+    ck_assert_uint_eq(operations, 2 + REQUESTS);
+    struct bytes ping = notation_encode("[0, 5, 'ping', [{}]]");
+    struct bytes two[] = {ping, bodies[0], bodies[1]};
+    again = 1;
+    ck_assert_uint_eq(serve(two, 3, 20, &deferred), 1); /* the second was never offered before */
+    ck_assert(deferred);
+    ck_assert_uint_eq(operations, 3 + REQUESTS);
+    for (unsigned i = 0; i < REQUESTS; i++) {
+        free((void *)bodies[i].data);
+    }
+    free((void *)ping.data);
+}
+END_TEST
+
+START_TEST(hints_come_for_batches)
+{
+    struct bytes bodies[3];
+    bool deferred = false;
+    bodies[0] = notation_encode(requests[0]);
+    bodies[1] = notation_encode("[0, 5, 'nothing', [{}]]");
+    bodies[2] = notation_encode(requests[1]);
+    serve(bodies, 1, 0, &deferred);
+    ck_assert_uint_eq(prefetches[0] + prefetches[1], 0);
+    serve(bodies, 3, 0, &deferred);
+    ck_assert_uint_eq(prefetches[0], 2);
+    ck_assert_uint_eq(prefetches[1], 2);
+    for (unsigned i = 0; i < 3; i++) {
+        free((void *)bodies[i].data);
+    }
+}
+END_TEST
+
+/* Around frame_max, by copy and by reference: never a longer frame, never half of one. */
+START_TEST(a_reply_never_exceeds_frame_max)
+{
+    static const uint32_t sizes[] = {100, 3000, 5000};
+    struct bytes body = notation_encode(requests[1]);
+    bool deferred = false;
+    bool refused = false;
+    step_made.segment_bytes = sizes[_i];
+    for (steps_made = 1; steps_made < 400; steps_made++) {
+        ck_assert_uint_eq(serve(&body, 1, 0, &deferred), 1);
+        ck_assert_uint_le(reply.size, 65536 + 5);
+        ck_assert_uint_eq(reply.size - 5, bytes_load_be32(reply.out + 1));
+        refused = answered("\"code\": \"too_large\"");
+        if (refused) {
+            break;
+        }
+        ck_assert(answered("\"status\": \"complete\""));
+        ck_assert_uint_eq(reply.refers, sizes[_i] < NET_REFER_BYTES_MIN ? 0 : steps_made);
+    }
+    ck_assert(refused);
+    ck_assert_uint_gt(steps_made * (sizes[_i] + 120), 60000); /* and not much earlier */
+    ck_assert_uint_eq(lane.counts[METRIC_REPLAYS_COMPLETE], steps_made - 1);
+    free((void *)body.data);
+}
+END_TEST
+
+START_TEST(a_touch_that_cannot_be_answered_touches_nothing)
+{
+    char *request = malloc(100000);
+    strcpy(request, "[0, 5, 'touch', [{'threads': ['t'");
+    char *at = request + strlen(request);
+    for (unsigned i = 1; i < 4096; i++) {
+        at = stpcpy(at, ", 't'");
+    }
+    strcpy(at, "]}]]");
+    struct bytes body = notation_encode(request);
+    bool deferred = false;
+    ck_assert_uint_eq(serve(&body, 1, 0, &deferred), 1);
+    ck_assert(answered("\"code\": \"too_large\""));
+    ck_assert(answered("\"option\": \"threads\""));
+    ck_assert_uint_eq(operations, 0);
+    free((void *)body.data);
+    free(request);
+}
+END_TEST
+
+START_TEST(the_rest_goes_to_the_lane)
+{
+    int64_t before = charged;
+    handler.charge(handler.context, 4096);
+    handler.charge(handler.context, -96);
+    ck_assert_int_eq(charged - before, 4000);
+    handler.count(handler.context, METRIC_BYTES_SENT, 7);
+    ck_assert_uint_eq(lane.counts[METRIC_BYTES_SENT], 7);
+    ck_assert(!handler.tend(handler.context));
+    lane.counts[METRIC_DEFERRALS] = 1;
+    ck_assert(handler.tend(handler.context));
+    handler.pin(&step_made);
+    ck_assert_int_eq(pins, 1);
+    handler.unpin(&step_made);
+    ck_assert_int_eq(pins, 0);
+    handler.read_clock(handler.context);
+    struct dispatch_settings none = {.share = 1, .shares = 1, .frame_max_bytes = 65536};
+    ck_assert_ptr_null(dispatch_create(&none)); /* no lane, no dispatch */
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("dispatch turns");
+    TCase *tcase = tcase_create("turns");
+    tcase_add_checked_fixture(tcase, open_all, close_all);
+    tcase_add_loop_test(tcase, again_is_deferred_then_done, 0, REQUESTS);
+    tcase_add_loop_test(tcase, again_for_too_long_is_busy, 0, REQUESTS);
+    tcase_add_test(tcase, a_deferral_holds_up_what_follows);
+    tcase_add_test(tcase, hints_come_for_batches);
+    tcase_add_loop_test(tcase, a_reply_never_exceeds_frame_max, 0, 3);
+    tcase_add_test(tcase, a_touch_that_cannot_be_answered_touches_nothing);
+    tcase_add_test(tcase, the_rest_goes_to_the_lane);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}
