@@ -1,0 +1,61 @@
+/*
+ * The domain on a driven clock, and requests and answers as short lines of text.
+ *
+ *   "append t expect=1 key=k response_id=r call=c1 call=c2 kind=opaque : one two"
+ *   "replay t have=2,1 last=3 max_bytes=9 model=m touch=0"    "replay - tool_call=c1"
+ *   "touch t ttl_ms=5"  "fork new from=t at=1"  "rewind t to=-1"  "stat t"  "forget t"
+ *
+ * The words after ` : ` are payloads; word*N is the word N times. A thread named - is not given.
+ * Answers:
+ *   append  step 2 v3 [created] [duplicate] [lost 2]
+ *   replay  complete t v3 head 2 [first_changed 1] [ambiguous]: 0=one|two 1?expired 2=
+ *           miss expired v3
+ *   stat    complete v3 steps 3 bytes 9 tokens 0
+ *   touch   touched | missing expired           fork   v2
+ *   rewind  v4 dropped 2                        forget forgotten | nothing
+ *   errors  conflict version v3 | bad_request turn | not_found from expired | again
+ */
+#ifndef RETHREAD_TESTS_LIB_DOMAIN_H
+#define RETHREAD_TESTS_LIB_DOMAIN_H
+
+#include "tests/lib/ask.h"
+#include "thread/operations.h"
+
+enum { DOMAIN_START_MS = 1000000, DOMAIN_TTL_MS = 1000 };
+
+struct domain {
+    struct clock_driven clock;
+    struct threads *threads;
+    struct lane *lane; /* online */
+    /* Of the last answer. */
+    uint64_t expires_in_ms;
+    uint64_t vouch_ms;
+    struct thread_stat_result stat;
+    struct wire_error error;
+};
+
+/* 64 MiB, DOMAIN_TTL_MS, 1 MiB frames, 4096 tombstones, 8 lanes; .clock is set by domain_open. */
+struct threads_settings domain_settings(void);
+
+/* Ends the process when there is no memory. The struct must stay where it is. */
+void domain_open(struct domain *domain, struct threads_settings settings);
+void domain_close(struct domain *domain);
+
+/* Moves the clock and reads it. Nothing is swept. */
+void domain_wait(struct domain *domain, uint64_t by_ms);
+
+/* Does what the line says; the answer is valid until the next call. */
+const char *domain_say(struct domain *domain, const char *line);
+
+uint64_t domain_metric(struct domain *domain, enum metric metric);
+
+/* The same on a lane, again while it says STATUS_AGAIN (tending in between, a bounded number of
+ * times). */
+enum status domain_append(struct lane *lane, const struct ask *ask,
+                          struct thread_append_result *result, struct wire_error *error);
+enum status domain_replay(struct lane *lane, const struct ask *ask,
+                          struct thread_replay_result *result, struct wire_error *error);
+
+#define SAY(line, answer) ck_assert_str_eq(domain_say(&domain, line), answer)
+
+#endif

@@ -1,0 +1,34 @@
+/* The main of a Check program with one suite. Header only; a time limit of 0 means the default. */
+#ifndef RETHREAD_TESTS_LIB_SUITE_H
+#define RETHREAD_TESTS_LIB_SUITE_H
+
+#include <check.h>
+
+static inline int suite_run(const char *name, SFun setup, SFun teardown, double limit_seconds,
+                            const TTest *const *tests, size_t count)
+{
+    Suite *suite = suite_create(name);
+    TCase *all = tcase_create(name);
+    if (setup) {
+        tcase_add_checked_fixture(all, setup, teardown);
+    }
+    if (limit_seconds > 0) {
+        tcase_set_timeout(all, limit_seconds);
+    }
+    for (size_t i = 0; i < count; i++) {
+        tcase_add_test(all, tests[i]);
+    }
+    suite_add_tcase(suite, all);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? 1 : 0;
+}
+
+/* SUITE_RUN("append", setup, teardown, 0, test, another) */
+#define SUITE_RUN(name, setup, teardown, limit_seconds, ...)                                       \
+    suite_run((name), (setup), (teardown), (limit_seconds), (const TTest *const[]){__VA_ARGS__},   \
+              sizeof((const TTest *const[]){__VA_ARGS__}) / sizeof(TTest *))
+
+#endif
