@@ -179,6 +179,35 @@ START_TEST(large_responses_arrive_whole)
 }
 END_TEST
 
+/* The read that completes a large frame also brings the start of the next. */
+START_TEST(a_read_may_end_one_large_frame_and_begin_another)
+{
+    size_t payload_size = 65000;
+    size_t size;
+    size_t next_size;
+    uint32_t first = submit_replay();
+    uint32_t second = submit_ping();
+    uint8_t *frame = large_frame(first, payload_size, &size);
+    free(frame);
+    payload_size += 65536 - size;
+    frame = large_frame(first, payload_size, &size);
+    ck_assert_uint_eq(size, 65536);
+    char text[64];
+    snprintf(text, sizeof text, "[1, %u, nil, [{}]]", second);
+    uint8_t *next = fake_text_frame(text, &next_size);
+    fake_write(fake.fd, frame, 3);
+    ck_assert_int_eq(pump(), RETHREAD_OK);
+    fake_write(fake.fd, frame + 3, size - 3);
+    fake_write(fake.fd, next, next_size);
+    ck_assert_int_eq(pump(), RETHREAD_OK);
+    ck_assert_int_eq(pump(), RETHREAD_OK);
+    check_large(first, payload_size);
+    ck_assert_int_eq(collect(second), RETHREAD_OK);
+    free(frame);
+    free(next);
+}
+END_TEST
+
 START_TEST(a_declared_size_costs_nothing_until_it_is_sent)
 {
     static const uint8_t HEADER[] = {0xCE, 0x03, 0xFF, 0xFF, 0xFF}; /* just below the limit */
@@ -319,6 +348,19 @@ START_TEST(the_last_word_of_a_server_is_heard)
 }
 END_TEST
 
+/* A peer that reads no more, but keeps its own side open and silent: nothing will ever come. */
+START_TEST(a_peer_that_takes_nothing_is_gone)
+{
+    uint32_t first = submit_ping();
+    uint32_t second = submit_ping();
+    fake_send(fake.fd, "[1, %u, nil, [{}]]", first);
+    ck_assert_int_eq(shutdown(fake.fd, SHUT_RD), 0);
+    ck_assert_int_eq(rethread_collect(fake.connection, first, 10000, NULL), RETHREAD_OK);
+    ck_assert_int_eq(rethread_ping(fake.connection, NULL), RETHREAD_CLOSED);
+    ck_assert_int_eq(rethread_collect(fake.connection, second, 10000, NULL), RETHREAD_CLOSED);
+}
+END_TEST
+
 /* ---- Deadlines ------------------------------------------------------------------------------ */
 
 static void trickle(struct fake *of)
@@ -348,6 +390,34 @@ START_TEST(a_trickle_does_not_put_off_the_deadline)
     ck_assert_double_ge(took_ms, 49);
     ck_assert_double_lt(took_ms, 400);
     fake_close(&slow);
+}
+END_TEST
+
+static void stream(struct fake *of)
+{
+    static const uint8_t HEADER[] = {0xCE, 3, 0, 0, 0};
+    static uint8_t some[1 << 20];
+    fake_write(of->fd, HEADER, sizeof HEADER);
+    for (int i = 0; i < 40; i++)
+        fake_write(of->fd, some, sizeof some);
+}
+
+/* However fast the peer sends, a look at what has arrived is one look. */
+START_TEST(a_stream_does_not_hold_a_look)
+{
+    enum { LOOK_BYTES = 4 * 1024 * 1024 + 64 * 1024 };
+    struct fake fast;
+    uint32_t msgid;
+    size_t held = 0;
+    fake_open(&fast, NULL, stream, NULL);
+    ck_assert_int_eq(rethread_submit_ping(fast.connection, &msgid), RETHREAD_OK);
+    while (held < 30 << 20) {
+        ck_assert_int_eq(rethread_collect(fast.connection, msgid, 0, NULL), RETHREAD_TIMEOUT);
+        size_t now = client_buffer_size(&fast.connection->incoming);
+        ck_assert_uint_le(now - held, LOOK_BYTES);
+        held = now;
+    }
+    fake_close(&fast);
 }
 END_TEST
 
@@ -381,6 +451,7 @@ int main(void)
     tcase_add_test(cases, responses_may_be_cut_anywhere);
     tcase_add_test(cases, responses_may_come_byte_by_byte);
     tcase_add_loop_test(cases, large_responses_arrive_whole, 0, 8);
+    tcase_add_test(cases, a_read_may_end_one_large_frame_and_begin_another);
     tcase_add_test(cases, a_declared_size_costs_nothing_until_it_is_sent);
     suite_add_tcase(suite, cases);
     cases = tcase_create("violations");
@@ -399,7 +470,9 @@ int main(void)
     tcase_add_checked_fixture(cases, setup, teardown);
     tcase_add_test(cases, what_came_before_the_end_is_kept);
     tcase_add_test(cases, the_last_word_of_a_server_is_heard);
+    tcase_add_test(cases, a_peer_that_takes_nothing_is_gone);
     tcase_add_test(cases, a_trickle_does_not_put_off_the_deadline);
+    tcase_add_test(cases, a_stream_does_not_hold_a_look);
     tcase_add_test(cases, only_stream_sockets_can_be_attached);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);

@@ -3,6 +3,7 @@
 #include "tests/client/fake.h"
 
 #include <stdlib.h>
+#include <sys/resource.h>
 
 static bool envelope_of(const void *data, size_t size, struct client_envelope *envelope)
 {
@@ -186,7 +187,23 @@ START_TEST(bombs_are_refused_before_anything_is_allocated)
 }
 END_TEST
 
-/* Well-formed, but each item far smaller than what it would take in memory. */
+#if defined(__has_feature)
+#define HAS_FEATURE(feature) __has_feature(feature)
+#else
+#define HAS_FEATURE(feature) 0
+#endif
+
+/* Sanitizers reserve terabytes of addresses, and end the process when they get none. */
+static void limit_memory(void)
+{
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) &&                             \
+    !HAS_FEATURE(address_sanitizer) && !HAS_FEATURE(thread_sanitizer)
+    struct rlimit limit = {.rlim_cur = 64 * 1024 * 1024, .rlim_max = RLIM_INFINITY};
+    ck_assert_int_eq(setrlimit(RLIMIT_AS, &limit), 0);
+#endif
+}
+
+/* Well-formed, but each item far smaller than what it would take in memory: 130 MB in all. */
 START_TEST(tiny_items_do_not_swell)
 {
     enum { ITEMS = 1000000, HEAD = 33 };
@@ -203,6 +220,7 @@ START_TEST(tiny_items_do_not_swell)
     struct client_envelope envelope;
     struct rethread_result *result;
     ck_assert(client_decode_envelope(bytes, &envelope));
+    limit_memory();
     ck_assert_int_eq(client_decode(bytes, RETHREAD_METHOD_REPLAY, &result),
                      RETHREAD_PROTOCOL_VIOLATION);
     free(body);
