@@ -106,6 +106,7 @@ LINK_everything := client $(LINK_server)
 # A test that needs more says so here, by its path:
 #   ROOMS_tests/wire/test_frame := client wire base
 #   LIBS_tests/store/test_tree := -llmdb
+LIBS_tests/client/test_memory := -Wl,--wrap=malloc,--wrap=calloc
 
 MAIN := src/server/main.c
 SRC := $(filter-out $(MAIN),$(foreach r,$(ROOMS),$(wildcard src/$r/*.c)))

@@ -187,6 +187,8 @@ static enum rethread_status receive(struct rethread *connection)
         size_t room = room_for(incoming);
         if (room == 0)
             return RETHREAD_NO_MEMORY;
+        if (room > READ_BYTES_PER_CALL - received)
+            room = READ_BYTES_PER_CALL - received;
         ssize_t size = recv(connection->fd, incoming->data + incoming->end, room, MSG_DONTWAIT);
         if (size > 0) {
             incoming->end += (size_t)size;
