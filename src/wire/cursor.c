@@ -156,6 +156,7 @@ bool wire_skip(struct wire_cursor *cursor)
     uint64_t due = 1; /* over all levels, the object itself at first */
     while (due > 0) {
         struct wire_item item;
+        /* Each element takes a byte: more than there are is hopeless, and need not be walked. */
         if (due > wire_left(&next) || !wire_take(&next, &item)) {
             return false;
         }

@@ -306,11 +306,14 @@ END_TEST
 
 START_TEST(token_payloads_of_whole_tokens)
 {
-    ck_assert_uint_eq(parse("[0, 7, 'append', [{'thread': 't', 'segments': ['tokens']}, b'abcd']]"),
-                      STATUS_OK);
-    ck_assert_uint_eq(
-        parse("[0, 7, 'append', [{'thread': 't', 'segments': ['text', 'tokens']}, b'abc', b(8)]]"),
-        STATUS_OK);
+    for (unsigned size = 1; size <= 12; size++) {
+        char text[128];
+        snprintf(
+            text, sizeof text,
+            "[0, 7, 'append', [{'thread': 't', 'segments': ['text', 'tokens']}, b'abc', b(%u)]]",
+            size);
+        ck_assert_uint_eq(parse(text), size % 4 == 0 ? STATUS_OK : STATUS_BAD_REQUEST);
+    }
 }
 END_TEST
 
