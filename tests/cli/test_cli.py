@@ -494,6 +494,10 @@ class TestImportExport(WithServer):
                             {"kind": "opaque", "base64": base64.b64encode(os.urandom(1000)).decode()}]),
                self.row(1, turn=1, final=True, segments=[])]
         self.check(self.feed(*odd), added=2)
+        calls = {"tool_calls_base64": [base64.b64encode(call).decode() for call in (b"plain", b"\xff\0")]}
+        self.check(self.feed(*odd, self.row(2, **calls)), added=1, already_there=2)
+        self.assertEqual(self.lines("export", self.thread)[2]["tool_calls_base64"], calls["tool_calls_base64"])
+        odd.append(self.row(2, **calls))
         exported = self.cli("export", self.thread)
         rows = [json.loads(line) for line in self.out.splitlines()]
         for row, line in zip(odd, rows):
@@ -501,7 +505,7 @@ class TestImportExport(WithServer):
                 if name != "segments":
                     self.assertEqual(line[name], row[name])
             self.assertEqual([{k: v for k, v in s.items() if k != "bytes"} for s in line["segments"]], row["segments"])
-        self.assertEqual(len(rows), 2)
+        self.assertEqual(len(rows), 3)
         other = Server()
         try:
             done = run("import", "-", address=other.address, stdin=exported)
@@ -540,11 +544,13 @@ class TestImportExport(WithServer):
         self.assertEqual(self.err.count("\n"), 1)
         self.assertNotIn(CANARY, self.err)
         self.assertEqual(len(self.numbers()), 5)
-        # The kind counts, and so do the limits of segments.
+        # The kind counts, and so do the bounds of segments.
         kinds = [self.row(0, segments=[{"kind": "opaque", "text": "thought 0"}])]
         self.check(self.feed(*kinds, code=FAILED), refused=1)
-        split = [self.row(0, segments=[{"kind": "text", "text": "though"}, {"kind": "text", "text": "t 0"}])]
-        self.check(self.feed(*split, code=FAILED), refused=1)
+        one = [{"kind": "text", "text": "a" + 16 * "\0" + "b"}]
+        two = [{"kind": "text", "text": "a"}, {"kind": "text", "text": "b"}]
+        self.check(self.feed(dict(self.row(0, segments=one), thread=self.thread + "-parts")), added=1)
+        self.check(self.feed(dict(self.row(0, segments=two), thread=self.thread + "-parts"), code=FAILED), refused=1)
 
     def test_expired_starts_afresh(self):
         self.feed(self.row(0), self.row(1))
@@ -580,6 +586,16 @@ class TestImportExport(WithServer):
         self.check(self.feed(*rows, flags=["--skip-bad"]), added=2, bad_lines=4, threads=2)
         self.assertEqual(self.numbers(), [0])
         self.check(self.feed(*rows, flags=["--skip-bad"]), already_there=2, bad_lines=4, threads=2)
+
+    def test_skip_bad_without_numbers(self):
+        rows = [{"thread": self.thread, "segments": [{"kind": "text", "text": text}]} for text in "abc"]
+        rows[1]["final"] = "perhaps"
+        self.check(self.feed(*rows, flags=["--skip-bad"]), added=1, bad_lines=2)
+        self.assertEqual(self.numbers(), [0])
+        rows[1].update(final=True, turn=1 << 40)  # the server's judgement, while the next is under way
+        self.cli("forget", self.thread)
+        self.check(self.feed(*rows, flags=["--skip-bad"]), added=1, bad_lines=2)
+        self.assertEqual(self.numbers(), [0])
 
     def test_rows_of_a_log(self):
         rows = [{"turn": 0, "after": "user", "reasoning": "one", "opaque": "sig", "tool_calls": [{"name": "f", "id": "i1"}]},
@@ -655,26 +671,28 @@ class TestImportExport(WithServer):
         self.assertEqual(code, DONE)
         self.assertIn(CANARY, shown)
 
-    def test_progress_on_a_terminal(self):
+    def slow_rows(self):
+        """A pipe that a child fills slowly enough for progress to be shown."""
         read, write = os.pipe()
-        os.set_inheritable(read, True)
-        writer = os.fdopen(write, "wb")
-        child = os.fork()
-        if child == 0:
-            os.close(read)
+        if os.fork() == 0:
             for i in range(6):
-                writer.write((json.dumps(self.row(i)) + "\n").encode())
-                writer.flush()
+                os.write(write, (json.dumps(self.row(i)) + "\n").encode())
                 time.sleep(0.06)
             os._exit(0)
-        writer.close()
-        code, shown = self.on_terminal("import", "-", stdin=read, stderr_only=True)
-        os.close(read)
-        os.waitpid(child, 0)
+        os.close(write)
+        self.addCleanup(os.wait)
+        self.addCleanup(os.close, read)
+        return read
+
+    def test_progress_on_a_terminal(self):
+        code, shown = self.on_terminal("import", "-", stdin=self.slow_rows(), stderr_only=True)
         self.assertEqual(code, DONE)
         self.assertRegex(shown, r"\r\x1b\[K\d steps, \d+ B, \d+ steps/s")
-        self.feed(self.row(0))
-        self.assertEqual(self.err, "", "no progress without a terminal")
+
+    def test_no_progress_elsewhere(self):
+        done = subprocess.run([CLI, "import", "-", "--server", self.server.address], stdin=self.slow_rows(),
+                              capture_output=True, timeout=30)
+        self.assertEqual((done.returncode, done.stderr), (DONE, b""))
 
 
 @unittest.skipUnless(os.path.isdir(DATA), "the shared data is not there")
