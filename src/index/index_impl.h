@@ -3,7 +3,8 @@
  *
  * Words. A slot holds [tentative 1][frozen 1][tag 14][tick 16][address 32]; 0 is an empty slot. An
  * address is an arena reference, never 0. A tentative slot is a place taken by an insert that has
- * not been decided: everybody but its inserter passes over it. A frozen word never changes again.
+ * not been decided: everybody but its inserter passes over it. A frozen slot never changes again; a
+ * frozen insert word lets nothing more be committed.
  *
  * A bucket is a head line of six slots, the insert word and the link word, then a chain of
  * overflow lines of seven slots and a link word. Records never move within a chain and lines never
@@ -55,11 +56,15 @@
 #define INDEX_POINT() ((void)0)
 #endif
 
-/* The explorer makes segments small, so that few operations split them. */
+/*
+ * The size of segments and when they are replaced: once so many lines were added since the segment
+ * was built; by two if it holds so many records, else by one fresh copy. (Ten lines mean some 280
+ * records if they only ever joined. The explorer has smaller ones, so that few operations split.)
+ */
 #ifndef INDEX_BUCKET_BITS
-#define INDEX_BUCKET_BITS 6
-#define INDEX_LINES_ADDED 10
-#define INDEX_SPLIT_SLOTS 230
+#define INDEX_BUCKET_BITS       6
+#define INDEX_LINES_ADDED_MAX   10
+#define INDEX_SPLIT_RECORDS_MIN 230
 #endif
 
 enum {
@@ -73,8 +78,6 @@ enum {
     DEPTH_MAX = 24,
     BUCKET_SHIFT = 32, /* bits of hash_low: 0-23 directory, 32-37 bucket, 38-51 tag */
     TAG_SHIFT = 38,
-    LINES_ADDED_MAX = INDEX_LINES_ADDED, /* since the segment was built; then it is replaced, */
-    SPLIT_SLOTS_MIN = INDEX_SPLIT_SLOTS, /* by two if it holds so many records, else by one */
     COUNTER_COUNT = 32,
     DIRECTORY_PAGE_BYTES = 4096,
     DIRECTORY_PAGES = (1 << DEPTH_MAX) / DIRECTORY_PAGE_BYTES * 8,

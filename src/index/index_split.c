@@ -99,7 +99,7 @@ static void line_add(struct index *index, struct epoch_member *member,
     struct arena_cache *cache = epoch_member_cache(member);
     struct index_line *line = line_create(index, cache);
     uint64_t none = 0;
-    /* Release: pairs with index_walk_next. Failure: another added one, or the link is frozen. */
+    /* Release: pairs with index_walk_next. Failure: another added one. */
     if (word_cas(&walk.line->word[WORD_LINK], &none, arena_ref(index->base, line))) {
         atomic_fetch_add_explicit(&place->segment->lines_added, 1, memory_order_relaxed);
     } else {
@@ -111,14 +111,14 @@ void index_make_room(struct index *index, struct epoch_member *member,
                      const struct index_place *place)
 {
     uint32_t lines = atomic_load_explicit(&place->segment->lines_added, memory_order_relaxed);
-    if (lines >= LINES_ADDED_MAX) {
+    if (lines >= INDEX_LINES_ADDED_MAX) {
         index_split(index, member, place);
     } else {
         line_add(index, member, place);
     }
 }
 
-/* After this the segment's content is the same for all who look, for ever. */
+/* After this the segment's final slots are the same for all who look, for ever. */
 static void segment_freeze(const struct index *index, struct index_segment *segment)
 {
     for (unsigned b = 0; b < BUCKETS; b++) {
@@ -128,17 +128,14 @@ static void segment_freeze(const struct index *index, struct index_segment *segm
          * with the commit in index_insert. */
         uint64_t turn = word_freeze(&bucket->word[WORD_INSERT]);
         index_settle(index, bucket, turn);
+        /* These pair with the CASes on slots in index_write.c: what came first is kept, what comes
+         * later fails. A line that is added yet can hold nothing that is committed. */
         struct index_walk walk = index_walk_start(bucket);
-        bool more;
         do {
-            /* These pair with the CASes on slots in index_write.c: what came first is kept, what
-             * comes later fails. The link is frozen before it is followed. */
             for (unsigned k = 0; k < walk.slots; k++) {
                 (void)word_freeze(&walk.line->word[k]);
             }
-            (void)word_freeze(&walk.line->word[WORD_LINK]);
-            more = index_walk_next(index, &walk);
-        } while (more);
+        } while (index_walk_next(index, &walk));
     }
 }
 
@@ -232,7 +229,7 @@ static uint64_t successor_agree(struct index *index, struct epoch_member *member
     }
     segment_freeze(index, from);
     uint32_t depth = entry_depth(place->entry);
-    bool two = depth < DEPTH_MAX && segment_count(index, from) >= SPLIT_SLOTS_MIN;
+    bool two = depth < DEPTH_MAX && segment_count(index, from) >= INDEX_SPLIT_RECORDS_MIN;
     struct arena_cache *cache = epoch_member_cache(member);
     struct half halves[2] = {{.segment = index_segment_create(index, cache)}};
     uint64_t own = arena_ref(index->base, halves[0].segment);

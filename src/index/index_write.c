@@ -223,16 +223,13 @@ void index_retick(struct index *index, struct epoch_member *member,
     (void)exchange(index, member, record, 0, tick);
 }
 
-/* W1: before a slot may be emptied. False: the insert word moved on or froze, so look again. */
+/* W1: before a slot may be emptied. False: the insert word moved on, so look again. */
 static bool clear_pending(const struct index *index, struct index_line *bucket, uint32_t position)
 {
     /* Acquire: pairs with the commit that came before the slot became final. */
     uint64_t turn = word_load(&bucket->word[WORD_INSERT]);
     if ((turn & INSERT_PENDING) == 0 || insert_position(turn) != position) {
         return true; /* no other insert can commit this position while the slot is taken */
-    }
-    if (turn & WORD_FROZEN) {
-        return false;
     }
     index_settle(index, bucket, turn);
     /* Release: pairs with the second load in index_settle. */
@@ -252,8 +249,7 @@ bool index_remove(struct index *index, struct epoch_member *member,
         if (slot == NULL) {
             return false;
         }
-        /* Acquire: pairs with word_freeze in index_split. */
-        if ((word | word_load(&place.bucket->word[WORD_INSERT])) & WORD_FROZEN) {
+        if (word & WORD_FROZEN) {
             index_split(index, member, &place);
             continue;
         }
