@@ -192,7 +192,7 @@ static void describe_server(FILE *out)
 #undef METRIC
 }
 
-void describe(FILE *out)
+void describe_print(FILE *out)
 {
     fputs("# Reference of protocol 1\n\nMade by `rethread-server --describe`; do not edit. "
           "`schema/wire.md` explains it.\n\n",

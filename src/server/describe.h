@@ -5,6 +5,6 @@
 #include <stdio.h>
 
 /* Markdown. */
-void describe(FILE *out);
+void describe_print(FILE *out);
 
 #endif

@@ -48,7 +48,7 @@ struct server {
     struct net *net;
 };
 
-/* ---- The process -------------------------------------------------------------------------------
+/* ---- The process ------------------------------------------------------------------------------
  */
 
 /* Hidden stays hidden: no core file, no debugger of the same user. */
@@ -113,7 +113,7 @@ static void warn_of_open_doors(const struct settings_addresses *listen)
     }
 }
 
-/* ---- The rooms ---------------------------------------------------------------------------------
+/* ---- The rooms --------------------------------------------------------------------------------
  */
 
 /* What `info` shows of the server itself; from any loop. */
@@ -287,7 +287,7 @@ int main(int argc, char **argv)
         puts("rethread-server " VERSION_TEXT);
         return EXIT_SUCCESS;
     case SETTINGS_DESCRIBE:
-        describe(stdout);
+        describe_print(stdout);
         return EXIT_SUCCESS;
     case SETTINGS_CHECK:
         settings_print(stdout, &settings);

@@ -10,7 +10,7 @@ static char *described(void)
     char *text = NULL;
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
-    describe(out);
+    describe_print(out);
     fclose(out);
     return text;
 }

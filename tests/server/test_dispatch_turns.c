@@ -8,6 +8,7 @@
 #include "thread/operations.h"
 
 #include <check.h>
+#include <stdio.h>
 
 struct lane {
     uint64_t counts[METRIC_COUNT];
@@ -409,13 +410,15 @@ END_TEST
 
 START_TEST(a_touch_that_cannot_be_answered_touches_nothing)
 {
-    char *request = malloc(100000);
-    strcpy(request, "[0, 5, 'touch', [{'threads': ['t'");
-    char *at = request + strlen(request);
+    char *request = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&request, &size);
+    fputs("[0, 5, 'touch', [{'threads': ['t'", out);
     for (unsigned i = 1; i < 4096; i++) {
-        at = stpcpy(at, ", 't'");
+        fputs(", 't'", out);
     }
-    strcpy(at, "]}]]");
+    fputs("]}]]", out);
+    fclose(out);
     struct bytes body = notation_encode(request);
     bool deferred = false;
     ck_assert_uint_eq(serve(&body, 1, 0, &deferred), 1);

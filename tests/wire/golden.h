@@ -6,14 +6,14 @@ static const char *const golden[] = {
     "[0, 1, 'hello', [{'protocol': 1, 'client': 'worker 1.0', 'token': b'secret'}]]",
     "[0, 2, 'ping', [{}]]",
     "[0, 3, 'append', [{'thread': 'conv-1'}, b'let me think']]",
-    "[0, 4294967295, 'append', [{'thread': b'conv\\xff1', 'expect': 70000, 'key': 'k-1',"
-    " 'response_id': 'resp_1', 'tool_calls': ['call_1', b'call_2'], 'model': 'm', 'turn': 3,"
-    " 'final': false, 'tokens': 200, 'prefix': b(16), 'ttl_ms': 300000, 'retention_ms': 0,"
-    " 'segments': ['text', 'tokens', 'opaque'], 'ack': 'memory'}, b(300), b'\\x01\\x00\\x00\\x00',"
-    " b'\\xff']]",
+    ("[0, 4294967295, 'append', [{'thread': b'conv\\xff1', 'expect': 70000, 'key': 'k-1',"
+     " 'response_id': 'resp_1', 'tool_calls': ['call_1', b'call_2'], 'model': 'm', 'turn': 3,"
+     " 'final': false, 'tokens': 200, 'prefix': b(16), 'ttl_ms': 300000, 'retention_ms': 0,"
+     " 'segments': ['text', 'tokens', 'opaque'], 'ack': 'memory'}, b(300), b'\\x01\\x00\\x00\\x00',"
+     " b'\\xff']]"),
     "[0, 5, 'append', [{'thread': 'bare', 'segments': [], 'tool_calls': []}]]",
-    "[0, 6, 'replay', [{'thread': 'conv-1', 'policy': 'all', 'have': {'version': 2, 'step': -1},"
-    " 'last': 4, 'max_bytes': 9000000000, 'model': b'm', 'touch': false}]]",
+    ("[0, 6, 'replay', [{'thread': 'conv-1', 'policy': 'all', 'have': {'version': 2, 'step': -1},"
+     " 'last': 4, 'max_bytes': 9000000000, 'model': b'm', 'touch': false}]]"),
     "[0, 7, 'replay', [{'response_id': 'resp_1', 'thread': 'conv-1', 'policy': 'none'}]]",
     "[0, 8, 'replay', [{'tool_call': 'call_1'}]]",
     "[0, 9, 'replay', [{'prefix': b(16)}]]",

@@ -113,14 +113,17 @@ __attribute__((format(printf, 1, 2))) static const char *text_of(const char *for
 /* ['x', 'x', ...] */
 static const char *items_of(int64_t count, const char *item)
 {
-    static char buffer[70000];
-    char *at = buffer;
-    *at++ = '[';
+    static char *text;
+    size_t size = 0;
+    free(text);
+    FILE *out = open_memstream(&text, &size);
+    fputc('[', out);
     for (int64_t i = 0; i < count; i++) {
-        at += sprintf(at, "%s%s", i > 0 ? ", " : "", item);
+        fprintf(out, "%s%s", i > 0 ? ", " : "", item);
     }
-    strcpy(at, "]");
-    return buffer;
+    fputc(']', out);
+    fclose(out);
+    return text;
 }
 
 static void check_bytes(const struct row *row)

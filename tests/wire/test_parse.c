@@ -294,12 +294,17 @@ END_TEST
 START_TEST(up_to_64_payloads)
 {
     for (unsigned count = 63; count <= 66; count++) {
-        char text[1024] = "[0, 7, 'append', [{'thread': 't'}";
+        char *text = NULL;
+        size_t size = 0;
+        FILE *out = open_memstream(&text, &size);
+        fputs("[0, 7, 'append', [{'thread': 't'}", out);
         for (unsigned i = 0; i < count; i++) {
-            strcat(text, ", b'x'");
+            fputs(", b'x'", out);
         }
-        strcat(text, "]]");
+        fputs("]]", out);
+        fclose(out);
         ck_assert_uint_eq(parse(text), count <= 64 ? STATUS_OK : STATUS_BAD_REQUEST);
+        free(text);
     }
 }
 END_TEST
