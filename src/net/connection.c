@@ -20,8 +20,7 @@ enum {
     DROPS_LOGGED_PER_SECOND = 10,
 };
 
-/* ---- Places and watching -----------------------------------------------------------------------
- */
+/* ---- Places and watching ------------------------------------------------------------------ */
 
 static struct net_queue *queue_of(struct net_loop *loop, enum net_place place)
 {
@@ -95,8 +94,7 @@ static void wait_for(struct net_connection *connection, enum net_watch what)
     watch(connection, what);
 }
 
-/* ---- Opening and closing -----------------------------------------------------------------------
- */
+/* ---- Opening and closing ------------------------------------------------------------------ */
 
 static bool add_to_loop(struct net_loop *loop, struct net_connection *connection)
 {
@@ -205,8 +203,13 @@ static void discard(struct net_connection *connection)
     }
 }
 
-/* ---- Pace --------------------------------------------------------------------------------------
- */
+/* ---- Pace --------------------------------------------------------------------------------- */
+
+static bool passed(const struct net_connection *connection, uint64_t since_ms, uint64_t span_ms)
+{
+    uint64_t now_ms = connection->loop->now_ms;
+    return now_ms >= since_ms && now_ms - since_ms >= span_ms;
+}
 
 static bool holds_something(const struct net_connection *connection)
 {
@@ -228,8 +231,7 @@ static void note_moved(struct net_connection *connection, uint64_t size_bytes)
     }
 }
 
-/* ---- Sending -----------------------------------------------------------------------------------
- */
+/* ---- Sending ------------------------------------------------------------------------------ */
 
 /* Sends the turn's replies; what is left becomes the connection's output. False: it is closed. */
 static bool send_replies(struct net_connection *connection)
@@ -300,8 +302,7 @@ static void refuse(struct net_connection *connection, struct bytes body, enum st
     }
 }
 
-/* ---- Waiting -----------------------------------------------------------------------------------
- */
+/* ---- Waiting ------------------------------------------------------------------------------ */
 
 static enum wire_frame next_frame(const struct net_connection *connection, struct bytes input,
                                   struct bytes *body, uint64_t *need)
@@ -329,6 +330,23 @@ static void stop(struct net_connection *connection)
     net_connection_place(connection, NET_STOPPED);
 }
 
+/* True: it has waited for room long enough, and was refused. */
+static bool give_up_waiting(struct net_connection *connection)
+{
+    struct bytes body = bytes_of(NULL, 0);
+    struct bytes input = net_input_view(&connection->input);
+    uint64_t need;
+    if (connection->stopped_ms == 0 ||
+        !passed(connection, connection->stopped_ms, NET_NO_ROOM_MS)) {
+        return false;
+    }
+    if (input.size == 0 || next_frame(connection, input, &body, &need) != WIRE_FRAME_WHOLE) {
+        body = bytes_of(NULL, 0);
+    }
+    refuse(connection, body, STATUS_BUSY, "no_room");
+    return true;
+}
+
 /* Decides what a connection waits for after its turn. */
 static void settle(struct net_connection *connection)
 {
@@ -349,8 +367,7 @@ static void settle(struct net_connection *connection)
     }
 }
 
-/* ---- Receiving ---------------------------------------------------------------------------------
- */
+/* ---- Receiving ---------------------------------------------------------------------------- */
 
 enum received { RECEIVED_SOME, RECEIVED_NOTHING, RECEIVED_NO_ROOM, RECEIVED_END };
 
@@ -431,8 +448,7 @@ static bool find_input(struct net_connection *connection, struct bytes *view)
     return false;
 }
 
-/* ---- Serving -----------------------------------------------------------------------------------
- */
+/* ---- Serving ------------------------------------------------------------------------------ */
 
 struct batch {
     struct bytes bodies[NET_BATCH_MAX];
@@ -554,19 +570,12 @@ void net_connection_turn(struct net_connection *connection)
         return;
     }
     loop->handler->read_clock(loop->handler->context);
-    if (find_input(connection, &view)) {
+    if (!give_up_waiting(connection) && find_input(connection, &view)) {
         serve(connection, view);
     }
 }
 
-/* ---- Time --------------------------------------------------------------------------------------
- */
-
-static bool passed(const struct net_connection *connection, uint64_t since_ms, uint64_t span_ms)
-{
-    uint64_t now_ms = connection->loop->now_ms;
-    return now_ms >= since_ms && now_ms - since_ms >= span_ms;
-}
+/* ---- Time --------------------------------------------------------------------------------- */
 
 /* It is slow with memory that others were refused. */
 static bool hoards(const struct net_connection *connection, size_t held_bytes)
@@ -597,20 +606,6 @@ static void sweep_input(struct net_connection *connection)
     }
 }
 
-static void sweep_stopped(struct net_connection *connection)
-{
-    struct bytes body = bytes_of(NULL, 0);
-    struct bytes input = net_input_view(&connection->input);
-    uint64_t need;
-    if (!passed(connection, connection->stopped_ms, NET_NO_ROOM_MS)) {
-        return;
-    }
-    if (input.size == 0 || next_frame(connection, input, &body, &need) != WIRE_FRAME_WHOLE) {
-        body = bytes_of(NULL, 0);
-    }
-    refuse(connection, body, STATUS_BUSY, "no_room");
-}
-
 void net_connection_sweep(struct net_connection *connection)
 {
     uint64_t idle_ms = connection->loop->shared->settings.idle_timeout_ms;
@@ -624,10 +619,8 @@ void net_connection_sweep(struct net_connection *connection)
         }
     } else if (connection->output) {
         sweep_output(connection);
-    } else if (connection->stopped_ms != 0) {
-        sweep_stopped(connection);
     } else if (connection->place != NET_NOWHERE) {
-        return; /* it has work to do and will have its turn */
+        return; /* it has work to do, or waits for room, and will have its turn */
     } else if (connection->input.capacity > 0) {
         sweep_input(connection);
     } else if (idle_ms > 0 && passed(connection, connection->request_ms, idle_ms)) {
@@ -636,8 +629,7 @@ void net_connection_sweep(struct net_connection *connection)
     }
 }
 
-/* ---- Draining ----------------------------------------------------------------------------------
- */
+/* ---- Draining ----------------------------------------------------------------------------- */
 
 void net_connection_grant(struct net_connection *connection)
 {

@@ -18,8 +18,7 @@ enum {
     SWEEP_PARTS = 20, /* ticks until every connection was looked at: about a second */
 };
 
-/* ---- Iteration ---------------------------------------------------------------------------------
- */
+/* ---- Iteration ---------------------------------------------------------------------------- */
 
 void net_loop_enter(struct net_loop *loop)
 {
@@ -119,8 +118,7 @@ static void on_tick(evutil_socket_t fd, short what, void *context)
     make_ready(&loop->retry);
 }
 
-/* ---- Inbox -------------------------------------------------------------------------------------
- */
+/* ---- Inbox -------------------------------------------------------------------------------- */
 
 /* True while there may be more. */
 static bool read_inbox(struct net_loop *loop)
@@ -158,8 +156,7 @@ bool net_loop_send(struct net_loop *loop, const struct net_message *message)
     return written == (ssize_t)sizeof *message;
 }
 
-/* ---- Drain -------------------------------------------------------------------------------------
- */
+/* ---- Drain -------------------------------------------------------------------------------- */
 
 static void begin_drain(struct net_loop *loop)
 {
@@ -225,8 +222,7 @@ static void close_all(struct net_loop *loop)
     }
 }
 
-/* ---- Life --------------------------------------------------------------------------------------
- */
+/* ---- Life --------------------------------------------------------------------------------- */
 
 static void *run(void *context)
 {
@@ -235,7 +231,10 @@ static void *run(void *context)
     net_account_charge(&loop->account, (int64_t)fixed_bytes);
     for (bool ended = false; !ended;) {
         bool hurry = loop->ready_count > 0 || loop->tend_again;
-        int failed = event_base_loop(loop->base, hurry ? EVLOOP_NONBLOCK : EVLOOP_ONCE);
+        /* Without EVLOOP_ONCE it would go on for as long as the socket of a queued connection,
+         * which has its turn only afterwards, is readable. */
+        int flags = EVLOOP_ONCE | (hurry ? EVLOOP_NONBLOCK : 0);
+        int failed = event_base_loop(loop->base, flags);
         assert(failed >= 0);
         (void)failed;
         net_loop_enter(loop);

@@ -22,8 +22,7 @@ struct net_chunk {
     uint8_t bytes[];
 };
 
-/* ---- Building ----------------------------------------------------------------------------------
- */
+/* ---- Building ----------------------------------------------------------------------------- */
 
 size_t net_reply_fixed_bytes(void)
 {
@@ -174,8 +173,7 @@ bool net_reply_is_full(const struct net_reply *reply)
     return reply->size_bytes >= quota || reply->piece_count >= NET_PIECES_FULL;
 }
 
-/* ---- Sending -----------------------------------------------------------------------------------
- */
+/* ---- Sending ------------------------------------------------------------------------------ */
 
 /*
  * One sendmsg from pieces[*first] on; trims and steps over what went out and unpins it where
@@ -244,8 +242,7 @@ enum net_sent net_output_send(struct net_output *output, const struct net_handle
     return outcome;
 }
 
-/* ---- Keeping -----------------------------------------------------------------------------------
- */
+/* ---- Keeping ------------------------------------------------------------------------------ */
 
 static bool in_chunk(const struct net_chunk *chunk, const uint8_t *data)
 {

@@ -48,8 +48,7 @@ struct server {
     struct net *net;
 };
 
-/* ---- The process ------------------------------------------------------------------------------
- */
+/* ---- The process -------------------------------------------------------------------------- */
 
 /* Hidden stays hidden: no core file, no debugger of the same user. */
 static void hide_memory(void)
@@ -113,8 +112,7 @@ static void warn_of_open_doors(const struct settings_addresses *listen)
     }
 }
 
-/* ---- The rooms --------------------------------------------------------------------------------
- */
+/* ---- The rooms ---------------------------------------------------------------------------- */
 
 /* What `info` shows of the server itself; from any loop. */
 static void fill_gauges(void *context, uint64_t values[METRIC_COUNT])

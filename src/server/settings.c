@@ -71,8 +71,7 @@ __attribute__((format(printf, 2, 3))) static bool refuse(struct settings_refusal
     return false;
 }
 
-/* ---- Values ------------------------------------------------------------------------------------
- */
+/* ---- Values ------------------------------------------------------------------------------- */
 
 static void *field_of(struct settings *settings, const struct row *row)
 {
@@ -230,8 +229,7 @@ static bool set_defaults(struct settings *settings, struct settings_refusal *ref
     return true;
 }
 
-/* ---- The file ----------------------------------------------------------------------------------
- */
+/* ---- The file ----------------------------------------------------------------------------- */
 
 /* Cuts off a comment and the space around what is left. */
 static char *trim(char *line)
@@ -304,8 +302,7 @@ static bool load_file(struct settings *settings, const char *path, const char *n
     return sound;
 }
 
-/* ---- The environment ---------------------------------------------------------------------------
- */
+/* ---- The environment ---------------------------------------------------------------------- */
 
 static const char prefix[] = "RETHREAD_";
 
@@ -385,8 +382,7 @@ static bool load_environment(struct settings *settings, char *const *environment
     return true;
 }
 
-/* ---- Flags -------------------------------------------------------------------------------------
- */
+/* ---- Flags -------------------------------------------------------------------------------- */
 
 struct flag {
     char name[NAME_BYTES_MAX]; /* without dashes */
@@ -505,8 +501,7 @@ enum settings_action settings_load(struct settings *settings, int argc, char *co
     return action;
 }
 
-/* ---- Printing ----------------------------------------------------------------------------------
- */
+/* ---- Printing ----------------------------------------------------------------------------- */
 
 void settings_print_help(FILE *out)
 {

@@ -1,0 +1,94 @@
+/*
+ * A small server on real sockets for the tests of net/: every loop has an echo as its handler, and
+ * blocking clients talk to it. The first byte of a request's body says what is wanted:
+ *
+ *   'E' bytes   the reply's body is the bytes
+ *   'H' bytes   the reply's body is their count and a hash: 4 and 8 bytes
+ *   'R' u32     a reply of so many pattern bytes, by reference
+ *   'M' u32     the same, copied through the reply's room
+ *   'P' u32     a reply of so many 8-byte pieces, by turns copied and by reference
+ *   'D' u32 b…  deferred so many times, then the reply's body is the bytes
+ *   'S' u32     takes so many microseconds, then an empty reply
+ *
+ * A refused request is answered with 'X', the status and the first 8 bytes of its body. Pattern
+ * byte i of a reply is (uint8_t)(i * 31 + i / 251).
+ */
+#ifndef RETHREAD_TESTS_LIB_ECHO_H
+#define RETHREAD_TESTS_LIB_ECHO_H
+
+#include "net/net.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum { ECHO_LOOPS_MAX = 4, ECHO_PATTERN_BYTES = 16 * 1024 * 1024 };
+
+struct echo {
+    bool online;
+    unsigned tend_calls_wanted; /* tend returns true so often */
+    _Atomic uint64_t served;
+    _Atomic uint64_t refused;
+    _Atomic uint64_t batches;
+    _Atomic uint64_t batch_max;
+    _Atomic uint64_t tends;
+    _Atomic int64_t charged_bytes;
+    _Atomic uint64_t counts[METRIC_COUNT];
+};
+
+struct echo_server {
+    struct clock_driven clock;
+    struct net_settings settings;
+    struct net_address address;
+    struct echo echoes[ECHO_LOOPS_MAX];
+    struct net_handler handlers[ECHO_LOOPS_MAX];
+    struct net *net;
+    pthread_t front;
+};
+
+/* Settings of a small server on a free loopback port; change them before echo_start. */
+void echo_prepare(struct echo_server *server);
+void echo_start(struct echo_server *server);
+/* Drains, and checks that nothing is left: no pin, no charge, no buffered byte. */
+void echo_stop(struct echo_server *server);
+/* The two halves of echo_stop: the drain must have been begun in between. */
+void echo_join(struct echo_server *server);
+
+/* Moves the clock in small steps while the loops look at it. */
+void echo_pass(struct echo_server *server, uint64_t time_ms);
+
+uint64_t echo_served(struct echo_server *server);
+uint64_t echo_count(struct echo_server *server, enum metric metric);
+int64_t echo_pins(void);
+
+/* ---- Clients: blocking, 10 s at most ------------------------------------------------------ */
+
+int echo_connect(const struct echo_server *server);
+/* With small buffers on the client's side, so that the server's socket fills early. */
+int echo_connect_narrow(const struct echo_server *server);
+void echo_send(int fd, const void *data, size_t size);
+/* As much as the socket takes at once; returns how much. */
+size_t echo_try_send(int fd, const void *data, size_t size);
+void echo_send_frame(int fd, char command, const void *data, size_t size);
+void echo_send_number(int fd, char command, uint32_t number);
+/* Writes a frame at `at`; returns its size. */
+size_t echo_put_frame(uint8_t *at, char command, const void *data, size_t size);
+
+/* Receives a frame's body into memory of the caller's to free; *size is SIZE_MAX at the end. */
+uint8_t *echo_receive(int fd, size_t *size);
+void echo_expect(int fd, const void *data, size_t size);
+void echo_expect_pattern(int fd, size_t size);
+void echo_expect_refusal(int fd, enum status status);
+void echo_expect_end(int fd);
+uint64_t echo_hash(const uint8_t *data, size_t size);
+
+/* Waits until a condition holds, 10 s at most. */
+#define ECHO_WAIT(condition)                                                                       \
+    do {                                                                                           \
+        unsigned echo_rounds = 0;                                                                  \
+        while (!(condition)) {                                                                     \
+            ck_assert_msg(++echo_rounds < 20000, "waited in vain: " #condition);                   \
+            usleep(500);                                                                           \
+        }                                                                                          \
+    } while (0)
+
+#endif
