@@ -5,7 +5,7 @@
 # (SAN=address or SAN=thread) has a tree of its own, build/san-<name>/.
 # `make V=1` prints whole commands.
 
-VERSION := 0.1.0
+VERSION := $(shell sed -n 's/.*VERSION_TEXT "\(.*\)".*/\1/p' src/base/version.h)
 SOVERSION := 0
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib

@@ -1,4 +1,4 @@
-/* The version of the whole project, as hello and --version tell it; the Makefile has it too. */
+/* The version of the whole project, as hello, --version and rethread.pc tell it; stated here only. */
 #ifndef RETHREAD_BASE_VERSION_H
 #define RETHREAD_BASE_VERSION_H
 

@@ -1,4 +1,5 @@
 /* rethread-cli: every method of the contract as a command; see command.h for the parts. */
+#include "base/version.h"
 #include "cli/command.h"
 #include "cli/flags.h"
 #include "cli/help.h"
@@ -63,6 +64,10 @@ int main(int argc, char **argv)
         .server = address != NULL && address[0] != '\0' ? address : "127.0.0.1:7411",
         .in_flight = 64,
     };
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        puts("rethread-cli " VERSION_TEXT);
+        return finish_output(EXIT_DONE);
+    }
     int code = finish_output(run(&invocation, argc, argv));
     keep_free(&invocation.keep);
     return code;
