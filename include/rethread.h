@@ -30,10 +30,11 @@
  * UNITS. Times are milliseconds and end in _ms; sizes are bytes.
  *
  * OPTIONS. Every method has a struct of options, made to be written with designated initialisers:
- * whatever is left zero is not sent, and the server's default holds. Bytes are absent when their
- * data is NULL; numbers and flags are present when `set`, as rethread_u64(), rethread_i64() and
- * rethread_bool() make them. The server judges the options, not the library: a required one left
- * out, or a value out of range, comes back as RETHREAD_BAD_REQUEST naming it.
+ * whatever is left zero is not sent, and the server's default holds; a NULL struct sends nothing.
+ * Bytes are absent when their data is NULL; numbers and flags are present when `set`, as
+ * rethread_u64(), rethread_i64() and rethread_bool() make them. The server judges the options, not
+ * the library: a required one left out, or a value out of range, comes back as RETHREAD_BAD_REQUEST
+ * naming it.
  *
  * OWNERSHIP. Options are borrowed for the duration of the call only. A result is owned by who
  * received it and freed by rethread_result_free(); it owns every byte that its accessors point to,
