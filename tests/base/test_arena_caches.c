@@ -236,7 +236,7 @@ static void *hand_and_close(void *context)
             }
             atomic_store(&handover->handed[i], arena_ref(arena_base(handover->arena), object));
         }
-        for (volatile uint64_t pause = trial_below(&seed, 300); pause > 0; pause--) {
+        for (volatile uint64_t pause = trial_below(&seed, 120); pause > 0; pause--) {
         }
         arena_cache_close(cache);
         atomic_store(&handover->turn, 2 * round + 1);
@@ -246,7 +246,7 @@ static void *hand_and_close(void *context)
 
 START_TEST(no_free_is_lost_to_a_closing_cache)
 {
-    struct handover handover = {.arena = arena_create(MIB / 2, 2), .rounds = trial_count(40000)};
+    struct handover handover = {.arena = arena_create(MIB / 2, 2), .rounds = trial_count(100000)};
     struct arena_cache *cache = arena_cache_open(handover.arena);
     pthread_t closer;
     ck_assert_int_eq(pthread_create(&closer, NULL, hand_and_close, &handover), 0);
