@@ -1,0 +1,601 @@
+/*
+ * Random operations on a few threads, each answer compared with a small model of the contract.
+ *
+ * The model keeps whole histories in plain arrays and looks everything up by walking them. Where
+ * the contract leaves open which of two reasons is told (a step of several holders is gone), it
+ * takes either.
+ */
+#include "tests/thread/model.h"
+
+#include <time.h>
+
+/* ---- append ---- */
+
+static void check_conflict(enum status status, const char *cause, uint32_t version)
+{
+    SAME(status, STATUS_CONFLICT);
+    SAME(strcmp(error.cause, cause), 0);
+    SAME(error.version, version);
+}
+
+static struct recalled *recall_find(struct model_thread *thread, unsigned key)
+{
+    for (unsigned back = 1; back <= RECALLED && back <= thread->appends; back++) {
+        struct recalled *entry = &thread->recalled[(thread->appends - back) % RECALLED];
+        if (entry->step && entry->key == key) {
+            return entry;
+        }
+    }
+    return NULL;
+}
+
+/* A thread that is not there begins, or goes on where what is known of it ended. */
+static void thread_begin(struct model_thread *thread, bool afresh)
+{
+    bool goes_on = !afresh && thread->reason == REASON_EXPIRED;
+    thread->lost = goes_on ? thread->length : 0;
+    thread->lost_version = goes_on ? thread->version : 0;
+    thread->lost_reason = thread->reason;
+    thread->length = thread->lost;
+    thread->version = thread->lost_version;
+    thread->fork_version = 0;
+    thread->alive = true;
+    thread->incarnation++;
+    thread->ttl_ms = DOMAIN_TTL_MS;
+    thread->created_ms = now_ms();
+    thread->deadline_ms = 0;
+    thread->appends = 0;
+}
+
+static void check_answer(const struct thread_append_result *got, const struct recalled *want,
+                         bool duplicate, uint64_t expires_in_ms)
+{
+    SAME(got->step, want->step->number);
+    SAME(got->version, want->step->version);
+    SAME(got->created, want->created);
+    SAME(got->lost, want->lost);
+    SAME(got->duplicate, duplicate);
+    SAME(got->expires_in_ms, expires_in_ms);
+}
+
+static void step_free(struct model_step *step)
+{
+    free(step->payload);
+    free(step);
+}
+
+static void commit(unsigned t, struct model_step *step, bool created, int key, uint64_t ttl_ms,
+                   const struct thread_append_result *got)
+{
+    struct model_thread *thread = &threads[t];
+    uint32_t previous = thread->length > thread->lost ? thread->steps[thread->length - 1]->turn : 0;
+    step->turn = wire_given(&ask.request, WIRE_FIELD_turn) ? (uint32_t)ask.request.turn : previous;
+    step->writer = t;
+    step->incarnation = thread->incarnation;
+    step->number = thread->length;
+    step->version = ++thread->version;
+    step->holds = 1;
+    step->made_before = made_last;
+    made_last = step;
+    payload_held += step->size;
+    thread->steps[thread->length++] = step;
+    struct recalled *entry = &thread->recalled[thread->appends++ % RECALLED];
+    *entry = (struct recalled){(unsigned)key, step, thread->lost, created};
+    check_answer(got, entry, false, ttl_ms ? ttl_ms : thread->ttl_ms);
+    if (key < 0) {
+        entry->step = NULL;
+    }
+    if (ttl_ms) {
+        thread->ttl_ms = ttl_ms;
+        thread->deadline_ms = now_ms() + ttl_ms;
+    } else {
+        use(thread);
+    }
+    write_keys(thread, step);
+}
+
+static void do_append(void)
+{
+    unsigned t = below(THREADS);
+    struct model_thread *thread = &threads[t];
+    if (thread->length + 1 >= STEPS_MAX) {
+        return;
+    }
+    struct model_step *step = invent_step();
+    uint64_t ttl_ms = one_in(6) ? 1 + below(2 * DOMAIN_TTL_MS) : 0;
+    int key = one_in(3) ? (int)below(IDS) : -1;
+    uint32_t known = thread->alive || thread->reason == REASON_EXPIRED ? thread->version : 0;
+    uint32_t last_turn = thread->alive && thread->length > thread->lost
+                             ? thread->steps[thread->length - 1]->turn
+                             : 0;
+    ask_append(t, step);
+    bool has_expect = one_in(2);
+    if (has_expect) {
+        ask_set(&ask, expect, one_in(8) ? below(8) : one_in(10) ? 0 : known);
+    }
+    if (one_in(3)) {
+        ask_set(&ask, turn, last_turn + below(3) - (last_turn > 0 && one_in(4)));
+    }
+    if (ttl_ms) {
+        ask_set(&ask, ttl_ms, ttl_ms);
+    }
+    if (key >= 0) {
+        ask_set(&ask, key, bytes_text(ids[key]));
+    }
+    struct thread_append_result got;
+    enum status status = thread_append(domain.lane, &ask.request, &got, &error);
+    struct recalled *first = thread->alive && key >= 0 ? recall_find(thread, (unsigned)key) : NULL;
+    if (first) {
+        const struct model_step *old = first->step;
+        bool there = old->number < thread->length && thread->steps[old->number] == old;
+        if (there && same_bytes(old, step)) {
+            SAME(status, STATUS_OK);
+            check_answer(&got, first, true, thread->ttl_ms);
+            use(thread);
+        } else {
+            check_conflict(status, "key", thread->version);
+        }
+        step_free(step);
+        return;
+    }
+    bool afresh = has_expect && ask.request.expect == 0;
+    if (afresh && thread->alive) {
+        check_conflict(status, "exists", thread->version);
+    } else if (has_expect && !afresh && ask.request.expect != known) {
+        check_conflict(status, "version", known);
+    } else if (wire_given(&ask.request, WIRE_FIELD_turn) && ask.request.turn < last_turn) {
+        SAME(status, STATUS_BAD_REQUEST);
+        SAME(strcmp(error.option, "turn"), 0);
+    } else {
+        SAME(status, STATUS_OK);
+        bool created = !thread->alive && (afresh || thread->reason != REASON_EXPIRED);
+        if (!thread->alive) {
+            thread_begin(thread, afresh);
+        }
+        commit(t, step, created, key, ttl_ms, &got);
+        return;
+    }
+    step_free(step);
+}
+
+/* ---- replay ---- */
+
+static void check_step(const struct step *got, const struct model_step *want)
+{
+    struct step_view view;
+    step_view(got, &view);
+    SAME(view.number, want->number);
+    SAME(view.turn, want->turn);
+    SAME(view.final, want->final);
+    SAME(view.has_tokens, want->has_tokens);
+    SAME(view.tokens, want->has_tokens ? want->tokens : 0);
+    SAME(view.model.size, want->model >= 0 ? strlen(ids[want->model]) : 0);
+    HOLDS(want->model < 0 || bytes_equal(view.model, bytes_text(ids[want->model])));
+    SAME(view.response_id.size, want->response >= 0 ? strlen(ids[want->response]) : 0);
+    HOLDS(want->response < 0 || bytes_equal(view.response_id, bytes_text(ids[want->response])));
+    SAME(view.tool_calls.count, want->call_count);
+    struct bytes id;
+    for (unsigned i = 0; wire_list_next(&view.tool_calls, &id); i++) {
+        HOLDS(bytes_equal(id, bytes_text(ids[want->calls[i]])));
+    }
+    SAME(view.segment_count, want->segment_count);
+    for (unsigned i = 0; i < want->segment_count; i++) {
+        SAME(step_segment_kind(got, i), want->kinds[i]);
+        SAME(step_segment_bytes(got, i), want->sizes[i]);
+    }
+    HOLDS(bytes_equal(view.payload, bytes_of(want->payload, want->size)));
+}
+
+/* What a replay of the thread up to `end` selects, compared with what it did. */
+static void check_selection(struct model_thread *thread, uint32_t end,
+                            const struct thread_replay_result *got)
+{
+    const struct wire_request *request = &ask.request;
+    uint32_t begin = 0, changed = 0;
+    SAME(got->version, thread->version);
+    SAME(got->head, (int64_t)thread->length - 1);
+    HOLDS(bytes_equal(got->thread, name_of((unsigned)(thread - threads))));
+    SAME(got->expires_in_ms, thread->deadline_ms - now_ms());
+    bool incremental = wire_given(request, WIRE_FIELD_have) && request->have.step >= 0;
+    if (incremental) {
+        while (request->have.version <= thread->version && changed < thread->length &&
+               position_since(thread, changed) <= request->have.version) {
+            changed++;
+        }
+        uint32_t beyond = (uint32_t)request->have.step + 1;
+        begin = changed < beyond ? changed : beyond;
+        incremental = changed < beyond;
+    }
+    SAME(got->has_first_changed, incremental);
+    HOLDS(!incremental || got->first_changed == changed);
+    begin = begin < end ? begin : end;
+    if (wire_given(request, WIRE_FIELD_last) && request->last < end - begin) {
+        begin = end - (uint32_t)request->last;
+    }
+    if (wire_given(request, WIRE_FIELD_policy) && request->policy == WIRE_POLICY_NONE) {
+        begin = end;
+    }
+    SAME(got->begin, begin);
+    SAME(got->end, end);
+    uint64_t left = wire_given(request, WIRE_FIELD_max_bytes) ? request->max_bytes : UINT64_MAX;
+    bool whole = true, spent = false;
+    uint64_t bytes = 0;
+    for (uint32_t at = end; at-- > begin;) {
+        const struct model_step *step = at < thread->lost ? NULL : thread->steps[at];
+        bool fits = step && (request->model.size == 0 || step->model < 0 ||
+                             bytes_equal(request->model, bytes_text(ids[step->model])));
+        spent |= fits && step->size > left;
+        enum reason want = !step   ? thread->lost_reason
+                           : spent ? REASON_BUDGET
+                           : fits  ? REASON_NONE
+                                   : REASON_MODEL_MISMATCH;
+        enum reason missing;
+        const struct step *shown = thread_replay_step(domain.lane, got, at, &missing);
+        SAME(missing, want);
+        SAME(shown != NULL, want == REASON_NONE);
+        whole &= want == REASON_NONE;
+        if (shown) {
+            check_step(shown, step);
+            left -= step->size;
+            bytes += step->size;
+        }
+    }
+    SAME(got->state, whole ? THREAD_COMPLETE : THREAD_PARTIAL);
+    SAME(got->payload_bytes, bytes);
+}
+
+/* A miss that may or may not have counted as a use: the thread itself tells. */
+static void adopt_deadline(struct model_thread *thread)
+{
+    struct ask look;
+    struct thread_stat_result got;
+    ask_begin(&look, WIRE_METHOD_STAT, name_of((unsigned)(thread - threads)));
+    thread_stat(domain.lane, &look.request, &got, &error);
+    SAME(got.state == THREAD_MISS, false);
+    if (got.expires_in_ms != thread->deadline_ms - now_ms()) {
+        use(thread);
+        SAME(got.expires_in_ms, thread->deadline_ms - now_ms());
+    }
+}
+
+/* In one thread: the newest of its steps that carries the key. */
+static void check_scoped(struct model_thread *thread, enum key_kind kind, unsigned id,
+                         const struct thread_replay_result *got)
+{
+    for (uint32_t at = thread->length; at-- > thread->lost;) {
+        if (step_carries(thread->steps[at], kind, id)) {
+            check_selection(thread, at + 1, got);
+            return;
+        }
+    }
+    const struct model_step *newest = keys[kind][id].newest;
+    SAME(got->state, THREAD_MISS);
+    SAME(got->version, thread->version);
+    if (!thread->carried[kind][id]) {
+        SAME(got->reason, thread->lost ? thread->lost_reason : REASON_NEVER_SEEN);
+    } else if (newest->writer == (unsigned)(thread - threads) && !newest->was_shared &&
+               newest->incarnation == thread->incarnation) {
+        SAME(got->reason, REASON_REWOUND);
+    } else {
+        HOLDS(got->reason == REASON_REWOUND || got->reason == REASON_NEVER_SEEN ||
+              got->reason == REASON_EXPIRED || got->reason == REASON_FORGOTTEN);
+    }
+}
+
+static void check_by_key(enum key_kind kind, unsigned id, bool touch,
+                         const struct thread_replay_result *got)
+{
+    const struct model_key *key = &keys[kind][id];
+    const struct model_step *newest = key->newest;
+    if (!newest) {
+        SAME(got->state, THREAD_MISS);
+        SAME(got->reason, REASON_NEVER_SEEN);
+        return;
+    }
+    if (key->shared && kind != KEY_PREFIX) {
+        SAME(got->state, THREAD_MISS);
+        SAME(got->reason, REASON_AMBIGUOUS);
+        return;
+    }
+    SAME(got->ambiguous, key->shared);
+    struct model_thread *writer = &threads[newest->writer];
+    bool lives = writer->alive && writer->incarnation == newest->incarnation;
+    if (lives && newest->number < writer->length && newest->number >= writer->lost &&
+        writer->steps[newest->number] == newest) {
+        if (touch) {
+            use(writer);
+        }
+        check_selection(writer, newest->number + 1, got);
+        return;
+    }
+    SAME(got->state, THREAD_MISS);
+    HOLDS(got->reason == newest->lost_first || (!lives && got->reason == writer->reason) ||
+          (newest->holds == 0 && got->reason == newest->lost_last) ||
+          (!lives && writer->incarnation != newest->incarnation &&
+           (got->reason == REASON_EXPIRED || got->reason == REASON_FORGOTTEN)));
+    if (lives && touch) {
+        adopt_deadline(writer);
+    }
+}
+
+static void do_replay(void)
+{
+    unsigned t = below(THREADS);
+    struct model_thread *thread = &threads[t];
+    bool keyed = one_in(2), scoped = !keyed || one_in(3), touch = !one_in(3);
+    enum key_kind kind = (enum key_kind)below(KEY_KINDS);
+    unsigned id = below(IDS);
+    ask_begin(&ask, WIRE_METHOD_REPLAY, scoped ? name_of(t) : (struct bytes){0});
+    if (keyed && kind == KEY_RESPONSE) {
+        ask_set(&ask, response_id, bytes_text(ids[id]));
+    } else if (keyed && kind == KEY_CALL) {
+        ask_set(&ask, tool_call, bytes_text(ids[id]));
+    } else if (keyed) {
+        ask_set(&ask, prefix, bytes_text(prefixes[id]));
+    }
+    if (one_in(2)) {
+        struct wire_have have = {below(thread->version + 3),
+                                 (int64_t)below(thread->length + 3) - 1};
+        ask_set(&ask, have, have);
+    }
+    if (one_in(4)) {
+        ask_set(&ask, last, 1 + below(5));
+    }
+    if (one_in(4)) {
+        ask_set(&ask, max_bytes, below(30));
+    }
+    if (one_in(4)) {
+        ask_set(&ask, model, bytes_text(ids[below(3)]));
+    }
+    if (one_in(10)) {
+        ask_set(&ask, policy, (enum wire_policy)below(2));
+    }
+    if (!touch || one_in(2)) {
+        ask_set(&ask, touch, touch);
+    }
+    struct thread_replay_result got;
+    SAME(thread_replay(domain.lane, &ask.request, &got, &error), STATUS_OK);
+    if (!scoped) {
+        check_by_key(kind, id, touch, &got);
+        return;
+    }
+    if (!thread->alive) {
+        SAME(got.state, THREAD_MISS);
+        SAME(got.reason, thread->reason);
+        SAME(got.version, thread->version);
+        return;
+    }
+    if (touch) {
+        use(thread);
+    }
+    if (keyed) {
+        check_scoped(thread, kind, id, &got);
+    } else {
+        check_selection(thread, thread->length, &got);
+    }
+}
+
+/* ---- the others ---- */
+
+static void do_stat(unsigned t)
+{
+    struct model_thread *thread = &threads[t];
+    struct thread_stat_result got;
+    uint64_t bytes = 0, tokens = 0;
+    ask_begin(&ask, WIRE_METHOD_STAT, name_of(t));
+    SAME(thread_stat(domain.lane, &ask.request, &got, &error), STATUS_OK);
+    SAME(got.version, thread->version);
+    if (!thread->alive) {
+        SAME(got.state, THREAD_MISS);
+        SAME(got.reason, thread->reason);
+        return;
+    }
+    for (uint32_t at = thread->lost; at < thread->length; at++) {
+        bytes += thread->steps[at]->size;
+        tokens += thread->steps[at]->has_tokens ? thread->steps[at]->tokens : 0;
+    }
+    SAME(got.state, thread->lost ? THREAD_PARTIAL : THREAD_COMPLETE);
+    SAME(got.step_count, thread->length);
+    SAME(got.payload_bytes, bytes);
+    SAME(got.tokens, tokens);
+    SAME(got.age_ms, now_ms() - thread->created_ms);
+    SAME(got.expires_in_ms, thread->deadline_ms - now_ms());
+}
+
+static void do_touch(void)
+{
+    unsigned t = below(THREADS);
+    struct model_thread *thread = &threads[t];
+    bool has_ttl = one_in(2);
+    uint64_t ttl_ms = 1 + below(2 * DOMAIN_TTL_MS);
+    enum reason missing = REASON_COUNT;
+    SAME(thread_touch(domain.lane, name_of(t), has_ttl, ttl_ms, &missing), STATUS_OK);
+    SAME(missing, thread->alive ? REASON_NONE : thread->reason);
+    if (thread->alive && has_ttl) {
+        thread->ttl_ms = ttl_ms;
+        thread->deadline_ms = now_ms() + ttl_ms;
+    } else if (thread->alive) {
+        use(thread);
+    }
+}
+
+static void share(struct model_thread *to, const struct model_thread *from, uint32_t keep)
+{
+    unsigned incarnation = to->incarnation + 1;
+    enum reason lost_reason = from->lost_reason;
+    uint32_t lost = from->lost < keep ? from->lost : keep;
+    memcpy(to->steps, from->steps, keep * sizeof *to->steps);
+    for (uint32_t at = lost; at < keep; at++) {
+        to->steps[at]->holds++;
+        to->steps[at]->was_shared = true;
+        for (unsigned i = 0; i < KEY_KINDS * IDS; i++) {
+            to->carried[i / IDS][i % IDS] |=
+                step_carries(to->steps[at], (enum key_kind)(i / IDS), i % IDS);
+        }
+    }
+    to->alive = true;
+    to->incarnation = incarnation;
+    to->version = to->length = to->fork_version = to->lost_version = keep;
+    to->lost = lost;
+    to->lost_reason = lost_reason;
+    to->ttl_ms = from->ttl_ms;
+    to->deadline_ms = now_ms() + from->ttl_ms;
+    to->created_ms = from->created_ms;
+    to->appends = 0;
+}
+
+static void do_fork(void)
+{
+    unsigned t = below(THREADS), f = below(THREADS);
+    struct model_thread *to = &threads[t], *from = &threads[f];
+    struct thread_fork_result got;
+    ask_begin(&ask, WIRE_METHOD_FORK, name_of(t));
+    ask_set(&ask, from, name_of(f));
+    uint32_t keep = from->length;
+    if (one_in(2)) {
+        ask_set(&ask, at, below(from->length + 1));
+        keep = (uint32_t)ask.request.at + 1;
+    }
+    enum status status = thread_fork(domain.lane, &ask.request, &got, &error);
+    if (!from->alive) {
+        SAME(status, STATUS_NOT_FOUND);
+        SAME(error.reason, from->reason);
+        SAME(strcmp(error.option, "from"), 0);
+    } else if (to->alive) {
+        check_conflict(status, "exists", to->version);
+    } else if (keep > from->length) {
+        SAME(status, STATUS_BAD_REQUEST);
+        SAME(strcmp(error.option, "at"), 0);
+    } else {
+        SAME(status, STATUS_OK);
+        share(to, from, keep);
+        SAME(got.version, keep);
+        SAME(got.expires_in_ms, to->ttl_ms);
+    }
+}
+
+static void do_rewind(void)
+{
+    unsigned t = below(THREADS);
+    struct model_thread *thread = &threads[t];
+    struct thread_rewind_result got;
+    ask_begin(&ask, WIRE_METHOD_REWIND, name_of(t));
+    int64_t to = (int64_t)thread->length - 1 - below(4) + one_in(8);
+    ask_set(&ask, to, one_in(10) || to < -1 ? -1 : to);
+    enum status status = thread_rewind(domain.lane, &ask.request, &got, &error);
+    if (!thread->alive) {
+        SAME(status, STATUS_NOT_FOUND);
+        SAME(error.reason, thread->reason);
+    } else if (ask.request.to >= (int64_t)thread->length) {
+        SAME(status, STATUS_BAD_REQUEST);
+        SAME(strcmp(error.option, "to"), 0);
+    } else {
+        uint32_t keep = (uint32_t)(ask.request.to + 1);
+        SAME(status, STATUS_OK);
+        SAME(got.version, thread->version + 1);
+        SAME(got.dropped, thread->length - keep);
+        thread_drop(thread, keep, REASON_REWOUND);
+        thread->version++;
+        thread->length = keep;
+        thread->lost = thread->lost < keep ? thread->lost : keep;
+    }
+}
+
+static void do_forget(void)
+{
+    unsigned t = below(THREADS);
+    bool forgotten = !threads[t].alive;
+    ask_begin(&ask, WIRE_METHOD_FORGET, name_of(t));
+    SAME(thread_forget(domain.lane, &ask.request, &forgotten, &error), STATUS_OK);
+    SAME(forgotten, threads[t].alive);
+    if (threads[t].alive) {
+        thread_end(&threads[t], REASON_FORGOTTEN);
+    }
+}
+
+static void do_wait(void)
+{
+    const struct model_thread *thread = &threads[below(THREADS)];
+    uint64_t by_ms = below(DOMAIN_TTL_MS / 4);
+    if (thread->alive && one_in(2)) {
+        by_ms = thread->deadline_ms - now_ms() - one_in(2); /* to a deadline, or just before */
+    }
+    domain_wait(&domain, by_ms);
+    expire_all();
+}
+
+/* The totals, when everything that is due has been done. */
+static void check_totals(void)
+{
+    uint64_t live = 0;
+    for (unsigned t = 0; t < THREADS; t++) {
+        do_stat(t); /* buries the overdue, whatever tick the sweep is at */
+        live += threads[t].alive;
+    }
+    for (int tends = 0; tends < 3; tends++) {
+        lane_tend_fully(domain.lane);
+    }
+    SAME(domain_metric(&domain, METRIC_PAYLOAD_BYTES), payload_held);
+    SAME(domain_metric(&domain, METRIC_THREADS_LIVE), live);
+}
+
+static void do_something(void)
+{
+    static const struct {
+        const char *name;
+        unsigned weight;
+        void (*act)(void);
+    } acts[] = {{"append", 34, do_append}, {"replay", 40, do_replay}, {"touch", 4, do_touch},
+                {"fork", 5, do_fork},      {"rewind", 4, do_rewind},  {"forget", 2, do_forget},
+                {"wait", 5, do_wait}};
+    unsigned at = below(100);
+    for (size_t i = 0; i < sizeof acts / sizeof *acts; i++) {
+        if (at < acts[i].weight) {
+            doing = acts[i].name;
+            acts[i].act();
+            return;
+        }
+        at -= acts[i].weight;
+    }
+    doing = "stat";
+    do_stat(below(THREADS));
+    doing = "tend";
+    lane_tend(domain.lane);
+}
+
+START_TEST(every_answer_is_the_models)
+{
+    const char *chosen = getenv("RETHREAD_TEST_SEED");
+    seed = chosen ? strtoull(chosen, NULL, 10) : (uint64_t)time(NULL);
+    state = seed;
+    uint64_t operations = trial_count(250000);
+    for (unsigned t = 0; t < THREADS; t++) {
+        threads[t] = (struct model_thread){.reason = REASON_NEVER_SEEN};
+    }
+    for (operation = 0; operation < operations; operation++) {
+        do_something();
+        if (operation % 1000 == 999) {
+            doing = "totals";
+            check_totals();
+        }
+    }
+}
+END_TEST
+
+static void setup(void)
+{
+    struct threads_settings settings = domain_settings();
+    settings.memory_bytes = UINT64_C(1) << 30;
+    settings.tombstones = 1 << 20; /* none is forgotten while the test runs */
+    domain_open(&domain, settings);
+}
+
+static void teardown(void)
+{
+    domain_close(&domain);
+}
+
+int main(void)
+{
+    return SUITE_RUN("model", setup, teardown, 0, every_answer_is_the_models);
+}
