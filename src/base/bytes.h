@@ -1,5 +1,5 @@
 /*
- * A borrowed run of bytes, and big- and little-endian loads and stores.
+ * A borrowed run of bytes, and big-endian loads and stores.
  *
  * A struct bytes owns nothing: who hands one out says how long it stays valid.
  */

@@ -60,7 +60,7 @@ static void step_settle(struct append *append, struct thread *thread, uint32_t n
 static void step_committed(struct append *append, struct thread *thread)
 {
     struct lane *lane = append->lane;
-    lane_add_payload(lane, append->step->payload_bytes);
+    lane_add(&lane->payload_bytes, append->step->payload_bytes);
     lane_count(lane, METRIC_APPENDS, 1);
     thread->appends++;
     if (append->has_key) {

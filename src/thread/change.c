@@ -57,7 +57,7 @@ static struct spine *share_steps(struct lane *lane, const struct snapshot *now, 
         return NULL;
     }
     /* A fork's version starts with what it shares: its lost steps are as old as that. */
-    spine->lost_version = keep;
+    spine->lost_base = keep - spine->lost;
     for (uint32_t at = spine->lost; at < keep; at++) {
         /* Relaxed: `from` holds each of them, so none can reach zero meanwhile. */
         atomic_fetch_add_explicit(&spine_step(lane, spine, at)->holds, 1, memory_order_relaxed);

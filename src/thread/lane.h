@@ -36,6 +36,7 @@ struct threads {
     struct index *index;
     struct graveyard graveyard;
     uint64_t step_bytes_max;
+    _Atomic uint64_t hand; /* of eviction: an index_cursor, packed */
     struct lane *_Atomic lanes[LANES_MAX];
 };
 
@@ -57,13 +58,10 @@ struct lane {
     uint64_t sweep_ms;         /* when it last moved */
     uint64_t pass_slots;       /* slots seen in the pass under way, and in the last whole one */
     uint64_t pass_slots_last;
-    struct index_cursor hand; /* evicts */
-    uint64_t evict_bytes;     /* what the round of eviction under way is after */
-    uint64_t evicted_bytes;   /* what it has killed so far */
-    unsigned grace_turns;     /* until its memory had time to come free */
-    uint32_t burial_first;    /* spines whose steps are still to be let go */
+    uint32_t burial_first; /* spines whose steps are still to be let go */
     uint32_t burial_last;
 
+    _Atomic int64_t leaving_bytes; /* of steps, retired less reclaimed by this lane */
     _Atomic int64_t payload_bytes; /* committed less reclaimed by this lane; summed over lanes */
     _Atomic uint64_t counters[METRIC_COUNT];
 };
@@ -89,11 +87,12 @@ static inline void *lane_alloc(struct lane *lane, size_t size_bytes)
     return object;
 }
 
-static inline void lane_add_payload(struct lane *lane, int64_t bytes)
+/* Adds to one of the lane's own counters. */
+static inline void lane_add(_Atomic int64_t *counter, int64_t bytes)
 {
     /* Only this lane writes; relaxed, since readers want a sum and no order. */
-    int64_t held = atomic_load_explicit(&lane->payload_bytes, memory_order_relaxed);
-    atomic_store_explicit(&lane->payload_bytes, held + bytes, memory_order_relaxed);
+    int64_t now = atomic_load_explicit(counter, memory_order_relaxed);
+    atomic_store_explicit(counter, now + bytes, memory_order_relaxed);
 }
 
 static inline void lane_want(struct lane *lane, enum want want)

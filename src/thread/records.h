@@ -77,7 +77,7 @@ struct spine {
     uint32_t capacity;       /* of steps[] */
     uint32_t lost;
     uint32_t version_base;
-    uint32_t lost_version; /* the version up to which the lost positions are vouched for */
+    uint32_t lost_base; /* lost position p was committed at version lost_base + p + 1 or before */
     uint8_t lost_reason;
     uint8_t drop_reason; /* burial: positions drop_at..drop_end-1 lose this spine's hold */
     uint32_t drop_at;

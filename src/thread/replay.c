@@ -62,10 +62,14 @@ static void skip_held(struct replay *replay, const struct thread *thread,
     if (!wire_given(replay->request, WIRE_FIELD_have) || have->step < 0) {
         return;
     }
+    /* A version the thread has not reached, or a fork never had, vouches for nothing. */
     uint64_t changed = 0;
-    if (have->version <= now->version &&
-        (now->spine->lost == 0 || have->version >= now->spine->lost_version)) {
-        changed = spine_first_after(replay->lane, thread, now, have->version);
+    if (have->version <= now->version && have->version >= thread->shared) {
+        uint64_t vouched =
+            have->version > now->spine->lost_base ? have->version - now->spine->lost_base : 0;
+        changed = vouched < now->spine->lost
+                      ? vouched
+                      : spine_first_after(replay->lane, thread, now, have->version);
     }
     uint64_t beyond = (uint64_t)have->step + 1;
     if (changed < beyond) {

@@ -18,7 +18,7 @@ struct spine *spine_create(struct lane *lane, uint32_t held_capacity, uint32_t l
         .capacity = (uint32_t)((size - sizeof(struct spine)) / sizeof(uint32_t)),
         .lost = length,
         .version_base = version - length,
-        .lost_version = version,
+        .lost_base = version - length,
     };
     assert(spine->capacity >= held_capacity);
     atomic_init(&spine->length, length);
@@ -39,7 +39,7 @@ struct spine *spine_copy(struct lane *lane, const struct snapshot *snapshot, uin
         return NULL;
     }
     spine->lost_reason = old->lost_reason;
-    spine->lost_version = old->lost_version;
+    spine->lost_base = old->lost_base;
     memcpy(spine->steps, old->steps, held * sizeof *old->steps);
     /* Relaxed: the claim is held, so the totals stand still. */
     uint64_t payload_bytes = atomic_load_explicit(&old->payload_bytes, memory_order_relaxed);

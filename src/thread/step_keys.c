@@ -82,5 +82,6 @@ void step_let_go(struct lane *lane, struct step *step, enum reason reason)
     for (unsigned i = 0; i < step->key_count; i++) {
         bury_key(lane, step, &step->keys[i].record, reason);
     }
+    lane_add(&lane->leaving_bytes, (int64_t)arena_size(lane->threads->arena, step));
     epoch_retire(lane->member, RETIRE_STEP, step);
 }

@@ -8,11 +8,10 @@ enum {
     PASS_MS = 500,           /* a whole look at the share takes about this long */
     SLOTS_AT_ONCE_MIN = 448, /* a segment's worth */
     SLOTS_AT_ONCE_MAX = 1 << 16,
-    HAND_SLOTS_AT_ONCE = 4096,
+    HAND_SLOTS_AT_ONCE = 8,
+    HAND_LOOKS_MAX = 1 << 14,
     BURIALS_AT_ONCE = 1024,
     RECLAIMS_AT_ONCE = 4096,
-    HAND_LOOKS = 64,
-    GRACE_TURNS = 5,   /* turns until what was buried may be reclaimed */
     BUDGET_PARTS = 16, /* eviction begins when live memory passes 15/16 of the budget */
 };
 
@@ -77,71 +76,85 @@ static uint64_t thread_bytes(const struct lane *lane, const struct thread *threa
            atomic_load_explicit(&spine->payload_bytes, memory_order_relaxed);
 }
 
+struct hand {
+    struct lane *lane;
+    uint64_t bytes; /* to evict */
+    uint64_t done_bytes;
+};
+
 static uint16_t visit_hand(void *context, struct index_record *record)
 {
-    struct lane *lane = context;
+    struct hand *hand = context;
+    struct lane *lane = hand->lane;
     if (record->kind != RECORD_THREAD) {
         return 0;
     }
     struct thread *thread = (struct thread *)record;
-    /* Relaxed: the use bit is a hint, a lost set costs one thread its second chance. */
-    bool used = atomic_load_explicit(&thread->replayed, memory_order_relaxed);
-    if (used) {
+    uint64_t bytes = thread_bytes(lane, thread);
+    if (hand->done_bytes >= hand->bytes) {
+        /* Passed by: its use bit is for the next round to judge. */
+    } else if (atomic_load_explicit(&thread->replayed, memory_order_relaxed)) {
+        /* Relaxed, both: the use bit is a hint, a lost set costs one thread its second chance. */
         atomic_store_explicit(&thread->replayed, 0, memory_order_relaxed);
-    } else {
-        uint64_t bytes = thread_bytes(lane, thread);
-        if (lane->evicted_bytes < lane->evict_bytes &&
-            life_kill(thread, UINT64_MAX, REASON_EVICTED)) {
-            lane->evicted_bytes += bytes;
-            lane_count(lane, METRIC_EVICTED, 1);
-            thread_bury(lane, thread, REASON_EVICTED);
-            return 0;
-        }
+    } else if (life_kill(thread, UINT64_MAX, REASON_EVICTED)) {
+        hand->done_bytes += bytes;
+        lane_count(lane, METRIC_EVICTED, 1);
+        thread_bury(lane, thread, REASON_EVICTED);
+        return 0;
     }
     return sweep_tick(lane->now_ms, life_load(thread) & LIFE_DEADLINE);
 }
 
-/* How much this lane should free now. */
+/* What retired steps of all lanes still occupy: it comes free by itself. */
+static uint64_t leaving_bytes(const struct threads *threads)
+{
+    int64_t leaving = 0;
+    for (unsigned i = 0; i < threads->settings.lanes_max; i++) {
+        /* Pairs with the release in claim_slot. */
+        const struct lane *lane = atomic_load_explicit(&threads->lanes[i], memory_order_acquire);
+        /* Relaxed: a sum without order. */
+        leaving += lane ? atomic_load_explicit(&lane->leaving_bytes, memory_order_relaxed) : 0;
+    }
+    return leaving > 0 ? (uint64_t)leaving : 0;
+}
+
+/* How much is to be evicted beyond what is leaving already. */
 static uint64_t excess_bytes(const struct lane *lane)
 {
     const struct arena *arena = lane->threads->arena;
     uint64_t budget = arena_budget_bytes(arena);
+    uint64_t leaving = leaving_bytes(lane->threads);
+    uint64_t stays = arena_live_bytes(arena);
+    stays = stays > leaving ? stays - leaving : 0;
     uint64_t mark = budget - budget / BUDGET_PARTS;
-    uint64_t live = arena_live_bytes(arena);
-    uint64_t excess = live > mark ? (live - mark) / lane->shares + 1 : 0;
-    /* Somebody could not get this much: more than that, since it has to come free together. */
-    uint64_t want = lane->want_bytes * 2;
+    uint64_t excess = stays > mark ? stays - mark : 0;
+    /* What an operation of this lane could not get. */
+    uint64_t want = lane->want_bytes > leaving ? lane->want_bytes - leaving : 0;
     return excess > want ? excess : want;
 }
 
 /*
- * One round evicts what is in excess now, at most a sixteenth of the budget; the next begins when
- * the memory of this one had time to come free, since until then nobody knows whether it was
- * enough. Returns whether the loop should come back at once.
+ * Kills until the excess is covered, at most a sixteenth of the budget at once. One hand for all
+ * lanes goes round the whole index: what this lane needs may be held in another's share.
  */
-static bool evict(struct lane *lane)
+static void evict(struct lane *lane)
 {
-    if (lane->burial_first) {
-        return true;
+    struct threads *threads = lane->threads;
+    struct hand hand = {.lane = lane, .bytes = excess_bytes(lane)};
+    if (hand.bytes == 0) {
+        return;
     }
-    if (lane->grace_turns > 0) {
-        return --lane->grace_turns > 0;
+    uint64_t most = arena_budget_bytes(threads->arena) / BUDGET_PARTS;
+    hand.bytes = hand.bytes < most ? hand.bytes : most;
+    /* Relaxed, both: where two lanes move the hand at once, one of the moves is lost. */
+    uint64_t at = atomic_load_explicit(&threads->hand, memory_order_relaxed);
+    struct index_cursor cursor = {.segment = (uint32_t)(at >> 32), .bucket = (uint32_t)at};
+    for (int look = 0; look < HAND_LOOKS_MAX && hand.done_bytes < hand.bytes; look++) {
+        index_sweep(threads->index, lane->member, &cursor, 0, 1, HAND_SLOTS_AT_ONCE, true, 0,
+                    visit_hand, &hand);
     }
-    uint64_t excess = excess_bytes(lane);
-    if (excess == 0) {
-        return false;
-    }
-    uint64_t most = arena_budget_bytes(lane->threads->arena) / BUDGET_PARTS;
-    lane->evict_bytes = excess < most ? excess : most;
-    lane->evicted_bytes = 0;
-    lane->want_bytes = 0;
-    for (int look = 0; look < HAND_LOOKS && lane->evicted_bytes < lane->evict_bytes; look++) {
-        /* The whole index: what this lane needs may be held in another's share. */
-        index_sweep(lane->threads->index, lane->member, &lane->hand, 0, 1, HAND_SLOTS_AT_ONCE, true,
-                    0, visit_hand, lane);
-    }
-    lane->grace_turns = GRACE_TURNS;
-    return lane->evicted_bytes > 0;
+    at = (uint64_t)cursor.segment << 32 | cursor.bucket;
+    atomic_store_explicit(&threads->hand, at, memory_order_relaxed);
 }
 
 /* ---- all together ---- */
@@ -151,13 +164,16 @@ bool lane_tend(struct lane *lane)
     assert(epoch_is_online(lane->member));
     lane_read_clock(lane);
     sweep_by_time(lane);
-    bool more = evict(lane);
-    more |= spine_tend_burials(lane, BURIALS_AT_ONCE);
+    evict(lane);
+    bool wanting = lane->want_bytes > 0;
+    lane->want_bytes = 0;
+    bool more = spine_tend_burials(lane, BURIALS_AT_ONCE);
     arena_cache_drain(lane->cache);
     /* Our own pointers of this turn are no longer used: announce it, so that the epoch can move. */
     epoch_online(lane->member);
     epoch_reclaim(lane->member, RECLAIMS_AT_ONCE);
-    return more;
+    /* Who wants memory needs the epoch to move on, and it moves once a turn. */
+    return more || wanting;
 }
 
 void lane_tend_fully(struct lane *lane)

@@ -36,7 +36,8 @@ bool step_reclaim(void *context, struct epoch_member *member, void *object)
         return false;
     }
     struct lane *lane = lane_of(threads, member);
-    lane_add_payload(lane, -(int64_t)step->payload_bytes);
+    lane_add(&lane->payload_bytes, -(int64_t)step->payload_bytes);
+    lane_add(&lane->leaving_bytes, -(int64_t)arena_size(threads->arena, step));
     thread_let_go(lane, lane_at(lane, step->owner));
     arena_free(lane->cache, step);
     return true;
@@ -161,9 +162,9 @@ struct lane *lane_open(struct threads *threads, unsigned share, unsigned shares)
     lane->cache = epoch_member_cache(lane->member);
     /* Pairs with the acquire in lane_of. */
     atomic_store_explicit(&lane->identity, lane->member, memory_order_release);
-    lane->sweep = lane->hand = (struct index_cursor){0};
+    lane->sweep = (struct index_cursor){0};
     lane->pass_slots = lane->pass_slots_last = 0;
-    lane->want_bytes = lane->evicted_bytes = 0;
+    lane->want_bytes = 0;
     lane->sweep_ms = lane_read_clock(lane);
     return lane;
 }
