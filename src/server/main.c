@@ -26,7 +26,7 @@ enum {
     FDS_OF_LOOP = 8,     /* inbox, epoll and its like */
     FDS_OF_PROCESS = 64, /* listeners, standard streams, room to spare */
     BUFFERS_SHARE = 8,   /* of the memory budget, for unfinished requests and unsent replies */
-    FRAME_SHARE = 16,    /* half of it: a largest frame must fit while others wait */
+    FRAME_SPARE_BYTES = 65536, /* of those that a largest frame must leave for others */
 };
 
 #if defined(__has_feature)
@@ -85,11 +85,11 @@ static void fit_descriptors(struct server *server)
 static void fit_frames(struct server *server)
 {
     uint64_t *frame_max_bytes = &server->settings.frame_max_bytes;
-    uint64_t possible_bytes = server->settings.memory_bytes / FRAME_SHARE;
+    uint64_t possible_bytes = server->settings.memory_bytes / BUFFERS_SHARE - FRAME_SPARE_BYTES;
     if (*frame_max_bytes > possible_bytes) {
         log_write(LOG_WARN, "frame_max_lowered", LOG_U64("wanted_bytes", *frame_max_bytes),
                   LOG_U64("frame_max_bytes", possible_bytes),
-                  LOG_TEXT("reason", "a sixteenth of memory is the most"), LOG_END);
+                  LOG_TEXT("reason", "an eighth of memory is for all buffers"), LOG_END);
         *frame_max_bytes = possible_bytes;
     }
 }

@@ -1,0 +1,132 @@
+/* Iterations: upkeep comes round, work that is left is hurried, waiting is done offline. */
+#include "net/loop.h"
+#include "tests/lib/echo.h"
+
+#include <check.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct echo_server server;
+
+static uint64_t now_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static uint64_t cpu_us(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 +
+           (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+}
+
+START_TEST(an_idle_loop_tends_and_sleeps)
+{
+    echo_prepare(&server);
+    server.settings.loops = 2;
+    echo_start(&server);
+    usleep(100000);
+    uint64_t tends = server.echoes[0].tends, cpu = cpu_us();
+    usleep(1000000);
+    uint64_t more = server.echoes[0].tends - tends;
+    ck_assert_uint_ge(more, 8); /* 20 on a quiet machine */
+    ck_assert_uint_le(more, 25);
+    ck_assert_uint_lt(cpu_us() - cpu, 300000);
+    echo_stop(&server);
+}
+END_TEST
+
+START_TEST(work_that_is_left_does_not_wait)
+{
+    echo_prepare(&server);
+    server.echoes[0].tend_calls_wanted = 2000;
+    uint64_t before = now_us();
+    echo_start(&server);
+    ECHO_WAIT(server.echoes[0].tends >= 2000);
+    /* At one call for each tick it would be 100 s. */
+    ck_assert_uint_lt(now_us() - before, 10000000);
+    echo_stop(&server);
+}
+END_TEST
+
+START_TEST(served_while_work_is_left)
+{
+    echo_prepare(&server);
+    server.echoes[0].tend_calls_wanted = 1000000000;
+    echo_start(&server);
+    int fd = echo_connect(&server);
+    for (int i = 0; i < 100; i++) {
+        echo_send_frame(fd, 'E', "x", 1);
+        echo_expect(fd, "x", 1);
+    }
+    close(fd);
+    ECHO_WAIT(net_connections(server.net) == 0);
+    echo_stop(&server);
+}
+END_TEST
+
+/* Deferred requests are tried often at first, then once a millisecond: no spinning. */
+START_TEST(a_long_deferral_sleeps_in_between)
+{
+    uint8_t body[5] = {0, 0, 1, 0, 'x'}; /* 256 times */
+    echo_prepare(&server);
+    echo_start(&server);
+    int fd = echo_connect(&server);
+    uint64_t before = now_us(), cpu = cpu_us();
+    echo_send_frame(fd, 'D', body, sizeof body);
+    echo_expect(fd, "x", 1);
+    ck_assert_uint_ge(now_us() - before, 200000);
+    ck_assert_uint_le(cpu_us() - cpu, (now_us() - before) * 3 / 4);
+    close(fd);
+    echo_stop(&server);
+}
+END_TEST
+
+START_TEST(counts_and_charges_are_reported)
+{
+    echo_prepare(&server);
+    echo_start(&server);
+    ECHO_WAIT(server.echoes[0].charged_bytes > NET_QUOTA_BYTES); /* the loop's own buffers */
+    int64_t before = server.echoes[0].charged_bytes;
+    int fd = echo_connect(&server);
+    echo_send(fd,
+              "\xce\x00\x00\x00\x09"
+              "Ehal",
+              9);
+    ECHO_WAIT(server.echoes[0].charged_bytes > before + NET_FLOOR_BYTES);
+    ck_assert_uint_eq(net_buffer_bytes(server.net), NET_FLOOR_BYTES);
+    ck_assert_uint_eq(echo_count(&server, METRIC_BYTES_RECEIVED), 9);
+    echo_send(fd, "E", 1);
+    echo_send(fd, "rest", 4);
+    ck_assert_uint_eq(echo_count(&server, METRIC_CONNECTIONS_ACCEPTED), 1);
+    close(fd);
+    ECHO_WAIT(net_connections(server.net) == 0);
+    echo_stop(&server); /* checks that all is given back */
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("loop");
+    TCase *c = tcase_create("loop");
+    tcase_add_test(c, an_idle_loop_tends_and_sleeps);
+    tcase_add_test(c, work_that_is_left_does_not_wait);
+    tcase_add_test(c, served_while_work_is_left);
+    tcase_add_test(c, a_long_deferral_sleeps_in_between);
+    tcase_add_test(c, counts_and_charges_are_reported);
+    suite_add_tcase(s, c);
+    return s;
+}
+
+int main(void)
+{
+    SRunner *runner = srunner_create(suite());
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}

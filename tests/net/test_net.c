@@ -1,0 +1,449 @@
+/* The whole of net: handing over, turning away, unix sockets, and the drain. */
+#include "net/net.h"
+
+#include "base/log.h"
+#include "tests/lib/echo.h"
+
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { MIB = 1024 * 1024 };
+
+static struct echo_server server;
+
+static void start(unsigned loops)
+{
+    echo_prepare(&server);
+    server.settings.loops = loops;
+    echo_start(&server);
+}
+
+START_TEST(connections_are_dealt_out_evenly)
+{
+    enum { COUNT = 40, LOOPS = 4 };
+    int fds[COUNT];
+    start(LOOPS);
+    for (int i = 0; i < COUNT; i++) {
+        fds[i] = echo_connect(&server);
+        echo_send_frame(fds[i], 'E', "hello", 5);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        echo_expect(fds[i], "hello", 5);
+    }
+    for (int i = 0; i < LOOPS; i++) {
+        ck_assert_uint_eq(server.echoes[i].served, COUNT / LOOPS);
+    }
+    ck_assert_uint_eq(net_connections(server.net), COUNT);
+    ECHO_WAIT(echo_count(&server, METRIC_CONNECTIONS_ACCEPTED) == COUNT);
+    for (int i = 0; i < COUNT; i++) {
+        close(fds[i]);
+    }
+    ECHO_WAIT(net_connections(server.net) == 0);
+    echo_stop(&server);
+}
+END_TEST
+
+struct burst {
+    pthread_t thread;
+    uint32_t number;
+};
+
+static void *run_burst(void *context)
+{
+    struct burst *burst = context;
+    for (uint32_t round = 0; round < 20; round++) {
+        int fd = echo_connect(&server);
+        for (uint32_t i = 0; i < 100; i++) {
+            uint8_t text[8];
+            bytes_store_be32(text, burst->number);
+            bytes_store_be32(text + 4, round * 1000 + i);
+            echo_send_frame(fd, 'E', text, sizeof text);
+        }
+        echo_send_number(fd, 'R', 300000);
+        for (uint32_t i = 0; i < 100; i++) {
+            uint8_t text[8];
+            bytes_store_be32(text, burst->number);
+            bytes_store_be32(text + 4, round * 1000 + i);
+            echo_expect(fd, text, sizeof text);
+        }
+        echo_expect_pattern(fd, 300000);
+        close(fd);
+    }
+    return NULL;
+}
+
+START_TEST(many_clients_on_many_loops)
+{
+    struct burst bursts[6];
+    start(3);
+    for (uint32_t i = 0; i < 6; i++) {
+        bursts[i].number = i;
+        ck_assert_int_eq(pthread_create(&bursts[i].thread, NULL, run_burst, &bursts[i]), 0);
+    }
+    for (int i = 0; i < 6; i++) {
+        pthread_join(bursts[i].thread, NULL);
+    }
+    ECHO_WAIT(net_connections(server.net) == 0);
+    ck_assert_uint_eq(echo_served(&server), 6 * 20 * 101);
+    echo_stop(&server);
+}
+END_TEST
+
+START_TEST(too_many_are_turned_away)
+{
+    int fds[8];
+    echo_prepare(&server);
+    server.settings.connections_max = 5;
+    echo_start(&server);
+    for (int i = 0; i < 8; i++) {
+        fds[i] = echo_connect(&server);
+        if (i < 5) {
+            echo_send_frame(fds[i], 'E', "in", 2);
+            echo_expect(fds[i], "in", 2);
+        } else {
+            echo_expect_end(fds[i]);
+        }
+    }
+    ECHO_WAIT(echo_count(&server, METRIC_CONNECTIONS_REFUSED) == 3);
+    for (int i = 0; i < 8; i++) {
+        close(fds[i]);
+    }
+    ECHO_WAIT(net_connections(server.net) == 0);
+    int fd = echo_connect(&server); /* the places are free again */
+    echo_send_frame(fd, 'E', "in", 2);
+    echo_expect(fd, "in", 2);
+    close(fd);
+    echo_stop(&server);
+}
+END_TEST
+
+/* Out of descriptors: the peer is turned away rather than left hanging, and later ones get in. */
+START_TEST(no_descriptor_left)
+{
+    struct rlimit before;
+    start(1);
+    int early = echo_connect(&server);
+    echo_send_frame(early, 'E', "early", 5);
+    echo_expect(early, "early", 5);
+    /* A client's socket made in advance, and no descriptor more for the server. */
+    int late = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_ge(late, 0);
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+    struct rlimit tight = {.rlim_cur = (rlim_t)late + 1, .rlim_max = before.rlim_max};
+    int filler[64];
+    int fillers = 0;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &tight), 0);
+    while (fillers < 64 && (filler[fillers] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0) {
+        fillers++;
+    }
+    ck_assert_int_eq(errno, EMFILE);
+    log_open(STDERR_FILENO, LOG_ERROR);
+    ck_assert_int_eq(
+        connect(late, (const struct sockaddr *)&server.address.storage, server.address.size), 0);
+    echo_expect_end(late);
+    close(late);
+    while (fillers > 0) {
+        close(filler[--fillers]);
+    }
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+    ECHO_WAIT(echo_count(&server, METRIC_CONNECTIONS_REFUSED) == 1);
+    int next = echo_connect(&server);
+    echo_send_frame(next, 'E', "next", 4);
+    echo_expect(next, "next", 4);
+    close(early);
+    close(next);
+    echo_stop(&server);
+}
+END_TEST
+
+START_TEST(a_unix_socket_beside_tcp)
+{
+    char folder[] = "/tmp/rethread-net-XXXXXX";
+    char path[64];
+    struct stat file;
+    struct net_address address;
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/socket", folder);
+    echo_prepare(&server);
+    server.settings.unix_path = path;
+    echo_start(&server);
+    ck_assert(net_listening(server.net, 1, &address));
+    ck_assert(!net_listening(server.net, 2, &address));
+    ck_assert(net_listening(server.net, 1, &address));
+    ck_assert_int_eq(stat(path, &file), 0);
+    ck_assert_uint_eq(file.st_mode & 0777, 0600);
+    struct echo_server local = {.address = address};
+    int fd = echo_connect(&local);
+    int tcp = echo_connect(&server);
+    echo_send_frame(fd, 'E', "unix", 4);
+    echo_expect(fd, "unix", 4);
+    echo_send_number(fd, 'R', 4 * MIB);
+    echo_expect_pattern(fd, 4 * MIB);
+    echo_send_frame(tcp, 'E', "tcp", 3);
+    echo_expect(tcp, "tcp", 3);
+    close(fd);
+    close(tcp);
+    echo_stop(&server);
+    ck_assert_int_eq(stat(path, &file), -1);
+    ck_assert_int_eq(rmdir(folder), 0);
+}
+END_TEST
+
+/* ---- Drain -------------------------------------------------------------------------------- */
+
+START_TEST(an_idle_server_ends_at_once)
+{
+    start(2);
+    int fds[3] = {echo_connect(&server), echo_connect(&server), echo_connect(&server)};
+    for (int i = 0; i < 3; i++) {
+        echo_send_frame(fds[i], 'E', "x", 1);
+        echo_expect(fds[i], "x", 1);
+    }
+    echo_stop(&server);
+    ck_assert_uint_lt(clock_read_ms(&server.clock.clock), 1000000 + NET_DRAIN_MS);
+    for (int i = 0; i < 3; i++) {
+        echo_expect_end(fds[i]);
+        close(fds[i]);
+    }
+}
+END_TEST
+
+START_TEST(what_was_received_is_answered)
+{
+    enum { COUNT = 1000 };
+    start(1);
+    int slow = echo_connect(&server);
+    int quick = echo_connect(&server);
+    echo_send_frame(quick, 'E', "warm", 4);
+    echo_expect(quick, "warm", 4);
+    /* The loop is busy when the drain begins, so that all this waits in sockets and buffers. */
+    echo_send_number(slow, 'S', 200000);
+    usleep(20000);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        uint8_t number[4];
+        bytes_store_be32(number, i);
+        echo_send_frame(quick, 'E', number, 4);
+    }
+    echo_send(quick, "\xce\x00\x00", 3);
+    net_stop(server.net);
+    echo_expect(slow, "", 0);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        uint8_t number[4];
+        bytes_store_be32(number, i);
+        echo_expect(quick, number, 4);
+    }
+    echo_expect_end(slow);
+    echo_expect_end(quick);
+    close(slow);
+    close(quick);
+    echo_join(&server);
+    ck_assert_uint_eq(server.echoes[0].refused, 0);
+    ck_assert_uint_eq(server.echoes[0].served, COUNT + 2);
+}
+END_TEST
+
+static bool somebody_listens(const struct net_address *address)
+{
+    int fd = socket(address->storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int failed = connect(fd, (const struct sockaddr *)&address->storage, address->size);
+    close(fd);
+    return !failed;
+}
+
+START_TEST(what_comes_later_is_refused)
+{
+    start(1);
+    int reader = echo_connect_narrow(&server);
+    int half = echo_connect(&server);
+    int late = echo_connect(&server);
+    uint8_t frame[64];
+    size_t size = echo_put_frame(frame, 'E', "in two parts", 12);
+    echo_send_number(reader, 'R', 8 * MIB); /* its unsent reply keeps the drain from ending */
+    echo_send(half, frame, 9);
+    echo_send_frame(late, 'E', "in time", 7);
+    echo_expect(late, "in time", 7);
+    ECHO_WAIT(echo_pins() == 1);
+    net_stop(server.net);
+    usleep(150000);
+    ck_assert(!somebody_listens(&server.address));
+    echo_send(half, frame + 9, size - 9);
+    echo_expect_refusal(half, STATUS_SHUTTING_DOWN);
+    for (int i = 0; i < 100; i++) {
+        echo_send_frame(late, 'E', "too late", 8);
+    }
+    for (int i = 0; i < 100; i++) {
+        echo_expect_refusal(late, STATUS_SHUTTING_DOWN);
+    }
+    ck_assert_uint_eq(echo_served(&server), 2);
+    echo_expect_pattern(reader, 8 * MIB);
+    echo_expect_end(reader);
+    echo_expect_end(late);
+    close(reader);
+    close(half);
+    close(late);
+    echo_join(&server);
+}
+END_TEST
+
+START_TEST(a_drain_takes_no_longer_than_its_time)
+{
+    start(2);
+    int reader = echo_connect_narrow(&server);
+    echo_send_number(reader, 'R', 8 * MIB);
+    ECHO_WAIT(echo_pins() == 1);
+    echo_stop(&server); /* moves the clock on, and the reader never reads */
+    uint64_t took_ms = clock_read_ms(&server.clock.clock) - 1000000;
+    ck_assert_uint_ge(took_ms, NET_DRAIN_MS);
+    ck_assert_uint_le(took_ms, NET_DRAIN_MS + 2000);
+    close(reader);
+}
+END_TEST
+
+START_TEST(deferred_requests_are_answered_before_the_end)
+{
+    uint8_t body[8] = {0, 0, 0, 45, 'l', 'a', 's', 't'};
+    start(1);
+    int fd = echo_connect(&server);
+    echo_send_frame(fd, 'D', body, sizeof body);
+    echo_send_frame(fd, 'E', "behind", 6);
+    usleep(5000);
+    net_stop(server.net);
+    echo_expect(fd, "last", 4);
+    echo_expect(fd, "behind", 6);
+    echo_expect_end(fd);
+    close(fd);
+    echo_join(&server);
+}
+END_TEST
+
+START_TEST(created_and_destroyed_without_a_start)
+{
+    echo_prepare(&server);
+    server.settings.loops = 2;
+    struct net *net = net_create(&server.settings, server.handlers);
+    ck_assert_ptr_nonnull(net);
+    struct net_address address;
+    ck_assert(net_listening(net, 0, &address));
+    /* One socket cannot listen where another does. */
+    server.settings.listen = &address;
+    log_open(-1, LOG_ERROR);
+    ck_assert_ptr_null(net_create(&server.settings, server.handlers));
+    net_destroy(net);
+}
+END_TEST
+
+/* ---- Signals ------------------------------------------------------------------------------ */
+
+/* A process of its own, since signals are the process's. `ready` gets its port. */
+static pid_t serve_in_child(int ready[2])
+{
+    ck_assert_int_eq(pipe(ready), 0);
+    pid_t child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child > 0) {
+        ck_assert_int_eq((int)read(ready[0], &server.address, sizeof server.address),
+                         (int)sizeof server.address);
+        return child;
+    }
+    echo_prepare(&server);
+    server.settings.catch_signals = true;
+    server.settings.clock = clock_monotonic();
+    echo_start(&server);
+    if (write(ready[1], &server.address, sizeof server.address) < 0) {
+        _exit(3);
+    }
+    pthread_join(server.front, NULL);
+    _exit(net_connections(server.net) == 0 ? 0 : 4);
+}
+
+static int status_of(pid_t child)
+{
+    int status;
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+START_TEST(a_signal_drains)
+{
+    static const int signals[] = {SIGTERM, SIGINT};
+    for (int i = 0; i < 2; i++) {
+        int ready[2];
+        pid_t child = serve_in_child(ready);
+        int fd = echo_connect(&server);
+        echo_send_frame(fd, 'E', "x", 1);
+        echo_expect(fd, "x", 1);
+        ck_assert_int_eq(kill(child, signals[i]), 0);
+        echo_expect_end(fd);
+        close(fd);
+        ck_assert_int_eq(status_of(child), 0);
+        close(ready[0]);
+        close(ready[1]);
+    }
+}
+END_TEST
+
+START_TEST(a_second_signal_ends_at_once)
+{
+    int ready[2];
+    pid_t child = serve_in_child(ready);
+    int fd = echo_connect_narrow(&server);
+    struct timespec before, after;
+    echo_send_number(fd, 'R', 8 * MIB);
+    usleep(100000);
+    clock_gettime(CLOCK_MONOTONIC, &before);
+    ck_assert_int_eq(kill(child, SIGTERM), 0);
+    usleep(200000);
+    ck_assert_int_eq(kill(child, SIGTERM), 0);
+    ck_assert_int_eq(status_of(child), 0);
+    clock_gettime(CLOCK_MONOTONIC, &after);
+    ck_assert_int_lt((after.tv_sec - before.tv_sec) * 1000, NET_DRAIN_MS - 1000);
+    close(fd);
+    close(ready[0]);
+    close(ready[1]);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("net");
+    TCase *accepting = tcase_create("accepting");
+    tcase_add_test(accepting, connections_are_dealt_out_evenly);
+    tcase_add_test(accepting, many_clients_on_many_loops);
+    tcase_add_test(accepting, too_many_are_turned_away);
+    tcase_add_test(accepting, no_descriptor_left);
+    tcase_add_test(accepting, a_unix_socket_beside_tcp);
+    tcase_add_test(accepting, created_and_destroyed_without_a_start);
+    suite_add_tcase(s, accepting);
+    TCase *drain = tcase_create("drain");
+    tcase_add_test(drain, an_idle_server_ends_at_once);
+    tcase_add_test(drain, what_was_received_is_answered);
+    tcase_add_test(drain, what_comes_later_is_refused);
+    tcase_add_test(drain, a_drain_takes_no_longer_than_its_time);
+    tcase_add_test(drain, deferred_requests_are_answered_before_the_end);
+    suite_add_tcase(s, drain);
+    TCase *signals = tcase_create("signals");
+    tcase_add_test(signals, a_signal_drains);
+    tcase_add_test(signals, a_second_signal_ends_at_once);
+    suite_add_tcase(s, signals);
+    return s;
+}
+
+int main(void)
+{
+    SRunner *runner = srunner_create(suite());
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}

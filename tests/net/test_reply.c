@@ -1,0 +1,300 @@
+/* Replies: what is built is what arrives, however little the socket takes at a time. */
+#include "net/reply.h"
+#include "tests/lib/trial.h"
+
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { KIB = 1024, STORE_BYTES = 4 * 1024 * 1024, OBJECTS = 16 };
+
+static uint8_t store[STORE_BYTES]; /* what is referred to; object i begins at i * STORE/OBJECTS */
+static int64_t pins[OBJECTS];
+static struct net_buffers buffers;
+static struct net_account account;
+static struct net_reply reply;
+static struct net_handler handler;
+static int fds[2];
+static uint8_t *expected;
+static size_t expected_size;
+
+static int64_t *pins_of(const void *object)
+{
+    size_t at = (size_t)((const uint8_t *)object - store);
+    ck_assert_uint_eq(at % (STORE_BYTES / OBJECTS), 0);
+    return &pins[at / (STORE_BYTES / OBJECTS)];
+}
+
+static void on_pin(const void *object)
+{
+    ++*pins_of(object);
+}
+
+static void on_unpin(const void *object)
+{
+    ck_assert_int_gt((*pins_of(object))--, 0);
+}
+
+static void setup(void)
+{
+    uint64_t seed = 4;
+    int small = 8 * KIB;
+    for (size_t i = 0; i < sizeof store; i++) {
+        store[i] = (uint8_t)trial_random(&seed);
+    }
+    handler = (struct net_handler){.pin = on_pin, .unpin = on_unpin};
+    net_buffers_init(&buffers, 8 << 20);
+    account = (struct net_account){.buffers = &buffers};
+    ck_assert(net_reply_create(&reply, &handler, &account));
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+    ck_assert_int_eq(setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof small), 0);
+    expected = malloc(64 << 20);
+    ck_assert_ptr_nonnull(expected);
+    expected_size = 0;
+}
+
+static void teardown(void)
+{
+    net_reply_destroy(&reply);
+    ck_assert_uint_eq(net_buffers_used(&buffers), 0);
+    ck_assert_int_eq(account.uncharged_bytes, 0);
+    for (int i = 0; i < OBJECTS; i++) {
+        ck_assert_int_eq(pins[i], 0);
+    }
+    free(expected);
+    close(fds[0]);
+    close(fds[1]);
+}
+
+static void add_copied(size_t size, uint8_t seed)
+{
+    uint8_t *room = net_reply_room(&reply, size + 10);
+    ck_assert_ptr_nonnull(room);
+    for (size_t i = 0; i < size; i++) {
+        room[i] = (uint8_t)(seed + i * 3);
+    }
+    memcpy(expected + expected_size, room, size);
+    expected_size += size;
+    net_reply_commit(&reply, size);
+}
+
+static void add_referred(size_t object, size_t offset, size_t size)
+{
+    const uint8_t *start = store + object * (STORE_BYTES / OBJECTS);
+    net_reply_refer(&reply, start + offset, size, start);
+    memcpy(expected + expected_size, start + offset, size);
+    expected_size += size;
+}
+
+/* Reads what has arrived and compares it. */
+static size_t drain(size_t from)
+{
+    static uint8_t part[64 * KIB];
+    ssize_t got;
+    while ((got = recv(fds[1], part, sizeof part, MSG_DONTWAIT)) > 0) {
+        ck_assert_uint_le(from + (size_t)got, expected_size);
+        ck_assert_int_eq(memcmp(part, expected + from, (size_t)got), 0);
+        from += (size_t)got;
+    }
+    return from;
+}
+
+/* As a connection does: send, keep the rest, send on. Returns how many sends it took. */
+static unsigned deliver(void)
+{
+    uint64_t sent = 0;
+    size_t arrived;
+    unsigned sends = 1;
+    enum net_sent outcome = net_reply_send(&reply, fds[0], &sent);
+    ck_assert_uint_le(sent, NET_QUOTA_BYTES);
+    struct net_output *output = NULL;
+    if (outcome == NET_SENT_PART) {
+        output = net_reply_keep(&reply);
+        ck_assert_ptr_nonnull(output);
+    }
+    /* The loop's scratch is used by the next connection. */
+    net_reply_reset(&reply);
+    uint8_t *room = net_reply_room(&reply, 200 * KIB);
+    ck_assert_ptr_nonnull(room);
+    memset(room, 0xdd, 200 * KIB);
+    net_reply_reset(&reply);
+    arrived = drain(0);
+    ck_assert_uint_eq(arrived, sent);
+    while (outcome == NET_SENT_PART) {
+        uint64_t before = sent;
+        outcome = net_output_send(output, &handler, &account, fds[0], &sent);
+        ck_assert_uint_le(sent - before, NET_QUOTA_BYTES);
+        arrived = drain(arrived);
+        ck_assert_uint_eq(arrived, sent);
+        sends++;
+    }
+    ck_assert_int_eq(outcome, NET_SENT_ALL);
+    if (output) {
+        net_output_free(output, &handler, &account);
+    }
+    ck_assert_uint_eq(arrived, expected_size);
+    ck_assert_uint_eq(net_buffers_used(&buffers), 0);
+    expected_size = 0;
+    return sends;
+}
+
+START_TEST(one_send_when_the_socket_takes_it)
+{
+    add_copied(100, 1);
+    add_referred(3, 5, 1000);
+    add_copied(50, 2);
+    ck_assert_uint_eq(deliver(), 1);
+    ck_assert_uint_eq(deliver(), 1); /* nothing to send is no error */
+}
+END_TEST
+
+START_TEST(neighbouring_commits_are_one_piece)
+{
+    for (int i = 0; i < 100; i++) {
+        uint8_t *room = net_reply_room(&reply, 10);
+        memset(room, i, 10);
+        net_reply_commit(&reply, 4);
+        net_reply_commit(&reply, 6);
+    }
+    ck_assert_uint_eq(reply.piece_count, 1);
+    ck_assert_uint_eq(reply.size_bytes, 1000);
+}
+END_TEST
+
+START_TEST(room_asked_again_replaces_the_last)
+{
+    uint8_t *first = net_reply_room(&reply, 100);
+    memset(first, 1, 100);
+    uint8_t *second = net_reply_room(&reply, 50);
+    ck_assert_ptr_eq(first, second);
+    ck_assert_uint_eq(reply.size_bytes, 0);
+}
+END_TEST
+
+START_TEST(committed_bytes_stay_put)
+{
+    uint8_t *first = net_reply_room(&reply, 100);
+    memset(first, 7, 100);
+    net_reply_commit(&reply, 100);
+    for (int i = 0; i < 20; i++) {
+        add_copied(100 * KIB, (uint8_t)i);
+    }
+    for (int i = 0; i < 100; i++) {
+        ck_assert_uint_eq(first[i], 7);
+    }
+    first[0] = 9; /* a length filled in late goes out */
+    memmove(expected + 100, expected, expected_size);
+    memset(expected, 7, 100);
+    expected[0] = 9;
+    expected_size += 100;
+    deliver();
+}
+END_TEST
+
+START_TEST(mixed_replies_of_all_sizes)
+{
+    uint64_t seed = 11, rounds = trial_count(60);
+    for (uint64_t round = 0; round < rounds; round++) {
+        uint64_t pieces = 1 + trial_below(&seed, round % 5 == 0 ? 3000 : 40);
+        size_t most = pieces > 100 ? 300 : 60 * KIB;
+        for (uint64_t i = 0; i < pieces && expected_size < (4 << 20); i++) {
+            size_t size = (size_t)trial_below(&seed, most) + 1;
+            if (trial_random(&seed) & 1) {
+                add_copied(size, (uint8_t)i);
+            } else {
+                add_referred(trial_below(&seed, OBJECTS), trial_below(&seed, 1000), size);
+            }
+        }
+        deliver();
+    }
+}
+END_TEST
+
+START_TEST(an_output_that_is_dropped_unpins)
+{
+    uint64_t sent = 0;
+    for (size_t i = 0; i < OBJECTS; i++) {
+        add_copied(1000, 1);
+        add_referred(i, 0, 100 * KIB);
+    }
+    ck_assert_int_eq(net_reply_send(&reply, fds[0], &sent), NET_SENT_PART);
+    struct net_output *output = net_reply_keep(&reply);
+    net_reply_reset(&reply);
+    ck_assert_int_eq(pins[OBJECTS - 1], 1);
+    ck_assert_uint_ge(net_buffers_used(&buffers), 15 * 100 * KIB);
+    ck_assert_uint_ge((uint64_t)account.uncharged_bytes, 15000);
+    ck_assert_uint_lt((uint64_t)account.uncharged_bytes, 20000);
+    drain(0);
+    ck_assert_int_eq(net_output_send(output, &handler, &account, fds[0], &sent), NET_SENT_PART);
+    net_output_free(output, &handler, &account);
+}
+END_TEST
+
+START_TEST(a_gone_peer_is_a_failure_not_a_signal)
+{
+    uint64_t sent = 0;
+    close(fds[1]);
+    fds[1] = -1;
+    add_copied(100, 1);
+    ck_assert_int_eq(net_reply_send(&reply, fds[0], &sent), NET_SENT_FAILED);
+    net_reply_reset(&reply);
+    fds[1] = dup(fds[0]);
+}
+END_TEST
+
+START_TEST(full_and_without_room)
+{
+    ck_assert(!net_reply_is_full(&reply));
+    add_copied(NET_QUOTA_BYTES - 1000, 1);
+    ck_assert(!net_reply_is_full(&reply));
+    add_copied(1000, 1);
+    ck_assert(net_reply_is_full(&reply));
+    net_reply_reset(&reply);
+    for (int i = 0; i < NET_PIECES_FULL; i++) {
+        ck_assert(!net_reply_is_full(&reply));
+        net_reply_refer(&reply, store, 1, store);
+    }
+    ck_assert(net_reply_is_full(&reply));
+    net_reply_reset(&reply);
+    /* Without room under the cap a turn ends early, and only the loop's own chunk is there. */
+    net_account_force(&account, 8 << 20);
+    add_copied(NET_FLOOR_BYTES, 1);
+    ck_assert(net_reply_is_full(&reply));
+    ck_assert_ptr_nonnull(net_reply_room(&reply, 100 * KIB));
+    ck_assert_ptr_null(net_reply_room(&reply, 300 * KIB));
+    net_account_give(&account, 8 << 20);
+    ck_assert_ptr_nonnull(net_reply_room(&reply, 300 * KIB));
+    ck_assert_ptr_null(net_reply_room(&reply, 9 << 20));
+    net_reply_reset(&reply);
+    expected_size = 0;
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("reply");
+    TCase *c = tcase_create("reply");
+    tcase_add_checked_fixture(c, setup, teardown);
+    tcase_add_test(c, one_send_when_the_socket_takes_it);
+    tcase_add_test(c, neighbouring_commits_are_one_piece);
+    tcase_add_test(c, room_asked_again_replaces_the_last);
+    tcase_add_test(c, committed_bytes_stay_put);
+    tcase_add_test(c, mixed_replies_of_all_sizes);
+    tcase_add_test(c, an_output_that_is_dropped_unpins);
+    tcase_add_test(c, a_gone_peer_is_a_failure_not_a_signal);
+    tcase_add_test(c, full_and_without_room);
+    suite_add_tcase(s, c);
+    return s;
+}
+
+int main(void)
+{
+    SRunner *runner = srunner_create(suite());
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}
