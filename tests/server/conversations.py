@@ -68,8 +68,8 @@ def generated(seed=1):
             segments = []
             for _ in range(rng.choice((0, 0, 1, 1, 1, 2, 5))):
                 size = min(int(rng.lognormvariate(6.5, 1.5)) + 1, 40000)
-                segments.append((rng.choice(("text", "text", "opaque", "tokens")),
-                                 rng.randbytes(size)))
+                kind = rng.choice(("text", "text", "opaque", "tokens"))
+                segments.append((kind, rng.randbytes(size * 4 if kind == "tokens" else size)))
             options = {"turn": turn, "response_id": b"resp%d/%d" % (n, turn)}
             if rng.random() < 0.4:
                 options["tool_calls"] = [b"call%d/%d/%d" % (n, turn, c)

@@ -121,7 +121,6 @@ class Evicted(ServerCase):
         # 800 x 64 KiB are 50 MiB: most must have gone, and a good part of the budget is used.
         self.assertGreater(len(live), 60)
         self.assertGreater(len(gone), 500)
-        self.assertIn(ids[-1], live)
         self.assertEqual(self.client.replay(response_id=gone[0]).reason, "evicted")
         self.assertEqual(self.client.stat(gone[0]).reason, "evicted")
         got = self.client.append(gone[0], b"on", expect=1)
@@ -147,8 +146,8 @@ class Evicted(ServerCase):
         self.assertGreater(alive[0], alive[1])
 
     def test_one_thread_larger_than_memory(self):
-        t, blob, stored = self.new(), bytes(1 << 20), 0
-        for _ in range(40):
+        t, blob, stored = self.new(), bytes(500000), 0
+        for _ in range(80):
             try:
                 self.client.append(t, blob)
                 stored += 1

@@ -46,7 +46,7 @@ class Settings(ServerCase):
         self.assertEqual(self.ttl(env={"RETHREAD_CONFIG": path}), 10000)
 
     def test_each_source_reaches_each_setting(self):
-        path = self.file("memory 64M\nframe-max 2M\nloops 1\ntombstones 2048\n")
+        path = self.file("memory 64M\nframe-max 1M\nloops 1\ntombstones 2048\n")
         for flags, env, memory in (
             (("--config", path), {}, 64 << 20),
             (("--config", path), {"RETHREAD_MEMORY": "32M"}, 32 << 20),
@@ -56,7 +56,7 @@ class Settings(ServerCase):
                 info = c.info()
                 self.assertEqual(info["memory"]["budget_bytes"], memory)
                 self.assertEqual(info["server"]["loops"], 1)
-                self.assertEqual(c.hello().frame_max, 2 << 20)
+                self.assertEqual(c.hello().frame_max, 1 << 20)
 
     def test_units(self):
         for text, expected in (("1500000", 1500000), ("90s", 90000), ("2m", 120000),
