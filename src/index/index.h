@@ -113,8 +113,9 @@ void index_retick(struct index *index, struct epoch_member *member,
  * Visits about `slots` slots from where the cursor stands. A final slot whose tick is due (16-bit
  * circular comparison with now_tick, 0 never due), or every one when `all`, is handed to `due`,
  * which returns the slot's next tick (0 = never), after doing with the record what it likes, index
- * operations included; it must not go offline. The tick is set unless the record has left the
- * index meanwhile. Returns true when this call reached the end of the share (the cursor wraps).
+ * operations included; it must not go offline. The record may have left the index a moment ago, by
+ * another's hand; the tick is set only if it is still there. Returns true when this call reached
+ * the end of the share (the cursor wraps).
  */
 typedef uint16_t index_due_fn(void *context, struct index_record *record);
 

@@ -25,21 +25,21 @@
  *
  * Directory. Entry = [unused 24][depth 8][segment 32]; 0 is empty and stands for the index without
  * its top set bit. Entry i of depth d (i < 2^d) leads to the segment of all hashes whose low d bits
- * are i. Splitting (i, d) sets, in this order, (1) entry j = i + 2^d to (B, d + 1), (2) the global
- * depth to at least d + 1, (3) entry i to (A, d + 1). No other split ever sets j.
+ * are i. Splitting (i, d) sets (1) entry j = i + 2^d to (B, d + 1) and (2) the global depth to at
+ * least d + 1, then, after both, (3) entry i to (A, d + 1). No other split ever sets j.
  *   Locating. Read the global depth D, walk from low mod 2^D down by top bits to the first set
  *   entry (x, d); when low mod 2^d is not x, start again.
  *   D1. The walk ends: entry 0 is always set.
- *   D2. A restart means that a split on this hash's path finished meanwhile: the entry found at x
- *       was deepened to d after its sibling on our path had been set, and the walk had read that
- *       sibling as empty or had not considered it, D being too small; a path has at most
- *       DEPTH_MAX splits.
- *   D3. The segment found was the home of the hash at a moment of the call. The only way its
- *       records can be changed elsewhere before our read of x is through B (A is not reachable
- *       before step 3, which overwrites what we read). If d + 1 <= D, the walk read j as empty, so
- *       B was not reachable then; else D was read before step 2, without which nobody looks at j.
- *       Either way the old segment was the only home at that moment within the call, and from its
- *       freezing on it holds what was true the moment before B or A became reachable.
+ *   D2. A restart means that a split on this hash's path was completed meanwhile: x was deepened
+ *       past a sibling on our path, which was set and within the global depth before (step 3 comes
+ *       last), but which the walk had read as empty, or left out because D was still too small. A
+ *       path has at most DEPTH_MAX splits.
+ *   D3. The segment found was the only home of the hash at a moment of the call: its records could
+ *       have changed elsewhere before we read x only through B, as A cannot be reached before step
+ *       3, which overwrites what we read. If d + 1 <= D, the walk read j as empty, so B could not
+ *       be reached then; else step 2 was still to come when D was read, and nobody looks at j
+ *       before it. And from its freezing on the old segment keeps what was true at the moment
+ *       before B or A could be reached; so reading it later gives an answer of the call's time.
  * A segment may also be replaced by a fresh copy of the same depth, when overflow lines have piled
  * up without records: the same, with step 3 alone.
  */

@@ -210,7 +210,7 @@ static void segment_copy(struct index *index, struct arena_cache *cache, struct 
                     continue;
                 }
                 const struct index_record *record = index_at(index, word);
-                unsigned side = two ? (record->hash_low >> depth) & 1 : 0;
+                unsigned side = two ? (unsigned)(record->hash_low >> depth) & 1 : 0;
                 half_add(index, cache, &halves[side], word & ~WORD_FROZEN);
             }
         } while (index_walk_next(index, &walk));
@@ -273,7 +273,7 @@ static void split_complete(struct index *index, struct epoch_member *member,
                      second | (uint64_t)depth << ENTRY_DEPTH_SHIFT)) {
             index_directory_charge(index, sibling);
         }
-        /* (2) Release: pairs with index_locate, which shall find (1) behind it. */
+        /* (2) Release: pairs with index_locate. */
         uint64_t global = word_load(&index->depth);
         while (global < depth && !word_cas(&index->depth, &global, depth)) {
         }

@@ -63,6 +63,8 @@ static unsigned split_records_min;
 #include "index/index_sweep.c"
 /* clang-format on */
 
+#include "tests/lib/trial.h"
+
 #include <check.h>
 #include <stdio.h>
 #include <ucontext.h>
@@ -604,11 +606,10 @@ static void schedule_run(void)
 
 /* ---- Running many ---------------------------------------------------------------------------- */
 
-static unsigned scale_percent(void)
+static unsigned preemptions_max(void)
 {
-    const char *text = getenv("RETHREAD_TEST_SCALE");
-    int percent = text != NULL ? (int)strtol(text, NULL, 10) : 100;
-    return percent > 0 ? (unsigned)percent : 1;
+    /* One less in small runs: some ten times fewer schedules. */
+    return scenario->preemptions_max - (trial_count(100) < 100 && scenario->preemptions_max > 2);
 }
 
 static bool is_preemption(const struct decision *decision, unsigned chosen)
@@ -634,7 +635,7 @@ static bool schedule_advance(void)
             next++;
         }
         if (next < context_count &&
-            preemptions + is_preemption(decision, next) <= scenario->preemptions_max) {
+            preemptions + is_preemption(decision, next) <= preemptions_max()) {
             decision->chosen = (uint8_t)next;
             decided = i + 1;
             return true;
@@ -655,27 +656,22 @@ static void explore_start(const struct scenario *given, unsigned count)
 #endif
 }
 
-/* At small scales every n-th schedule only. */
 static void explore_all(const struct scenario *given)
 {
     explore_start(given, 2);
     unsigned long run = 0;
-    unsigned long limit = 2000ul * scale_percent();
     do {
         schedule_run();
         run++;
-    } while (schedule_advance() && run < limit);
-    if (getenv("RETHREAD_TEST_VERBOSE") != NULL) {
-        fprintf(stderr, "%lu schedules%s\n", run, run == limit ? " (not all)" : "");
-    }
-    ck_assert_uint_gt(run, 100);
+    } while (schedule_advance());
+    ck_assert_uint_gt(run, 50);
 }
 
 static void explore_random(const struct scenario *given, unsigned count)
 {
     explore_start(given, count);
-    unsigned long limit = 200ul * scale_percent();
-    for (unsigned long run = 1; run <= limit; run++) {
+    uint64_t runs = trial_count(20000);
+    for (uint64_t run = 1; run <= runs; run++) {
         random_state = run * 0x9e3779b97f4a7c15u;
         schedule_run();
     }
