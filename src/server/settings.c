@@ -47,6 +47,7 @@ enum {
     LINES_MAX = 10000,
     NAME_BYTES_MAX = 64,
     SHOWN_BYTES_MAX = 80, /* of a refused value */
+    TOMBSTONE_BYTES = 48, /* record, index slot and place in the ring */
 };
 
 /* Where a value comes from, for the refusal: "flag --ttl", "line 3 of /etc/rethread.conf". */
@@ -472,6 +473,22 @@ static enum settings_action find_question(int argc, char *const *argv)
     return SETTINGS_RUN;
 }
 
+/* They are not evicted, so they must leave room for what is to be kept. */
+static bool fit_tombstones(struct settings *settings, struct settings_refusal *refusal)
+{
+    uint64_t most = settings->memory_bytes / TOMBSTONE_BYTES / 4;
+    if (settings->tombstones == 0) {
+        settings->tombstones = settings->memory_bytes / TOMBSTONE_BYTES / 32;
+    }
+    if (settings->tombstones > most) {
+        return refuse(refusal,
+                      "tombstones: %" PRIu64 " of them could take more than a quarter of memory; "
+                      "allowed with this memory: %" PRIu64 " at the most",
+                      settings->tombstones, most);
+    }
+    return true;
+}
+
 enum settings_action settings_load(struct settings *settings, int argc, char *const *argv,
                                    char *const *environment, struct settings_refusal *refusal)
 {
@@ -498,7 +515,7 @@ enum settings_action settings_load(struct settings *settings, int argc, char *co
         !load_flags(settings, argc, argv, refusal)) {
         return SETTINGS_REFUSED;
     }
-    return action;
+    return fit_tombstones(settings, refusal) ? action : SETTINGS_REFUSED;
 }
 
 /* ---- Printing ----------------------------------------------------------------------------- */

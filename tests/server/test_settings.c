@@ -98,7 +98,7 @@ START_TEST(defaults)
     ck_assert_uint_eq(settings.frame_max_bytes, 64 << 20);
     ck_assert_uint_eq(settings.connections_max, 16384);
     ck_assert_uint_eq(settings.idle_timeout_ms, 3600000);
-    ck_assert_uint_eq(settings.tombstones, 262144);
+    ck_assert_uint_eq(settings.tombstones, (UINT64_C(1) << 30) / 48 / 32);
     ck_assert_int_eq(settings.log_level, LOG_INFO);
 }
 END_TEST
@@ -213,6 +213,16 @@ START_TEST(wrong_values_are_named)
     accepts(words);
     /* A refused value cannot break the line. */
     refuses("--ttl|5\n\x1b[31m", "--ttl|5??[31m");
+}
+END_TEST
+
+START_TEST(tombstones_leave_room)
+{
+    /* 16M / 48 / 4: each value alone is in range, together they are not. */
+    accepts("--memory|16M|--tombstones|87381");
+    refuses("--memory|16M|--tombstones|87382", "tombstones|87381");
+    accepts("--memory|16M");
+    ck_assert_uint_eq(settings.tombstones, (16 << 20) / 48 / 32);
 }
 END_TEST
 
@@ -360,6 +370,7 @@ static Suite *suite(void)
     tcase_add_test(c, lists_add_up_within_a_source);
     tcase_add_test(c, a_file_with_everything);
     tcase_add_test(c, wrong_values_are_named);
+    tcase_add_test(c, tombstones_leave_room);
     tcase_add_test(c, at_most_sixteen_addresses);
     tcase_add_test(c, unknown_settings_are_named);
     tcase_add_test(c, other_variables_are_left_alone);
