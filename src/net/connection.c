@@ -1,4 +1,4 @@
-/* The life of a connection: receive, serve, send, and when to give up on a peer. */
+/* The life of a connection: receive, serve, send. patience.c tells when to give up on a peer. */
 #include "net/connection.h"
 
 #include "net/input.h"
@@ -15,8 +15,7 @@
 #include <unistd.h>
 
 enum {
-    RETRY_TURNS = 32,            /* a deferred request is tried so often without a pause */
-    FAIR_PACE_BYTES = 16 * 1024, /* in NET_NO_ROOM_MS, by who holds memory that others want */
+    RETRY_TURNS = 32, /* a deferred request is tried so often without a pause */
     DROPS_LOGGED_PER_SECOND = 10,
 };
 
@@ -176,7 +175,7 @@ static void report_drop(struct net_connection *connection, const char *reason)
               LOG_END);
 }
 
-static void drop(struct net_connection *connection, const char *reason)
+void net_connection_drop(struct net_connection *connection, const char *reason)
 {
     report_drop(connection, reason);
     net_connection_close(connection);
@@ -204,12 +203,6 @@ static void discard(struct net_connection *connection)
 }
 
 /* ---- Pace --------------------------------------------------------------------------------- */
-
-static bool passed(const struct net_connection *connection, uint64_t since_ms, uint64_t span_ms)
-{
-    uint64_t now_ms = connection->loop->now_ms;
-    return now_ms >= since_ms && now_ms - since_ms >= span_ms;
-}
 
 static bool holds_something(const struct net_connection *connection)
 {
@@ -257,7 +250,7 @@ static bool send_replies(struct net_connection *connection)
         return true;
     }
     if (error == ENOMEM) {
-        drop(connection, "out_of_memory");
+        net_connection_drop(connection, "out_of_memory");
     } else {
         net_connection_close(connection);
     }
@@ -285,9 +278,8 @@ static void send_output(struct net_connection *connection)
     settle(connection);
 }
 
-/* A last answer, then the end. */
-static void refuse(struct net_connection *connection, struct bytes body, enum status status,
-                   const char *reason)
+void net_connection_refuse(struct net_connection *connection, struct bytes body, enum status status,
+                           const char *reason)
 {
     struct net_loop *loop = connection->loop;
     assert(!connection->output);
@@ -328,23 +320,6 @@ static void stop(struct net_connection *connection)
     }
     watch(connection, NET_WATCH_NOTHING);
     net_connection_place(connection, NET_STOPPED);
-}
-
-/* True: it has waited for room long enough, and was refused. */
-static bool give_up_waiting(struct net_connection *connection)
-{
-    struct bytes body = bytes_of(NULL, 0);
-    struct bytes input = net_input_view(&connection->input);
-    uint64_t need;
-    if (connection->stopped_ms == 0 ||
-        !passed(connection, connection->stopped_ms, NET_NO_ROOM_MS)) {
-        return false;
-    }
-    if (input.size == 0 || next_frame(connection, input, &body, &need) != WIRE_FRAME_WHOLE) {
-        body = bytes_of(NULL, 0);
-    }
-    refuse(connection, body, STATUS_BUSY, "no_room");
-    return true;
 }
 
 /* Decides what a connection waits for after its turn. */
@@ -521,11 +496,11 @@ static void serve(struct net_connection *connection, struct bytes view)
     struct batch batch;
     gather(connection, view, &batch);
     if (batch.count == 0 && batch.stopped_at == WIRE_FRAME_BROKEN) {
-        refuse(connection, bytes_of(NULL, 0), STATUS_BAD_REQUEST, "framing");
+        net_connection_refuse(connection, bytes_of(NULL, 0), STATUS_BAD_REQUEST, "framing");
         return;
     }
     if (batch.count == 0 && batch.stopped_at == WIRE_FRAME_TOO_LARGE) {
-        refuse(connection, bytes_of(NULL, 0), STATUS_TOO_LARGE, "too_large");
+        net_connection_refuse(connection, bytes_of(NULL, 0), STATUS_TOO_LARGE, "too_large");
         return;
     }
     unsigned consumed = 0;
@@ -541,7 +516,7 @@ static void serve(struct net_connection *connection, struct bytes view)
     bool held = holds_something(connection);
     if (!net_input_keep(&connection->input, &loop->account, view, used)) {
         net_reply_reset(&loop->reply);
-        drop(connection, "out_of_memory");
+        net_connection_drop(connection, "out_of_memory");
         return;
     }
     if (!held && holds_something(connection)) {
@@ -570,62 +545,8 @@ void net_connection_turn(struct net_connection *connection)
         return;
     }
     loop->handler->read_clock(loop->handler->context);
-    if (!give_up_waiting(connection) && find_input(connection, &view)) {
+    if (net_connection_is_patient(connection) && find_input(connection, &view)) {
         serve(connection, view);
-    }
-}
-
-/* ---- Time --------------------------------------------------------------------------------- */
-
-/* It is slow with memory that others were refused. */
-static bool hoards(const struct net_connection *connection, size_t held_bytes)
-{
-    return held_bytes > NET_FLOOR_BYTES &&
-           passed(connection, connection->pace_ms, NET_NO_ROOM_MS) &&
-           net_buffers_pressed(&connection->loop->shared->buffers, connection->loop->now_ms);
-}
-
-static void sweep_output(struct net_connection *connection)
-{
-    const struct net_output *output = connection->output;
-    if (passed(connection, connection->progress_ms, NET_STALL_MS)) {
-        drop(connection, "unsent_reply_stalled");
-    } else if (hoards(connection, output->owned_bytes + output->held_bytes)) {
-        drop(connection, "unsent_reply_hoarded");
-    }
-}
-
-static void sweep_input(struct net_connection *connection)
-{
-    uint64_t idle_ms = connection->loop->shared->settings.idle_timeout_ms;
-    uint64_t stall_ms = idle_ms > 0 && idle_ms < NET_STALL_MS ? idle_ms : NET_STALL_MS;
-    if (hoards(connection, connection->input.capacity)) {
-        refuse(connection, bytes_of(NULL, 0), STATUS_BUSY, "unfinished_request_hoarded");
-    } else if (passed(connection, connection->progress_ms, stall_ms)) {
-        drop(connection, "unfinished_request_stalled");
-    }
-}
-
-void net_connection_sweep(struct net_connection *connection)
-{
-    uint64_t idle_ms = connection->loop->shared->settings.idle_timeout_ms;
-    if (connection->moved_bytes >= FAIR_PACE_BYTES) {
-        connection->pace_ms = connection->loop->now_ms;
-        connection->moved_bytes = 0;
-    }
-    if (connection->lingering) {
-        if (passed(connection, connection->linger_ms, NET_LINGER_MS)) {
-            net_connection_close(connection);
-        }
-    } else if (connection->output) {
-        sweep_output(connection);
-    } else if (connection->place != NET_NOWHERE) {
-        return; /* it has work to do, or waits for room, and will have its turn */
-    } else if (connection->input.capacity > 0) {
-        sweep_input(connection);
-    } else if (idle_ms > 0 && passed(connection, connection->request_ms, idle_ms)) {
-        log_write(LOG_DEBUG, "connection_idle", LOG_U64("connection", connection->id), LOG_END);
-        net_connection_close(connection);
     }
 }
 

@@ -34,13 +34,14 @@ struct net_connection {
     bool lingering;
 
     struct net_input input; /* received and not yet served */
+    uint64_t skip_bytes;    /* of a frame refused for its size: still to be received and dropped */
     unsigned attempts;      /* how often the first request was deferred */
 
     struct net_output *output; /* NULL: all is sent */
 
     size_t due_bytes;     /* draining: input up to here still gets served */
     size_t moved_bytes;   /* in or out, since pace_ms */
-    uint64_t pace_ms;     /* when it last kept a fair pace, see connection.c */
+    uint64_t pace_ms;     /* when it last kept a fair pace, see patience.c */
     uint64_t progress_ms; /* when a byte last moved */
     uint64_t request_ms;  /* when a request was last taken; at first the accept */
     uint64_t stopped_ms;  /* since when it waits for room; 0: it does not */
@@ -54,8 +55,17 @@ void net_connection_close(struct net_connection *connection); /* frees it */
 /* A connection taken off the ready queue has its turn. It may be gone afterwards. */
 void net_connection_turn(struct net_connection *connection);
 
-/* Looks at its timeouts; it may be gone afterwards. */
+/* Logs the reason (a static text) and closes. */
+void net_connection_drop(struct net_connection *connection, const char *reason);
+/* Logs the reason, gives a last answer, to the request `body` or to nobody, and will close. It has
+ * no output. It may be gone afterwards. */
+void net_connection_refuse(struct net_connection *connection, struct bytes body, enum status status,
+                           const char *reason);
+
+/* patience.c: looks at its timeouts; it may be gone afterwards. */
 void net_connection_sweep(struct net_connection *connection);
+/* patience.c: false when it has waited for room long enough: it was refused and may be gone. */
+bool net_connection_is_patient(struct net_connection *connection);
 
 /* Draining: what has arrived by now is still served. */
 void net_connection_grant(struct net_connection *connection);

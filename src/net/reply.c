@@ -290,6 +290,15 @@ struct net_output *net_reply_keep(struct net_reply *reply)
     return output;
 }
 
+size_t net_output_bytes(const struct net_output *output)
+{
+    size_t sum = output->owned_bytes + output->held_bytes;
+    for (const struct net_chunk *chunk = output->chunks; chunk; chunk = chunk->next) {
+        sum += chunk->capacity;
+    }
+    return sum;
+}
+
 void net_output_free(struct net_output *output, const struct net_handler *handler,
                      struct net_account *account)
 {

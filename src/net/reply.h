@@ -43,7 +43,7 @@ struct net_reply {
 
 struct net_output {
     struct net_chunk *chunks;
-    size_t owned_bytes;
+    size_t owned_bytes; /* of this struct; chunks come on top */
     size_t held_bytes;
     unsigned first;
     unsigned count;
@@ -67,6 +67,9 @@ enum net_sent net_reply_send(struct net_reply *reply, int fd, uint64_t *sent_byt
 
 /* Copies, takes over and pins what is unsent. NULL: no memory, drop the connection. Only online. */
 struct net_output *net_reply_keep(struct net_reply *reply);
+
+/* What it owns and what it holds. */
+size_t net_output_bytes(const struct net_output *output);
 
 /* Like net_reply_send; unpins what is sent. */
 enum net_sent net_output_send(struct net_output *output, const struct net_handler *handler,

@@ -1,0 +1,284 @@
+/* Peers that are given up, and peers that are not: silence, slowness, and who hoards memory. */
+#include "net/connection.h"
+#include "tests/lib/echo.h"
+#include "tests/lib/trial.h"
+
+#include <check.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { KIB = 1024, MIB = 1024 * 1024 };
+
+static struct echo_server server;
+
+static void start(void)
+{
+    echo_prepare(&server);
+    echo_start(&server);
+}
+
+static void stop(void)
+{
+    echo_stop(&server);
+}
+
+static uint8_t *random_bytes(size_t size, uint64_t seed)
+{
+    uint8_t *data = malloc(size);
+    ck_assert_ptr_nonnull(data);
+    for (size_t i = 0; i < size; i++) {
+        data[i] = (uint8_t)trial_random(&seed);
+    }
+    return data;
+}
+
+static void expect_hash(int fd, const uint8_t *data, size_t size)
+{
+    uint8_t sum[12];
+    bytes_store_be32(sum, (uint32_t)size);
+    bytes_store_be64(sum + 4, echo_hash(data, size));
+    echo_expect(fd, sum, sizeof sum);
+}
+
+/* Until the kernel's buffers on both sides are full. */
+static void wait_until_stuck(void)
+{
+    uint64_t before;
+    do {
+        before = echo_count(&server, METRIC_BYTES_SENT);
+        usleep(400000);
+    } while (echo_count(&server, METRIC_BYTES_SENT) != before);
+}
+
+START_TEST(a_reader_that_never_reads_is_given_up)
+{
+    start();
+    int fd = echo_connect_narrow(&server);
+    echo_send_number(fd, 'R', 8 * MIB);
+    ECHO_WAIT(echo_pins() == 1);
+    wait_until_stuck();
+    echo_pass(&server, NET_STALL_MS - 2000);
+    ck_assert_uint_eq(net_connections(server.net), 1);
+    echo_pass(&server, 4000);
+    ECHO_WAIT(net_connections(server.net) == 0);
+    ck_assert_int_eq(echo_pins(), 0);
+    ck_assert_uint_eq(echo_count(&server, METRIC_CONNECTIONS_DROPPED), 1);
+    close(fd);
+    stop();
+}
+END_TEST
+
+START_TEST(a_slow_reader_is_kept)
+{
+    uint8_t *some = malloc(64 * KIB);
+    ck_assert_ptr_nonnull(some);
+    start();
+    int fd = echo_connect_narrow(&server);
+    echo_send_number(fd, 'R', 16 * MIB);
+    ECHO_WAIT(echo_pins() == 1);
+    for (int i = 0; i < 5; i++) {
+        echo_pass(&server, NET_STALL_MS / 2);
+        uint64_t sent = echo_count(&server, METRIC_BYTES_SENT);
+        while (echo_count(&server, METRIC_BYTES_SENT) == sent) {
+            ck_assert_int_gt(recv(fd, some, 64 * KIB, 0), 0);
+        }
+    }
+    ck_assert_uint_eq(net_connections(server.net), 1);
+    free(some);
+    close(fd);
+    stop();
+}
+END_TEST
+
+START_TEST(a_peer_that_ignores_the_last_answer_is_closed)
+{
+    start();
+    int fd = echo_connect(&server);
+    echo_send(fd, "junk!", 5);
+    echo_expect_refusal(fd, STATUS_BAD_REQUEST);
+    ck_assert_uint_eq(net_connections(server.net), 1);
+    echo_pass(&server, NET_LINGER_MS + 500);
+    ECHO_WAIT(net_connections(server.net) == 0);
+    close(fd);
+    stop();
+}
+END_TEST
+
+START_TEST(an_unfinished_request_that_stalls_is_given_up)
+{
+    start();
+    int stalled = echo_connect(&server);
+    int slow = echo_connect(&server);
+    int idle = echo_connect(&server);
+    echo_send(stalled, "\xce\x00\x00\x00\x20", 5);
+    echo_send(slow, "\xce\x00\x00\x00\x20", 5);
+    ECHO_WAIT(net_buffer_bytes(server.net) == 2 * NET_FLOOR_BYTES);
+    for (int i = 0; i < 4; i++) {
+        echo_pass(&server, NET_STALL_MS / 3);
+        echo_send(slow, "E", 1);
+        ECHO_WAIT(echo_count(&server, METRIC_BYTES_RECEIVED) == 11 + (unsigned)i);
+    }
+    echo_expect_end(stalled);
+    ck_assert_uint_eq(net_connections(server.net), 2);
+    echo_send_frame(idle, 'E', "idle is fine", 12);
+    echo_expect(idle, "idle is fine", 12);
+    close(stalled);
+    close(slow);
+    close(idle);
+    stop();
+}
+END_TEST
+
+START_TEST(idle_connections_end_by_their_timeout)
+{
+    echo_prepare(&server);
+    server.settings.idle_timeout_ms = 60000;
+    echo_start(&server);
+    int idle = echo_connect(&server);
+    int half = echo_connect(&server);
+    int busy = echo_connect(&server);
+    echo_send(half, "\xce\x00\x00", 3);
+    for (int i = 0; i < 5; i++) {
+        echo_pass(&server, 15000);
+        echo_send_frame(busy, 'E', "busy", 4);
+        echo_expect(busy, "busy", 4);
+    }
+    echo_expect_end(idle);
+    echo_expect_end(half);
+    ck_assert_uint_eq(net_connections(server.net), 1);
+    close(idle);
+    close(half);
+    close(busy);
+    stop();
+}
+END_TEST
+
+/* ---- The cap ------------------------------------------------------------------------------ */
+
+START_TEST(hoarders_fill_the_cap_and_lose)
+{
+    enum { HOARDERS = 40, PART = 100 * KIB, LARGE = 200 * KIB };
+    uint8_t *data = random_bytes(LARGE, 3);
+    memcpy(data, "\xce\x00\x08\x00\x00", 5);
+    echo_prepare(&server);
+    server.settings.frame_max_bytes = 512 * KIB;
+    server.settings.buffers_max_bytes = MIB;
+    echo_start(&server);
+    int hoarders[HOARDERS];
+    size_t sent = 0;
+    for (int i = 0; i < HOARDERS; i++) {
+        hoarders[i] = echo_connect(&server);
+        sent += echo_try_send(hoarders[i], data, PART);
+    }
+    ck_assert_uint_gt(sent, 3 * MIB);
+    ECHO_WAIT(net_buffer_bytes(server.net) > MIB / 2);
+    /* Small requests are served meanwhile. */
+    int small = echo_connect(&server);
+    for (int i = 0; i < 100; i++) {
+        echo_send_frame(small, 'E', "small", 5);
+        echo_expect(small, "small", 5);
+        /* One receive may overshoot, and every connection has its floor. */
+        ck_assert_uint_le(net_buffer_bytes(server.net),
+                          MIB + NET_QUOTA_BYTES + HOARDERS * NET_FLOOR_BYTES);
+    }
+    echo_pass(&server, NET_NO_ROOM_MS - 1000);
+    /* A large one comes late: it waits while the hoarders run out of time, then it is served. */
+    int large = echo_connect(&server);
+    echo_send_frame(large, 'H', data, LARGE);
+    ck_assert_uint_eq(net_connections(server.net), HOARDERS + 2);
+    echo_pass(&server, 3500);
+    expect_hash(large, data, LARGE);
+    for (int i = 0; i < HOARDERS; i++) {
+        echo_expect_refusal(hoarders[i], STATUS_BUSY);
+        close(hoarders[i]);
+    }
+    ECHO_WAIT(net_connections(server.net) == 2 && net_buffer_bytes(server.net) == 0);
+    free(data);
+    close(small);
+    close(large);
+    stop();
+}
+END_TEST
+
+/* By reference or copied. */
+START_TEST(readers_that_hoard_replies_lose)
+{
+    enum { LARGE = 4 * MIB };
+    echo_prepare(&server);
+    server.settings.frame_max_bytes = 5 * MIB;
+    server.settings.buffers_max_bytes = 16 * MIB;
+    echo_start(&server);
+    uint8_t *data = random_bytes(LARGE, 5);
+    int hoarder = echo_connect_narrow(&server);
+    echo_send_number(hoarder, _i == 0 ? 'R' : 'M', 15 * MIB);
+    ECHO_WAIT(net_buffer_bytes(server.net) > 8 * MIB);
+    wait_until_stuck();
+    echo_pass(&server, NET_NO_ROOM_MS);
+    ck_assert_uint_eq(net_connections(server.net), 1); /* nobody wanted the room */
+    int large = echo_connect(&server);
+    uint8_t *frame = malloc(LARGE + 64);
+    ck_assert_ptr_nonnull(frame);
+    size_t size = echo_put_frame(frame, 'H', data, LARGE);
+    for (size_t sent = 0; sent < size; usleep(1000)) {
+        /* The clock creeps: the hoarder has run out of time already, the large one has not. */
+        sent += echo_try_send(large, frame + sent, size - sent);
+        clock_driven_advance(&server.clock, 1);
+    }
+    expect_hash(large, data, LARGE);
+    ECHO_WAIT(net_connections(server.net) == 1 && echo_pins() == 0);
+    free(frame);
+    free(data);
+    close(hoarder);
+    close(large);
+    stop();
+}
+END_TEST
+
+START_TEST(a_reply_without_room_waits_then_is_busy)
+{
+    echo_prepare(&server);
+    server.settings.frame_max_bytes = 512 * KIB;
+    server.settings.buffers_max_bytes = MIB;
+    echo_start(&server);
+    int fd = echo_connect(&server);
+    echo_send_number(fd, 'M', 2 * MIB); /* more than the cap: it never has room */
+    echo_pass(&server, NET_NO_ROOM_MS - 1500);
+    ck_assert_uint_eq(echo_served(&server), 0);
+    echo_pass(&server, 3500);
+    size_t size;
+    uint8_t *body = echo_receive(fd, &size);
+    ck_assert_uint_eq(size, 7); /* it names the request that it answers */
+    ck_assert_int_eq(memcmp(body, (uint8_t[]){'X', STATUS_BUSY, 'M', 0, 0x20, 0, 0}, 7), 0);
+    free(body);
+    echo_expect_end(fd);
+    close(fd);
+    stop();
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("patience");
+    TCase *time = tcase_create("time");
+    tcase_add_test(time, a_reader_that_never_reads_is_given_up);
+    tcase_add_test(time, a_slow_reader_is_kept);
+    tcase_add_test(time, a_peer_that_ignores_the_last_answer_is_closed);
+    tcase_add_test(time, an_unfinished_request_that_stalls_is_given_up);
+    tcase_add_test(time, idle_connections_end_by_their_timeout);
+    suite_add_tcase(s, time);
+    TCase *cap = tcase_create("cap");
+    tcase_add_test(cap, hoarders_fill_the_cap_and_lose);
+    tcase_add_loop_test(cap, readers_that_hoard_replies_lose, 0, 2);
+    tcase_add_test(cap, a_reply_without_room_waits_then_is_busy);
+    suite_add_tcase(s, cap);
+    return s;
+}
+
+int main(void)
+{
+    SRunner *runner = srunner_create(suite());
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}
