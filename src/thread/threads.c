@@ -32,12 +32,20 @@ bool step_reclaim(void *context, struct epoch_member *member, void *object)
     struct threads *threads = context;
     struct step *step = object;
     /* Pairs with the release in step_unpin. Nobody can pin anew: the step is out of reach. */
-    if (atomic_load_explicit(&step->pins, memory_order_acquire) > 0) {
+    bool pinned = atomic_load_explicit(&step->pins, memory_order_acquire) > 0;
+    struct lane *lane = lane_of(threads, member);
+    if (step->version != 0) {
+        /*
+         * A pinned step is not leaving: eviction must not wait for it. Its version says that it was
+         * counted out; who holds a pin reads nothing but the view, which has no version.
+         */
+        lane_add(&lane->leaving_bytes, -(int64_t)arena_size(threads->arena, step));
+        step->version = 0;
+    }
+    if (pinned) {
         return false;
     }
-    struct lane *lane = lane_of(threads, member);
     lane_add(&lane->payload_bytes, -(int64_t)step->payload_bytes);
-    lane_add(&lane->leaving_bytes, -(int64_t)arena_size(threads->arena, step));
     thread_let_go(lane, lane_at(lane, step->owner));
     arena_free(lane->cache, step);
     return true;

@@ -11,6 +11,7 @@
 #include "tests/lib/trial.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,17 +45,6 @@ struct crew {
         }                                                                                          \
     } while (0)
 
-static void *crew_main(void *argument)
-{
-    struct mate *mate = argument;
-    pthread_barrier_wait(&mate->crew->start);
-    lane_online(mate->lane);
-    lane_read_clock(mate->lane);
-    mate->work(mate);
-    lane_offline(mate->lane);
-    return NULL;
-}
-
 /* Whether the mates that matter are still at it: those who follow them ask. */
 static inline bool crew_works(const struct mate *mate)
 {
@@ -68,13 +58,31 @@ static inline void crew_done(struct mate *mate)
     atomic_fetch_sub_explicit(&mate->crew->working, 1, memory_order_release);
 }
 
-/* A turn of the loop: offline for a moment, the clock read. */
+/*
+ * A turn of the loop: offline for a moment, the clock read. Off the processor as well, as loops
+ * mostly are then: who is preempted while online holds back everybody's memory.
+ */
 static inline void crew_turn(struct mate *mate)
 {
     lane_tend(mate->lane);
     lane_offline(mate->lane);
+    sched_yield();
     lane_online(mate->lane);
     lane_read_clock(mate->lane);
+}
+
+static void *crew_main(void *argument)
+{
+    struct mate *mate = argument;
+    pthread_barrier_wait(&mate->crew->start);
+    lane_online(mate->lane);
+    lane_read_clock(mate->lane);
+    mate->work(mate);
+    while (crew_works(mate)) { /* a lane is tended as long as it is open */
+        crew_turn(mate);
+    }
+    lane_offline(mate->lane);
+    return NULL;
 }
 
 /* The domain's own lane goes offline meanwhile, so that it holds nobody back. */

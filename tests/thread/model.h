@@ -54,7 +54,8 @@ struct model_thread {
     bool alive;
     enum reason reason; /* when not alive */
     unsigned incarnation;
-    uint32_t version, length, lost, lost_version, fork_version;
+    uint32_t version, length, lost, fork_version;
+    uint32_t lost_base; /* lost position p was there by version lost_base + p + 1 at the latest */
     enum reason lost_reason;
     uint64_t ttl_ms, deadline_ms, created_ms;
     struct model_step *steps[STEPS_MAX];
@@ -187,7 +188,7 @@ static void write_keys(struct model_thread *thread, struct model_step *step)
 static uint32_t position_since(const struct model_thread *thread, uint32_t at)
 {
     if (at < thread->lost) {
-        return thread->lost_version;
+        return thread->fork_version ? thread->fork_version : thread->lost_base + at + 1;
     }
     const struct model_step *step = thread->steps[at];
     bool own =

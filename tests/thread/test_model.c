@@ -34,10 +34,10 @@ static void thread_begin(struct model_thread *thread, bool afresh)
 {
     bool goes_on = !afresh && thread->reason == REASON_EXPIRED;
     thread->lost = goes_on ? thread->length : 0;
-    thread->lost_version = goes_on ? thread->version : 0;
+    thread->version = goes_on ? thread->version : 0;
+    thread->lost_base = thread->version - thread->lost;
     thread->lost_reason = thread->reason;
     thread->length = thread->lost;
-    thread->version = thread->lost_version;
     thread->fork_version = 0;
     thread->alive = true;
     thread->incarnation++;
@@ -435,7 +435,7 @@ static void share(struct model_thread *to, const struct model_thread *from, uint
     }
     to->alive = true;
     to->incarnation = incarnation;
-    to->version = to->length = to->fork_version = to->lost_version = keep;
+    to->version = to->length = to->fork_version = keep;
     to->lost = lost;
     to->lost_reason = lost_reason;
     to->ttl_ms = from->ttl_ms;

@@ -161,9 +161,9 @@ START_TEST(have_of_lost_steps)
     SAY("replay t have=4,3", "complete t v4 head 3:");
     SAY("replay t have=3,1", "partial t v4 head 3: 2?expired 3=dd");
     SAY("replay t have=3,3", "complete t v4 head 3 first_changed 3: 3=dd");
-    /* An older version may have had others there: nobody can tell. */
-    SAY("replay t have=2,1",
-        "partial t v4 head 3 first_changed 0: 0?expired 1?expired 2?expired 3=dd");
+    /* As of an older version: what was committed by then. */
+    SAY("replay t have=2,1", "partial t v4 head 3: 2?expired 3=dd");
+    SAY("replay t have=1,1", "partial t v4 head 3 first_changed 1: 1?expired 2?expired 3=dd");
     SAY("replay t have=9,2",
         "partial t v4 head 3 first_changed 0: 0?expired 1?expired 2?expired 3=dd");
     SAY("rewind t to=1", "v5 dropped 2");
