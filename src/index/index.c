@@ -41,7 +41,7 @@ static bool first_segment_create(struct index *index)
     }
     /* Depth 0. Release: pairs with index_locate, for whoever was handed the index otherwise. */
     uint64_t empty = 0;
-    bool first = word_cas(&index->directory[0], &empty, arena_ref(index->base, segment));
+    bool first = index_word_cas(&index->directory[0], &empty, arena_ref(index->base, segment));
     assert(first);
     index_directory_charge(index, 0);
     return true;
@@ -98,9 +98,10 @@ void index_destroy(struct index *index)
     }
     /* Without a cache the segments stay in the arena until it goes. */
     struct arena_cache *cache = arena_cache_open(index->arena);
-    uint64_t limit = (uint64_t)1 << word_load(&index->depth); /* alone by now: pairs with nothing */
+    uint64_t limit =
+        (uint64_t)1 << index_word_load(&index->depth); /* alone by now: pairs with nothing */
     for (uint64_t at = 0; cache != NULL && at < limit; at++) {
-        uint64_t entry = word_load(&index->directory[at]);
+        uint64_t entry = index_word_load(&index->directory[at]);
         if (entry != 0) {
             index_segment_free(index, cache, index_at(index, entry));
         }
@@ -132,14 +133,14 @@ struct index_record *index_find(const struct index *index, struct index_hash has
                                 index_match_fn *match, const void *key)
 {
     struct index_place place = index_locate(index, hash.low);
-    uint64_t tag = slot_tag(hash.low);
+    uint64_t tag = index_slot_tag(hash.low);
     struct index_walk walk = index_walk_start(place.bucket);
     do {
         for (unsigned k = 0; k < walk.slots; k++) {
             /* Acquire: pairs with the CAS that made the slot final, in index_settle,
              * index_insert or index_replace, or with the entry that published a split's copy. */
-            uint64_t word = word_load(&walk.line->word[k]);
-            if (!slot_is_final_with_tag(word, tag)) {
+            uint64_t word = index_word_load(&walk.line->word[k]);
+            if (!index_slot_is_final_with_tag(word, tag)) {
                 continue;
             }
             struct index_record *record = index_at(index, word);
@@ -159,18 +160,18 @@ void index_prefetch_bucket(const struct index *index, struct index_hash hash)
 void index_prefetch_record(const struct index *index, struct index_hash hash)
 {
     struct index_line *line = index_locate(index, hash.low).bucket;
-    uint64_t tag = slot_tag(hash.low);
+    uint64_t tag = index_slot_tag(hash.low);
     for (unsigned k = 0; k < HEAD_SLOTS; k++) {
         /* Not followed, only prefetched: pairs with nothing. */
-        uint64_t word = word_load(&line->word[k]);
-        if (slot_is_final_with_tag(word, tag)) {
+        uint64_t word = index_word_load(&line->word[k]);
+        if (index_slot_is_final_with_tag(word, tag)) {
             const uint8_t *record = index_at(index, word);
             __builtin_prefetch(record, 0, 3);
             __builtin_prefetch(record + LINE_BYTES, 0, 3);
             return;
         }
     }
-    uint64_t link = word_load(&line->word[WORD_LINK]) & WORD_REF_MASK; /* as above */
+    uint64_t link = index_word_load(&line->word[WORD_LINK]) & WORD_REF_MASK; /* as above */
     if (link != 0) {
         __builtin_prefetch(index_at(index, link), 0, 3);
     }

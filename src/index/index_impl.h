@@ -158,27 +158,27 @@ struct index_walk {
  * whoever reads a word sees everything that was done before it was written; which write a read
  * pairs with is said where they are called.
  */
-static inline uint64_t word_load(const _Atomic uint64_t *word)
+static inline uint64_t index_word_load(const _Atomic uint64_t *word)
 {
     INDEX_POINT();
     return atomic_load_explicit(word, memory_order_acquire);
 }
 
-static inline bool word_cas(_Atomic uint64_t *word, uint64_t *expected, uint64_t desired)
+static inline bool index_word_cas(_Atomic uint64_t *word, uint64_t *expected, uint64_t desired)
 {
     INDEX_POINT();
     return atomic_compare_exchange_strong_explicit(word, expected, desired, memory_order_acq_rel,
                                                    memory_order_acquire);
 }
 
-static inline uint64_t word_freeze(_Atomic uint64_t *word)
+static inline uint64_t index_word_freeze(_Atomic uint64_t *word)
 {
     INDEX_POINT();
     return atomic_fetch_or_explicit(word, WORD_FROZEN, memory_order_acq_rel) | WORD_FROZEN;
 }
 
-/* Only for words that nobody else can reach yet; they are published by a later word_cas. */
-static inline void word_store_private(_Atomic uint64_t *word, uint64_t value)
+/* Only for words that nobody else can reach yet; they are published by a later index_word_cas. */
+static inline void index_word_store_private(_Atomic uint64_t *word, uint64_t value)
 {
     atomic_store_explicit(word, value, memory_order_relaxed);
 }
@@ -188,33 +188,33 @@ static inline void *index_at(const struct index *index, uint64_t ref)
     return arena_at(index->base, (uint32_t)(ref & WORD_REF_MASK));
 }
 
-static inline uint64_t slot_tag(uint64_t hash_low)
+static inline uint64_t index_slot_tag(uint64_t hash_low)
 {
     return (hash_low >> TAG_SHIFT << SLOT_TAG_SHIFT) & SLOT_TAG_MASK;
 }
 
-static inline uint64_t slot_make(uint64_t hash_low, uint16_t tick, uint32_t ref)
+static inline uint64_t index_slot_make(uint64_t hash_low, uint16_t tick, uint32_t ref)
 {
-    return slot_tag(hash_low) | (uint64_t)tick << SLOT_TICK_SHIFT | ref;
+    return index_slot_tag(hash_low) | (uint64_t)tick << SLOT_TICK_SHIFT | ref;
 }
 
 /* Whether a record is to be found here: what is tentative is not yet in the index. */
-static inline bool slot_is_final(uint64_t word)
+static inline bool index_slot_is_final(uint64_t word)
 {
     return (word & WORD_REF_MASK) != 0 && (word & SLOT_TENTATIVE) == 0;
 }
 
-static inline bool slot_is_final_with_tag(uint64_t word, uint64_t tag)
+static inline bool index_slot_is_final_with_tag(uint64_t word, uint64_t tag)
 {
     return (word & (SLOT_TENTATIVE | SLOT_TAG_MASK)) == tag && (word & WORD_REF_MASK) != 0;
 }
 
-static inline uint32_t entry_depth(uint64_t entry)
+static inline uint32_t index_entry_depth(uint64_t entry)
 {
     return (uint32_t)(entry >> ENTRY_DEPTH_SHIFT) & 0xff;
 }
 
-static inline uint32_t low_bits(uint64_t hash_low, uint32_t depth)
+static inline uint32_t index_low_bits(uint64_t hash_low, uint32_t depth)
 {
     return (uint32_t)(hash_low & (((uint64_t)1 << depth) - 1));
 }
@@ -223,15 +223,15 @@ static inline struct index_place index_locate(const struct index *index, uint64_
 {
     for (;;) {
         /* Acquire: pairs with the raise in split_complete, behind which the new entry is set. */
-        uint32_t at = low_bits(hash_low, (uint32_t)word_load(&index->depth));
+        uint32_t at = index_low_bits(hash_low, (uint32_t)index_word_load(&index->depth));
         /* Acquire: pairs with the entry's publication in split_complete and index_create. */
-        uint64_t entry = word_load(&index->directory[at]);
+        uint64_t entry = index_word_load(&index->directory[at]);
         while (entry == 0) {
             assert(at != 0);
             at &= ~((uint32_t)1 << (31 - __builtin_clz(at)));
-            entry = word_load(&index->directory[at]); /* as above */
+            entry = index_word_load(&index->directory[at]); /* as above */
         }
-        if (low_bits(hash_low, entry_depth(entry)) == at) {
+        if (index_low_bits(hash_low, index_entry_depth(entry)) == at) {
             struct index_segment *segment = index_at(index, entry);
             return (struct index_place){
                 .at = at,
@@ -251,7 +251,7 @@ static inline struct index_walk index_walk_start(struct index_line *bucket)
 static inline bool index_walk_next(const struct index *index, struct index_walk *walk)
 {
     /* Acquire: pairs with the link's publication in line_add, behind which the line is zeroed. */
-    uint64_t link = word_load(&walk->line->word[WORD_LINK]) & WORD_REF_MASK;
+    uint64_t link = index_word_load(&walk->line->word[WORD_LINK]) & WORD_REF_MASK;
     if (link == 0) {
         return false;
     }

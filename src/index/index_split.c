@@ -66,10 +66,10 @@ void index_segment_free(struct index *index, struct arena_cache *cache,
 {
     for (unsigned b = 0; b < BUCKETS; b++) {
         /* Nobody else is left here: these loads pair with nothing. */
-        uint64_t link = word_load(&segment->bucket[b].word[WORD_LINK]) & WORD_REF_MASK;
+        uint64_t link = index_word_load(&segment->bucket[b].word[WORD_LINK]) & WORD_REF_MASK;
         while (link != 0) {
             struct index_line *line = index_at(index, link);
-            link = word_load(&line->word[WORD_LINK]) & WORD_REF_MASK;
+            link = index_word_load(&line->word[WORD_LINK]) & WORD_REF_MASK;
             structural_free(index, cache, line);
         }
     }
@@ -100,7 +100,7 @@ static void line_add(struct index *index, struct epoch_member *member,
     struct index_line *line = line_create(index, cache);
     uint64_t none = 0;
     /* Release: pairs with index_walk_next. Failure: another added one. */
-    if (word_cas(&walk.line->word[WORD_LINK], &none, arena_ref(index->base, line))) {
+    if (index_word_cas(&walk.line->word[WORD_LINK], &none, arena_ref(index->base, line))) {
         atomic_fetch_add_explicit(&place->segment->lines_added, 1, memory_order_relaxed);
     } else {
         structural_free(index, cache, line);
@@ -126,14 +126,14 @@ static void segment_freeze(const struct index *index, struct index_segment *segm
         /* First the insert word, so that nothing more is committed; then the insert that was
          * committed last turns final, so that no committed slot is ever frozen tentative. Pairs
          * with the commit in index_insert. */
-        uint64_t turn = word_freeze(&bucket->word[WORD_INSERT]);
+        uint64_t turn = index_word_freeze(&bucket->word[WORD_INSERT]);
         index_settle(index, bucket, turn);
         /* These pair with the CASes on slots in index_write.c: what came first is kept, what comes
          * later fails. A line that is added yet can hold nothing that is committed. */
         struct index_walk walk = index_walk_start(bucket);
         do {
             for (unsigned k = 0; k < walk.slots; k++) {
-                (void)word_freeze(&walk.line->word[k]);
+                (void)index_word_freeze(&walk.line->word[k]);
             }
         } while (index_walk_next(index, &walk));
     }
@@ -143,8 +143,9 @@ static void records_prefetch(const struct index *index, const struct index_segme
                              unsigned b)
 {
     for (unsigned k = 0; b < BUCKETS && k < HEAD_SLOTS; k++) {
-        uint64_t word = word_load(&segment->bucket[b].word[k]); /* frozen: pairs with nothing */
-        if (slot_is_final(word)) {
+        uint64_t word =
+            index_word_load(&segment->bucket[b].word[k]); /* frozen: pairs with nothing */
+        if (index_slot_is_final(word)) {
             __builtin_prefetch(index_at(index, word), 0, 3);
         }
     }
@@ -157,7 +158,7 @@ static unsigned segment_count(const struct index *index, struct index_segment *s
         struct index_walk walk = index_walk_start(&segment->bucket[b]);
         do {
             for (unsigned k = 0; k < walk.slots; k++) {
-                count += slot_is_final(word_load(&walk.line->word[k])); /* as above */
+                count += index_slot_is_final(index_word_load(&walk.line->word[k])); /* as above */
             }
         } while (index_walk_next(index, &walk));
     }
@@ -176,12 +177,12 @@ static void half_add(struct index *index, struct arena_cache *cache, struct half
 {
     if (half->used == half->slots) {
         struct index_line *line = line_create(index, cache);
-        word_store_private(&half->tail->word[WORD_LINK], arena_ref(index->base, line));
+        index_word_store_private(&half->tail->word[WORD_LINK], arena_ref(index->base, line));
         half->tail = line;
         half->used = 0;
         half->slots = LINE_SLOTS;
     }
-    word_store_private(&half->tail->word[half->used], word);
+    index_word_store_private(&half->tail->word[half->used], word);
     half->used++;
 }
 
@@ -205,8 +206,9 @@ static void segment_copy(struct index *index, struct arena_cache *cache, struct 
         struct index_walk walk = index_walk_start(&from->bucket[b]);
         do {
             for (unsigned k = 0; k < walk.slots; k++) {
-                uint64_t word = word_load(&walk.line->word[k]); /* frozen; the record: as find */
-                if (!slot_is_final(word)) {
+                uint64_t word =
+                    index_word_load(&walk.line->word[k]); /* frozen; the record: as find */
+                if (!index_slot_is_final(word)) {
                     continue;
                 }
                 const struct index_record *record = index_at(index, word);
@@ -223,12 +225,12 @@ static uint64_t successor_agree(struct index *index, struct epoch_member *member
 {
     struct index_segment *from = place->segment;
     /* Acquire: pairs with the CAS below, behind which the copies were filled. */
-    uint64_t pair = word_load(&from->successor);
+    uint64_t pair = index_word_load(&from->successor);
     if (pair != 0) {
         return pair;
     }
     segment_freeze(index, from);
-    uint32_t depth = entry_depth(place->entry);
+    uint32_t depth = index_entry_depth(place->entry);
     bool two = depth < DEPTH_MAX && segment_count(index, from) >= INDEX_SPLIT_RECORDS_MIN;
     struct arena_cache *cache = epoch_member_cache(member);
     struct half halves[2] = {{.segment = index_segment_create(index, cache)}};
@@ -239,7 +241,7 @@ static uint64_t successor_agree(struct index *index, struct epoch_member *member
     }
     segment_copy(index, cache, from, depth, halves);
     /* Release: pairs with the load above. */
-    if (word_cas(&from->successor, &pair, own)) {
+    if (index_word_cas(&from->successor, &pair, own)) {
         return own;
     }
     for (unsigned side = 0; side < 2 && halves[side].segment != NULL; side++) {
@@ -262,27 +264,27 @@ void index_directory_charge(struct index *index, uint32_t at)
 static void split_complete(struct index *index, struct epoch_member *member,
                            const struct index_place *place, uint64_t pair)
 {
-    uint32_t depth = entry_depth(place->entry);
+    uint32_t depth = index_entry_depth(place->entry);
     uint64_t second = pair >> 32;
     if (second != 0) {
         uint32_t sibling = place->at | (uint32_t)1 << depth;
         depth++;
         uint64_t empty = 0;
         /* (1) Release: pairs with index_locate. Failure: a helper was first, with the same pair. */
-        if (word_cas(&index->directory[sibling], &empty,
-                     second | (uint64_t)depth << ENTRY_DEPTH_SHIFT)) {
+        if (index_word_cas(&index->directory[sibling], &empty,
+                           second | (uint64_t)depth << ENTRY_DEPTH_SHIFT)) {
             index_directory_charge(index, sibling);
         }
         /* (2) Release: pairs with index_locate. */
-        uint64_t global = word_load(&index->depth);
-        while (global < depth && !word_cas(&index->depth, &global, depth)) {
+        uint64_t global = index_word_load(&index->depth);
+        while (global < depth && !index_word_cas(&index->depth, &global, depth)) {
         }
     }
     uint64_t entry = place->entry;
     uint64_t first = (pair & WORD_REF_MASK) | (uint64_t)depth << ENTRY_DEPTH_SHIFT;
     /* (3) Release: pairs with index_locate. The entry cannot come back: while we are online the
      * old segment's address is not used again. */
-    if (word_cas(&index->directory[place->at], &entry, first)) {
+    if (index_word_cas(&index->directory[place->at], &entry, first)) {
         atomic_fetch_add_explicit(&index->splits, second != 0, memory_order_relaxed); /* a gauge */
         epoch_retire(member, index->epoch_kind, place->segment);
     }

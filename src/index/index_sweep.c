@@ -37,7 +37,7 @@ static void sweep_slot(const struct sweep *sweep, _Atomic uint64_t *slot, uint64
     }
     if ((word & WORD_FROZEN) == 0) {
         /* Pairs with nothing: only the tick changes, and the record was published before. */
-        if (word_cas(slot, &seen, to)) {
+        if (index_word_cas(slot, &seen, to)) {
             return;
         }
         if ((seen & WORD_REF_MASK) != (word & WORD_REF_MASK)) {
@@ -56,8 +56,8 @@ static unsigned sweep_bucket(const struct sweep *sweep, struct index_line *bucke
         uint64_t words[LINE_SLOTS];
         for (unsigned k = 0; k < walk.slots; k++) {
             /* Acquire: as in index_find. */
-            words[k] = word_load(&walk.line->word[k]);
-            if (!slot_is_final(words[k]) ||
+            words[k] = index_word_load(&walk.line->word[k]);
+            if (!index_slot_is_final(words[k]) ||
                 !(sweep->all || tick_is_due(words[k], sweep->now_tick))) {
                 words[k] = 0;
                 continue;
@@ -92,11 +92,11 @@ bool index_sweep(struct index *index, struct epoch_member *member, struct index_
                           .context = context};
     for (unsigned spent = 0; spent < slots;) {
         /* Acquire, both: as in index_locate. */
-        if (cursor->segment >= (uint64_t)1 << word_load(&index->depth)) {
+        if (cursor->segment >= (uint64_t)1 << index_word_load(&index->depth)) {
             *cursor = (struct index_cursor){0};
             return true;
         }
-        uint64_t entry = word_load(&index->directory[cursor->segment]);
+        uint64_t entry = index_word_load(&index->directory[cursor->segment]);
         if (entry == 0 || cursor->bucket >= BUCKETS) {
             cursor->segment++;
             cursor->bucket = 0;
@@ -158,11 +158,11 @@ static unsigned segment_pick(const struct index *index, struct index_segment *se
         do {
             uint64_t words[LINE_SLOTS];
             for (unsigned k = 0; k < walk.slots; k++) {
-                words[k] = word_load(&walk.line->word[k]); /* acquire: as in index_find */
+                words[k] = index_word_load(&walk.line->word[k]); /* acquire: as in index_find */
                 __builtin_prefetch(index_at(index, words[k]), 0, 3);
             }
             for (unsigned k = 0; k < walk.slots; k++) {
-                if (!slot_is_final(words[k])) {
+                if (!index_slot_is_final(words[k])) {
                     continue;
                 }
                 const struct index_record *record = index_at(index, words[k]);
@@ -203,7 +203,7 @@ bool index_scan(struct index *index, struct index_scan *scan, unsigned records,
             continue;
         }
         segments++;
-        uint32_t depth = entry_depth(place.entry);
+        uint32_t depth = index_entry_depth(place.entry);
         uint64_t last_key = bits_reversed(place.at) | UINT64_MAX >> depth;
         if (last_key == UINT64_MAX) {
             *scan = (struct index_scan){.position = UINT64_MAX, .after = UINT32_MAX};

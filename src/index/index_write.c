@@ -60,15 +60,15 @@ void index_settle(const struct index *index, struct index_line *bucket, uint64_t
     }
     _Atomic uint64_t *slot = slot_at(index, bucket, insert_position(turn));
     /* Acquire: pairs with the claim in index_insert, which came before the commit we saw. */
-    uint64_t word = word_load(slot);
+    uint64_t word = index_word_load(slot);
     if ((word & SLOT_TENTATIVE) == 0) {
         return;
     }
     /* W1: the same turn before and after, so `word` is what was committed. The load pairs with
      * the CAS by which a remover clears `pending`, or the next insert's commit. */
-    if (word_load(&bucket->word[WORD_INSERT]) == turn) {
+    if (index_word_load(&bucket->word[WORD_INSERT]) == turn) {
         /* Release: pairs with index_find. Failure: another settled it. */
-        (void)word_cas(slot, &word, word & ~SLOT_TENTATIVE);
+        (void)index_word_cas(slot, &word, word & ~SLOT_TENTATIVE);
     }
 }
 
@@ -76,17 +76,17 @@ static struct look look_for(const struct index *index, struct index_line *bucket
                             index_match_fn *match, const void *key)
 {
     struct look look = {0};
-    uint64_t tag = slot_tag(hash_low);
+    uint64_t tag = index_slot_tag(hash_low);
     struct index_walk walk = index_walk_start(bucket);
     do {
         for (unsigned k = 0; k < walk.slots; k++) {
             /* Acquire: as in index_find. */
-            uint64_t word = word_load(&walk.line->word[k]);
+            uint64_t word = index_word_load(&walk.line->word[k]);
             if (word == 0 && look.empty == NULL) {
                 look.empty = &walk.line->word[k];
                 look.position = walk.position + k;
             }
-            if (!slot_is_final_with_tag(word, tag)) {
+            if (!index_slot_is_final_with_tag(word, tag)) {
                 continue;
             }
             struct index_record *record = index_at(index, word);
@@ -105,7 +105,7 @@ static void withdraw(const struct claim *claim)
     if (claim->slot != NULL) {
         uint64_t word = claim->word;
         /* Pairs with the claims of others, who load 0 from it. */
-        bool withdrawn = word_cas(claim->slot, &word, 0);
+        bool withdrawn = index_word_cas(claim->slot, &word, 0);
         assert(withdrawn || word == (claim->word | WORD_FROZEN)); /* only its owner may change it */
     }
 }
@@ -117,7 +117,7 @@ enum index_result index_insert(struct index *index, struct epoch_member *member,
 {
     assert(epoch_is_online(member));
     assert(record->hash_low == hash.low);
-    uint64_t final = slot_make(hash.low, tick, arena_ref(index->base, record));
+    uint64_t final = index_slot_make(hash.low, tick, arena_ref(index->base, record));
     struct claim claim = {.word = final | SLOT_TENTATIVE};
     for (;;) {
         struct index_place place = index_locate(index, hash.low);
@@ -126,7 +126,7 @@ enum index_result index_insert(struct index *index, struct epoch_member *member,
         }
         _Atomic uint64_t *insert = &place.bucket->word[WORD_INSERT];
         /* Acquire: pairs with the commits below, behind which each insert's slot is written. */
-        uint64_t turn = word_load(insert);
+        uint64_t turn = index_word_load(insert);
         if (turn & WORD_FROZEN) {
             index_split(index, member, &place);
             continue;
@@ -145,7 +145,7 @@ enum index_result index_insert(struct index *index, struct epoch_member *member,
             }
             uint64_t empty = 0;
             /* Release: pairs with index_settle, which may finish for us. */
-            if (!word_cas(look.empty, &empty, claim.word)) {
+            if (!index_word_cas(look.empty, &empty, claim.word)) {
                 continue;
             }
             claim.segment = place.segment;
@@ -153,11 +153,11 @@ enum index_result index_insert(struct index *index, struct epoch_member *member,
             claim.position = look.position;
         }
         /* The commit. Release and acquire: pairs with the load of `turn` above, in other inserts,
-         * and with word_freeze in index_split. */
-        if (word_cas(insert, &turn, insert_next(turn, claim.position))) {
+         * and with index_word_freeze in index_split. */
+        if (index_word_cas(insert, &turn, insert_next(turn, claim.position))) {
             uint64_t word = claim.word;
             /* Release: pairs with index_find. Failure: another settled it for us. */
-            (void)word_cas(claim.slot, &word, final);
+            (void)index_word_cas(claim.slot, &word, final);
             count_records(index, member, 1);
             return INDEX_DONE;
         }
@@ -171,8 +171,8 @@ _Atomic uint64_t *index_slot_of(const struct index *index, struct index_line *bu
     do {
         for (unsigned k = 0; k < walk.slots; k++) {
             /* Acquire: as in index_find. */
-            *word = word_load(&walk.line->word[k]);
-            if (slot_is_final(*word) && (*word & WORD_REF_MASK) == ref) {
+            *word = index_word_load(&walk.line->word[k]);
+            if (index_slot_is_final(*word) && (*word & WORD_REF_MASK) == ref) {
                 *position = walk.position + k;
                 return &walk.line->word[k];
             }
@@ -190,7 +190,7 @@ static bool exchange(struct index *index, struct epoch_member *member,
 {
     assert(epoch_is_online(member));
     uint32_t ref = arena_ref(index->base, record);
-    uint64_t to = slot_make(record->hash_low, tick, fresh != 0 ? fresh : ref);
+    uint64_t to = index_slot_make(record->hash_low, tick, fresh != 0 ? fresh : ref);
     for (;;) {
         struct index_place place = index_locate(index, record->hash_low);
         uint64_t word;
@@ -204,7 +204,7 @@ static bool exchange(struct index *index, struct epoch_member *member,
             continue;
         }
         /* Release: pairs with index_find. Failure: the slot changed, so look again. */
-        if (word_cas(slot, &word, to)) {
+        if (index_word_cas(slot, &word, to)) {
             return true;
         }
     }
@@ -227,13 +227,13 @@ void index_retick(struct index *index, struct epoch_member *member,
 static bool clear_pending(const struct index *index, struct index_line *bucket, uint32_t position)
 {
     /* Acquire: pairs with the commit that came before the slot became final. */
-    uint64_t turn = word_load(&bucket->word[WORD_INSERT]);
+    uint64_t turn = index_word_load(&bucket->word[WORD_INSERT]);
     if ((turn & INSERT_PENDING) == 0 || insert_position(turn) != position) {
         return true; /* no other insert can commit this position while the slot is taken */
     }
     index_settle(index, bucket, turn);
     /* Release: pairs with the second load in index_settle. */
-    return word_cas(&bucket->word[WORD_INSERT], &turn, turn & ~INSERT_PENDING);
+    return index_word_cas(&bucket->word[WORD_INSERT], &turn, turn & ~INSERT_PENDING);
 }
 
 bool index_remove(struct index *index, struct epoch_member *member,
@@ -257,7 +257,7 @@ bool index_remove(struct index *index, struct epoch_member *member,
             continue;
         }
         /* Pairs with the claims of others, who load 0 from it. Failure: look again. */
-        if (word_cas(slot, &word, 0)) {
+        if (index_word_cas(slot, &word, 0)) {
             count_records(index, member, (uint64_t)-1);
             return true;
         }

@@ -1,238 +1,19 @@
 /*
- * The index under every schedule that counts: its sources are compiled in here with a switch point
- * before each operation on a shared word, and run on a few contexts of one operating-system thread.
+ * The index under every schedule that counts.
  *
- * For two threads of execution all schedules with a bounded number of preemptions are run, for
- * three a fixed set of random ones. At every point no key may have two final slots (O4); at the
- * end of each schedule the answers must be those of some sequential order that respects which
- * operation ended before which began (O2, O3, O5). Segments have one bucket, so few operations
- * split them. Nothing is reclaimed here (everybody stays online); what is freed at once is filled
- * with rubbish.
+ * For two contexts all schedules with a bounded number of preemptions are run, for three a fixed
+ * set of random ones. At every point no key may have two final slots (O4); at the end of each
+ * schedule the answers must be those of some sequential order that respects which operation ended
+ * before which began (O2, O3, O5), no slot may be left taken for nothing, and all memory must come
+ * back.
  */
-#define INDEX_POINT()           schedule_point()
-#define INDEX_BUCKET_BITS       0
-#define INDEX_LINES_ADDED_MAX   lines_added_max
-#define INDEX_SPLIT_RECORDS_MIN split_records_min
-
-static void schedule_point(void);
-static unsigned lines_added_max;
-static unsigned split_records_min;
-
-/* The index's names here are not those of the library that tests are linked with. */
-#define index_create           explored_create
-#define index_destroy          explored_destroy
-#define index_hash             explored_hash_of
-#define index_find             explored_find
-#define index_prefetch_bucket  explored_prefetch_bucket
-#define index_prefetch_record  explored_prefetch_record
-#define index_insert           explored_insert
-#define index_replace          explored_replace
-#define index_remove           explored_remove
-#define index_sweep            explored_sweep
-#define index_scan             explored_scan
-#define index_stats            explored_stats
-#define index_settle           explored_settle
-#define index_slot_of          explored_slot_of
-#define index_retick           explored_retick
-#define index_make_room        explored_make_room
-#define index_split            explored_split
-#define index_segment_create   explored_segment_create
-#define index_segment_free     explored_segment_free
-#define index_segment_reclaim  explored_segment_reclaim
-#define index_directory_charge explored_directory_charge
-#define arena_alloc            explored_arena_alloc
-#define arena_free             explored_arena_free
-#define arena_size             explored_arena_size
-#define arena_base             explored_arena_base
-#define arena_charge           explored_arena_charge
-#define arena_cache_open       explored_arena_cache_open
-#define arena_cache_close      explored_arena_cache_close
-#define epoch_define           explored_epoch_define
-#define epoch_is_online        explored_epoch_is_online
-#define epoch_member_cache     explored_epoch_member_cache
-#define epoch_retire           explored_epoch_retire
-#define random_fill            explored_random_fill
-#define mmap                   explored_mmap
-#define munmap                 explored_munmap
-#define madvise                explored_madvise
-
-/* clang-format off */
-#include "index/index.c"
-#include "index/index_write.c"
-#include "index/index_split.c"
-#include "index/index_sweep.c"
-/* clang-format on */
-
-#include "tests/lib/trial.h"
-
-#include <check.h>
-#include <stdio.h>
-#include <ucontext.h>
-
-#if defined(__SANITIZE_THREAD__)
-#define EXPLORE_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define EXPLORE_TSAN 1
-#endif
-#endif
-#ifdef EXPLORE_TSAN
-#include <sanitizer/tsan_interface.h>
-#endif
-
-/* Check writes to a file at each of its assertions, also the good ones: millions here. */
-#define MUST(condition)                                                                            \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            ck_abort_msg("%s", #condition);                                                        \
-        }                                                                                          \
-    } while (0)
+#include "tests/index/test_index_explored.h"
 
 enum {
-    CONTEXTS_MAX = 3,
     OPS_MAX = 4,   /* of one context */
     KEYS_MAX = 12, /* of one scenario */
     HISTORY_MAX = 32,
-    STEPS_MAX = 4000,
-    STACK_BYTES = 256 * 1024,
-    ARENA_BYTES = 512 * 1024,
-    RETIRED_MAX = 64,
-    RUBBISH = 0xdb,
 };
-
-/* ---- An arena and an epoch that do next to nothing ------------------------------------------- */
-
-struct arena_cache {
-    int unused;
-};
-
-struct epoch_member {
-    struct arena_cache cache;
-};
-
-static _Alignas(4096) uint8_t arena_bytes[ARENA_BYTES];
-static size_t arena_used;
-static uint8_t arena_live[ARENA_BYTES / LINE_BYTES]; /* 1: an object begins here */
-static size_t arena_live_count;
-static void *retired[RETIRED_MAX];
-static unsigned retired_count;
-static struct arena_cache one_cache;
-static struct epoch_member members[CONTEXTS_MAX + 1];
-
-void *arena_alloc(struct arena_cache *cache, size_t size_bytes, enum arena_need need)
-{
-    (void)cache;
-    (void)need;
-    size_t rounded = (size_bytes + 63) & ~(size_t)63;
-    MUST(arena_used + rounded <= ARENA_BYTES);
-    void *object = arena_bytes + arena_used;
-    arena_live[arena_used / LINE_BYTES] = 1;
-    arena_live_count++;
-    arena_used += rounded;
-    memset(object, RUBBISH, rounded);
-    return object;
-}
-
-void arena_free(struct arena_cache *cache, void *object)
-{
-    (void)cache;
-    size_t unit = (size_t)((uint8_t *)object - arena_bytes) / LINE_BYTES;
-    MUST(arena_live[unit] == 1);
-    arena_live[unit] = 0;
-    arena_live_count--;
-    memset(object, RUBBISH, LINE_BYTES); /* of a segment: the header; enough to derail a user */
-}
-
-size_t arena_size(const struct arena *arena, const void *object)
-{
-    (void)arena;
-    (void)object;
-    return LINE_BYTES;
-}
-
-uint8_t *arena_base(const struct arena *arena)
-{
-    (void)arena;
-    return arena_bytes;
-}
-
-void arena_charge(struct arena *arena, int64_t bytes)
-{
-    (void)arena;
-    (void)bytes;
-}
-
-struct arena_cache *arena_cache_open(struct arena *arena)
-{
-    (void)arena;
-    return &one_cache;
-}
-
-void arena_cache_close(struct arena_cache *cache)
-{
-    (void)cache;
-}
-
-void epoch_define(struct epoch *epoch, unsigned kind, struct epoch_kind definition)
-{
-    (void)epoch;
-    (void)kind;
-    (void)definition;
-}
-
-bool epoch_is_online(const struct epoch_member *member)
-{
-    (void)member;
-    return true;
-}
-
-struct arena_cache *epoch_member_cache(struct epoch_member *member)
-{
-    return &member->cache;
-}
-
-void epoch_retire(struct epoch_member *member, unsigned kind, void *object)
-{
-    (void)member;
-    (void)kind;
-    MUST(retired_count < RETIRED_MAX);
-    retired[retired_count++] = object;
-}
-
-void random_fill(void *data, size_t size_bytes)
-{
-    memset(data, 1, size_bytes);
-}
-
-/* The directory: only its first entries are ever used here. */
-static _Atomic uint64_t directory_bytes[64];
-
-void *mmap(void *address, size_t size_bytes, int protection, int flags, int fd, off_t offset)
-{
-    (void)address;
-    (void)size_bytes;
-    (void)protection;
-    (void)flags;
-    (void)fd;
-    (void)offset;
-    memset(directory_bytes, 0, sizeof directory_bytes);
-    return directory_bytes;
-}
-
-int munmap(void *address, size_t size_bytes)
-{
-    (void)address;
-    (void)size_bytes;
-    return 0;
-}
-
-int madvise(void *address, size_t size_bytes, int advice)
-{
-    (void)address;
-    (void)size_bytes;
-    (void)advice;
-    return 0;
-}
 
 /* ---- Scenarios ------------------------------------------------------------------------------- */
 
@@ -419,8 +200,8 @@ static unsigned finals_of(char key)
     struct index_walk walk = index_walk_start(place.bucket);
     do {
         for (unsigned k = 0; k < walk.slots; k++) {
-            uint64_t word = word_load(&walk.line->word[k]);
-            if (slot_is_final(word)) {
+            uint64_t word = index_word_load(&walk.line->word[k]);
+            if (index_slot_is_final(word)) {
                 finals += record_matches(index_at(explored, word), &key);
             } else {
                 tentatives += (word & WORD_REF_MASK) != 0;
@@ -430,114 +211,9 @@ static unsigned finals_of(char key)
     return finals;
 }
 
-/* ---- Running one schedule -------------------------------------------------------------------- */
-
-struct decision {
-    uint8_t chosen;
-    uint8_t before; /* who ran until here */
-    uint8_t runnable;
-};
-
-static struct decision decisions[STEPS_MAX];
-static unsigned decided; /* how many of them are prescribed */
-static unsigned step_count;
-static unsigned context_count;
-static unsigned current;
-static uint8_t runnable; /* a bit per context */
-static bool exploring;
-static uint64_t random_state; /* 0: follow `decisions`, then keep running the same context */
-static ucontext_t contexts[CONTEXTS_MAX];
-static ucontext_t home;
-static uint8_t stacks[CONTEXTS_MAX][STACK_BYTES];
-#ifdef EXPLORE_TSAN
-static void *fibers[CONTEXTS_MAX + 1];
-#endif
-
-static void switch_to(ucontext_t *from, ucontext_t *to, unsigned fiber)
+static void step_judge(void)
 {
-#ifdef EXPLORE_TSAN
-    __tsan_switch_to_fiber(fibers[fiber], 0);
-#else
-    (void)fiber;
-#endif
-    swapcontext(from, to);
-}
-
-static uint64_t random_next(void)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state;
-}
-
-static unsigned lowest(unsigned set)
-{
-    return (unsigned)__builtin_ctz(set);
-}
-
-/* Who runs next, by prescription, by chance or by staying. */
-static unsigned decide(void)
-{
-    MUST(step_count < STEPS_MAX); /* or somebody waits for somebody */
-    struct decision *decision = &decisions[step_count];
-    bool stays = (runnable >> current & 1) != 0;
-    if (step_count >= decided) {
-        decision->chosen = (uint8_t)(stays ? current : lowest(runnable));
-        if (random_state != 0 && (!stays || random_next() % 4 == 0)) {
-            do {
-                decision->chosen = (uint8_t)(random_next() % context_count);
-            } while ((runnable >> decision->chosen & 1) == 0);
-        }
-    }
-    decision->before = (uint8_t)current;
-    decision->runnable = runnable;
-    MUST((runnable >> decision->chosen & 1) != 0);
-    step_count++;
-    return decision->chosen;
-}
-
-static void schedule_point(void)
-{
-    if (!exploring) {
-        return;
-    }
-    exploring = false;
-    for (const char *key = "ab"; *key != '\0'; key++) {
-        MUST(finals_of(*key) <= 1); /* O4 */
-    }
-    exploring = true;
-    unsigned from = current;
-    unsigned next = decide();
-    if (next != from) {
-        current = next;
-        switch_to(&contexts[from], &contexts[next], next);
-    }
-}
-
-static void context_main(int which)
-{
-    for (unsigned i = 0; i < OPS_MAX; i++) {
-        op_run(scenario->ops[which][i], &members[which]);
-    }
-    runnable &= (uint8_t) ~(1u << which);
-    if (runnable == 0) {
-        switch_to(&contexts[which], &home, CONTEXTS_MAX);
-    }
-    current = decide();
-    switch_to(&contexts[which], &contexts[current], current);
-}
-
-static void records_create(void)
-{
-    for (unsigned k = 0; k < KEYS_MAX; k++) {
-        for (unsigned n = 0; n < NUMBERS_MAX; n++) {
-            records[k][n] = arena_alloc(&one_cache, sizeof *records[k][n], ARENA_ORDINARY);
-            char key = (char)('a' + (int)k);
-            *records[k][n] = (struct explored_record){
-                .record = {.hash_low = hash_of(key).low}, .key = key, .number = n};
-        }
-    }
+    MUST(finals_of('a') <= 1 && finals_of('b') <= 1); /* O4 */
 }
 
 /* Fails the test unless the history of the schedule just run is one of an index. */
@@ -560,13 +236,30 @@ static void judge(void)
     }
 }
 
-static void schedule_run(void)
+/* ---- Running schedules ----------------------------------------------------------------------- */
+
+static void records_create(void)
 {
-    arena_used = 4096;
-    arena_live_count = 0;
-    memset(arena_live, 0, sizeof arena_live);
-    retired_count = 0;
-    history_count = event_time = step_count = 0;
+    for (unsigned k = 0; k < KEYS_MAX; k++) {
+        for (unsigned n = 0; n < NUMBERS_MAX; n++) {
+            records[k][n] = arena_alloc(&one_cache, sizeof *records[k][n], ARENA_ORDINARY);
+            char key = (char)('a' + (int)k);
+            *records[k][n] = (struct explored_record){
+                .record = {.hash_low = hash_of(key).low}, .key = key, .number = n};
+        }
+    }
+}
+
+static void ops_run(unsigned which)
+{
+    for (unsigned i = 0; i < OPS_MAX; i++) {
+        op_run(scenario->ops[which][i], &members[which]);
+    }
+}
+
+static void scenario_run(void)
+{
+    explored_reset();
     explored = index_create(NULL, NULL, 0);
     records_create();
     lines_added_max = scenario->lines_added_max;
@@ -574,28 +267,8 @@ static void schedule_run(void)
     for (const char *key = scenario->before; *key != '\0'; key++) {
         op_run((struct op){.kind = OP_INSERT, .key = *key}, &members[CONTEXTS_MAX]);
     }
-    history_count = 0;
-    runnable = (uint8_t)((1u << context_count) - 1);
-    for (unsigned c = 0; c < context_count; c++) {
-        getcontext(&contexts[c]);
-        contexts[c].uc_stack.ss_sp = stacks[c];
-        contexts[c].uc_stack.ss_size = STACK_BYTES;
-        contexts[c].uc_link = NULL;
-        makecontext(&contexts[c], (void (*)(void))(void *)context_main, 1, (int)c);
-#ifdef EXPLORE_TSAN
-        fibers[c] = __tsan_create_fiber(0);
-#endif
-    }
-    current = 0;
-    current = decide();
-    exploring = true;
-    switch_to(&home, &contexts[current], current);
-    exploring = false;
-#ifdef EXPLORE_TSAN
-    for (unsigned c = 0; c < context_count; c++) {
-        __tsan_destroy_fiber(fibers[c]);
-    }
-#endif
+    history_count = event_time = 0;
+    schedule_run();
     judge();
     for (unsigned i = 0; i < retired_count; i++) {
         index_segment_reclaim(explored, &members[0], retired[i]);
@@ -604,76 +277,28 @@ static void schedule_run(void)
     MUST(arena_live_count == (size_t)KEYS_MAX * NUMBERS_MAX); /* nothing leaks but our records */
 }
 
-/* ---- Running many ---------------------------------------------------------------------------- */
-
-static unsigned preemptions_max(void)
-{
-    /* One less in small runs: some ten times fewer schedules. */
-    return scenario->preemptions_max - (trial_count(100) < 100 && scenario->preemptions_max > 2);
-}
-
-static bool is_preemption(const struct decision *decision, unsigned chosen)
-{
-    return chosen != decision->before && (decision->runnable >> decision->before & 1) != 0;
-}
-
-/* The schedule after the last one, depth first; false when all were run. */
-static bool schedule_advance(void)
-{
-    unsigned preemptions = 0;
-    for (unsigned i = 0; i < step_count; i++) {
-        preemptions += is_preemption(&decisions[i], decisions[i].chosen);
-    }
-    for (unsigned i = step_count; i-- > 0;) {
-        struct decision *decision = &decisions[i];
-        preemptions -= is_preemption(decision, decision->chosen);
-        bool stays = (decision->runnable >> decision->before & 1) != 0;
-        unsigned first = stays ? decision->before : lowest(decision->runnable);
-        /* In the order: the first choice, then the others from low to high. */
-        unsigned next = decision->chosen == first ? 0 : decision->chosen + 1u;
-        while (next < context_count && (next == first || (decision->runnable >> next & 1) == 0)) {
-            next++;
-        }
-        if (next < context_count &&
-            preemptions + is_preemption(decision, next) <= preemptions_max()) {
-            decision->chosen = (uint8_t)next;
-            decided = i + 1;
-            return true;
-        }
-    }
-    return false;
-}
-
-static void explore_start(const struct scenario *given, unsigned count)
-{
-    scenario = given;
-    context_count = count;
-    random_state = 0;
-    decided = 0;
-    current = 0;
-#ifdef EXPLORE_TSAN
-    fibers[CONTEXTS_MAX] = __tsan_get_current_fiber();
-#endif
-}
-
 static void explore_all(const struct scenario *given)
 {
-    explore_start(given, 2);
-    unsigned long run = 0;
+    scenario = given;
+    /* One less in small runs: some ten times fewer schedules. */
+    unsigned preemptions_max =
+        given->preemptions_max - (trial_count(100) < 100 && given->preemptions_max > 2);
+    schedule_start(2, 0, ops_run, step_judge);
+    unsigned long runs = 0;
     do {
-        schedule_run();
-        run++;
-    } while (schedule_advance());
-    ck_assert_uint_gt(run, 50);
+        scenario_run();
+        runs++;
+    } while (schedule_advance(preemptions_max));
+    ck_assert_uint_gt(runs, 50);
 }
 
-static void explore_random(const struct scenario *given, unsigned count)
+static void explore_random(const struct scenario *given)
 {
-    explore_start(given, count);
+    scenario = given;
     uint64_t runs = trial_count(20000);
     for (uint64_t run = 1; run <= runs; run++) {
-        random_state = run * 0x9e3779b97f4a7c15u;
-        schedule_run();
+        schedule_start(3, run, ops_run, step_judge);
+        scenario_run();
     }
 }
 
@@ -789,7 +414,7 @@ END_TEST
 
 START_TEST(test_three)
 {
-    explore_random(&by_three[_i], 3);
+    explore_random(&by_three[_i]);
 }
 END_TEST
 
