@@ -91,5 +91,9 @@ const char *units_format_size(uint64_t value_bytes, char text[UNITS_TEXT_BYTES])
 
 const char *units_format_duration(uint64_t value_ms, char text[UNITS_TEXT_BYTES])
 {
-    return value_ms == 0 ? strcpy(text, "0") : format(value_ms, durations, text);
+    if (value_ms == 0) {
+        snprintf(text, UNITS_TEXT_BYTES, "0"); /* needs no unit */
+        return text;
+    }
+    return format(value_ms, durations, text);
 }

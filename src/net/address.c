@@ -61,7 +61,7 @@ static void format_unix(const struct sockaddr_un *un, socklen_t size, char *text
                       ? size - offsetof(struct sockaddr_un, sun_path)
                       : 0;
     if (path == 0 || un->sun_path[0] == '\0') {
-        strcpy(text, "unix");
+        snprintf(text, NET_ADDRESS_TEXT_BYTES, "unix");
         return;
     }
     snprintf(text, NET_ADDRESS_TEXT_BYTES, "unix:%.*s", (int)strnlen(un->sun_path, path),
@@ -82,7 +82,7 @@ const char *net_address_format(const struct net_address *address, char text[NET_
     } else if (address->storage.ss_family == AF_UNIX) {
         format_unix((const struct sockaddr_un *)&address->storage, address->size, text);
     } else {
-        strcpy(text, "unknown");
+        snprintf(text, NET_ADDRESS_TEXT_BYTES, "unknown");
     }
     return text;
 }

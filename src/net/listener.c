@@ -76,7 +76,7 @@ bool net_listener_open_unix(struct net_listener *listener, const char *path)
     struct sockaddr_un *un = (struct sockaddr_un *)&address->storage;
     assert(strlen(path) < sizeof un->sun_path);
     un->sun_family = AF_UNIX;
-    strcpy(un->sun_path, path);
+    memcpy(un->sun_path, path, strlen(path) + 1);
     address->size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path) + 1);
 
     listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);

@@ -181,7 +181,7 @@ static bool parse_value(struct settings *settings, const struct row *row, const 
         if (strlen(text) > row->max || strlen(text) >= sizeof path->text) {
             return false;
         }
-        strcpy(path->text, text);
+        memcpy(path->text, text, strlen(text) + 1);
         return true;
     }
     case TYPE_COUNT:

@@ -83,7 +83,7 @@ START_TEST(unix_sockets_have_a_text)
     address.size = sizeof *un;
     net_address_format(&address, text);
     ck_assert_uint_eq(strlen(text), strlen("unix:") + sizeof un->sun_path);
-    strcpy(un->sun_path, "/run/s");
+    memcpy(un->sun_path, "/run/s", 7);
     address.size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 7);
     ck_assert_str_eq(net_address_format(&address, text), "unix:/run/s");
 }
