@@ -36,7 +36,9 @@ struct threads {
     struct index *index;
     struct graveyard graveyard;
     uint64_t step_bytes_max;
-    _Atomic uint64_t hand; /* of eviction: an index_cursor, packed */
+    _Atomic uint64_t hand;         /* of eviction: an index_cursor, packed */
+    _Atomic int64_t leaving_bytes; /* as in the lanes, of members without one */
+    _Atomic int64_t payload_bytes;
     struct lane *_Atomic lanes[LANES_MAX];
 };
 

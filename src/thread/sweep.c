@@ -108,11 +108,11 @@ static uint16_t visit_hand(void *context, struct index_record *record)
 /* What retired steps of all lanes still occupy: it comes free by itself. */
 static uint64_t leaving_bytes(const struct threads *threads)
 {
-    int64_t leaving = 0;
+    /* Relaxed, here and below: a sum without order. */
+    int64_t leaving = atomic_load_explicit(&threads->leaving_bytes, memory_order_relaxed);
     for (unsigned i = 0; i < threads->settings.lanes_max; i++) {
         /* Pairs with the release in claim_slot. */
         const struct lane *lane = atomic_load_explicit(&threads->lanes[i], memory_order_acquire);
-        /* Relaxed: a sum without order. */
         leaving += lane ? atomic_load_explicit(&lane->leaving_bytes, memory_order_relaxed) : 0;
     }
     return leaving > 0 ? (uint64_t)leaving : 0;

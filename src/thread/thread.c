@@ -61,7 +61,7 @@ void thread_retick(struct lane *lane, struct thread *thread)
     }
 }
 
-void thread_let_go(struct lane *lane, struct thread *thread)
+void thread_let_go(struct epoch_member *member, struct thread *thread)
 {
     /*
      * Release: what this holder did to the thread comes before the last one's retirement; acquire
@@ -70,7 +70,7 @@ void thread_let_go(struct lane *lane, struct thread *thread)
     uint32_t held = atomic_fetch_sub_explicit(&thread->holds, 1, memory_order_acq_rel);
     assert(held > 0);
     if (held == 1) {
-        epoch_retire(lane->member, RETIRE_THREAD, thread);
+        epoch_retire(member, RETIRE_THREAD, thread);
     }
 }
 
@@ -84,5 +84,5 @@ void thread_bury(struct lane *lane, struct thread *thread, enum reason reason)
         thread->recall = 0;
     }
     spine_bury(lane, (struct spine *)(uintptr_t)last.spine, last.spine->lost, last.length, reason);
-    thread_let_go(lane, thread);
+    thread_let_go(lane->member, thread);
 }

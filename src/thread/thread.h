@@ -26,6 +26,6 @@ void thread_retick(struct lane *lane, struct thread *thread);
 void thread_bury(struct lane *lane, struct thread *thread, enum reason reason);
 
 /* Gives up one of a thread record's holds. */
-void thread_let_go(struct lane *lane, struct thread *thread);
+void thread_let_go(struct epoch_member *member, struct thread *thread);
 
 #endif

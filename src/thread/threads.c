@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 
+/* NULL: the member is about to leave, or took over what others left. */
 static struct lane *lane_of(struct threads *threads, const struct epoch_member *member)
 {
     for (unsigned i = 0; i < threads->settings.lanes_max; i++) {
@@ -17,7 +18,7 @@ static struct lane *lane_of(struct threads *threads, const struct epoch_member *
             return lane;
         }
     }
-    abort(); /* a member that reclaims has a lane: lane_open and lane_close see to it */
+    return NULL;
 }
 
 static bool reclaim_plain(void *context, struct epoch_member *member, void *object)
@@ -27,27 +28,40 @@ static bool reclaim_plain(void *context, struct epoch_member *member, void *obje
     return true;
 }
 
+/* To a lane's own counter, or to the one that all share who have no lane. */
+static void count_reclaimed(_Atomic int64_t *own, _Atomic int64_t *shared, int64_t bytes)
+{
+    if (own) {
+        lane_add(own, -bytes);
+    } else {
+        /* Relaxed: only summed. */
+        atomic_fetch_sub_explicit(shared, bytes, memory_order_relaxed);
+    }
+}
+
 bool step_reclaim(void *context, struct epoch_member *member, void *object)
 {
     struct threads *threads = context;
     struct step *step = object;
+    struct lane *lane = lane_of(threads, member);
     /* Pairs with the release in step_unpin. Nobody can pin anew: the step is out of reach. */
     bool pinned = atomic_load_explicit(&step->pins, memory_order_acquire) > 0;
-    struct lane *lane = lane_of(threads, member);
     if (step->version != 0) {
         /*
          * A pinned step is not leaving: eviction must not wait for it. Its version says that it was
          * counted out; who holds a pin reads nothing but the view, which has no version.
          */
-        lane_add(&lane->leaving_bytes, -(int64_t)arena_size(threads->arena, step));
+        count_reclaimed(lane ? &lane->leaving_bytes : NULL, &threads->leaving_bytes,
+                        (int64_t)arena_size(threads->arena, step));
         step->version = 0;
     }
     if (pinned) {
         return false;
     }
-    lane_add(&lane->payload_bytes, -(int64_t)step->payload_bytes);
-    thread_let_go(lane, lane_at(lane, step->owner));
-    arena_free(lane->cache, step);
+    count_reclaimed(lane ? &lane->payload_bytes : NULL, &threads->payload_bytes,
+                    step->payload_bytes);
+    thread_let_go(member, arena_at(threads->base, step->owner));
+    arena_free(epoch_member_cache(member), step);
     return true;
 }
 
@@ -183,10 +197,10 @@ void lane_close(struct lane *lane)
     while (spine_tend_burials(lane, UINT32_MAX)) {
     }
     lane_offline(lane);
-    /* Reclaims through the lane, or hands over what others may still read. */
-    epoch_leave(lane->member);
-    /* Pairs with the acquire in lane_of: the member's slot may be joined by another lane. */
+    /* Before the member's slot may be joined by another lane. Pairs with the acquire in lane_of. */
     atomic_store_explicit(&lane->identity, NULL, memory_order_release);
+    /* Reclaims, or hands over what others may still read. */
+    epoch_leave(lane->member);
     /* Pairs with the acquire in claim_slot. */
     atomic_store_explicit(&lane->open, false, memory_order_release);
 }
@@ -221,7 +235,8 @@ void lane_count(struct lane *lane, enum metric metric, uint64_t by)
 
 static int64_t sum_lanes(struct threads *threads, uint64_t values[METRIC_COUNT])
 {
-    int64_t payload_bytes = 0;
+    /* Relaxed: a sum without order, like the lanes' own. */
+    int64_t payload_bytes = atomic_load_explicit(&threads->payload_bytes, memory_order_relaxed);
     for (unsigned i = 0; i < threads->settings.lanes_max; i++) {
         /* Pairs with the release in claim_slot. */
         struct lane *lane = atomic_load_explicit(&threads->lanes[i], memory_order_acquire);

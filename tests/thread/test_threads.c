@@ -124,6 +124,26 @@ START_TEST(what_a_closed_lane_left_is_reclaimed)
 }
 END_TEST
 
+/* A reply that is never sent must not keep the domain from being taken down. */
+START_TEST(the_last_lane_closes_over_a_pin)
+{
+    struct lane *other = lane_open(domain.threads, 0, 1);
+    struct ask ask;
+    struct thread_replay_result result;
+    enum reason missing;
+    lane_offline(domain.lane);
+    lane_close(domain.lane);
+    domain.lane = other;
+    lane_online(other);
+    lane_read_clock(other);
+    SAY("append t : x", "step 0 v1 created");
+    ask_begin(&ask, WIRE_METHOD_REPLAY, bytes_text("t"));
+    ck_assert_int_eq(thread_replay(other, &ask.request, &result, &domain.error), STATUS_OK);
+    step_pin(thread_replay_step(other, &result, 0, &missing));
+    SAY("forget t", "forgotten");
+}
+END_TEST
+
 static void open_and_close(struct mate *mate)
 {
     for (uint64_t i = 0; i < trial_count(1500); i++) {
@@ -221,6 +241,6 @@ int main(void)
 {
     return SUITE_RUN("threads", setup, teardown, 0, metrics_say_what_happened,
                      charges_count_and_come_back, lanes_are_bounded_and_come_again,
-                     what_a_closed_lane_left_is_reclaimed, lanes_open_while_others_close,
-                     used_bytes_follow_the_process);
+                     what_a_closed_lane_left_is_reclaimed, the_last_lane_closes_over_a_pin,
+                     lanes_open_while_others_close, used_bytes_follow_the_process);
 }
