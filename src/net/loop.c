@@ -199,6 +199,10 @@ static bool drained(struct net_loop *loop)
     if (!loop->draining) {
         return false;
     }
+    /* Pairs with the store in break_off_drain of the front. */
+    if (atomic_load_explicit(&loop->shared->broken_off, memory_order_relaxed)) {
+        return true;
+    }
     if (!loop->finishing && loop->now_ms < loop->drain_until_ms && nothing_due(loop)) {
         begin_finish(loop);
     }

@@ -36,7 +36,8 @@ struct net_shared {
     /* Stored with release by the front once it accepts no more, loaded with acquire by the loops:
      * who sees it finds every connection that was handed over in its inbox. */
     _Atomic bool draining;
-    int ended_fd; /* an eventfd: a loop that ends adds one */
+    _Atomic bool broken_off; /* no more time for the drain */
+    int ended_fd;            /* an eventfd: a loop that ends adds one */
 };
 
 /* A connection for a loop; fd -1 only wakes it. */

@@ -172,17 +172,29 @@ static void close_listeners(struct net *net)
     net->listener_count = 0;
 }
 
-static void begin_drain(struct net *net)
+static void wake_loops(struct net *net)
 {
     struct net_message wake = {.fd = -1};
-    event_del(net->resume_event);
-    close_listeners(net);
-    /* Pairs with the acquire in drained of the loops: every connection is in its inbox by now. */
-    atomic_store_explicit(&net->shared.draining, true, memory_order_release);
     for (unsigned i = 0; i < net->loop_count; i++) {
         /* A full inbox wakes the loop as well. */
         (void)net_loop_send(&net->loops[i], &wake);
     }
+}
+
+static void begin_drain(struct net *net)
+{
+    event_del(net->resume_event);
+    close_listeners(net);
+    /* Pairs with the acquire in drained of the loops: every connection is in its inbox by now. */
+    atomic_store_explicit(&net->shared.draining, true, memory_order_release);
+    wake_loops(net);
+}
+
+static void break_off_drain(struct net *net)
+{
+    /* Pairs with the load in drained of the loops. */
+    atomic_store_explicit(&net->shared.broken_off, true, memory_order_relaxed);
+    wake_loops(net);
 }
 
 static bool is_draining(const struct net *net)
@@ -206,8 +218,9 @@ static void on_signal(evutil_socket_t signal_number, short what, void *context)
     struct net *net = context;
     (void)what;
     if (is_draining(net)) {
-        log_write(LOG_WARN, "stopped_at_once", LOG_I64("signal", signal_number), LOG_END);
-        _exit(EXIT_SUCCESS);
+        log_write(LOG_WARN, "drain_broken_off", LOG_I64("signal", signal_number), LOG_END);
+        break_off_drain(net);
+        return;
     }
     log_write(LOG_INFO, "draining", LOG_I64("signal", signal_number),
               LOG_U64("connections", net_connections(net)), LOG_END);

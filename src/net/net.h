@@ -12,8 +12,8 @@
  *   - listeners close; what a connection had sent until then is answered, a frame that is whole
  * only afterwards gets shutting_down; unsent replies are flushed; then all is closed;
  *   - after NET_DRAIN_MS whatever is left is dropped.
- * With `catch_signals`, SIGTERM and SIGINT begin the drain, and a second one ends the process at
- * once, with status 0 as well: it was asked for twice. Only one server of a process may catch
+ * With `catch_signals`, SIGTERM and SIGINT begin the drain, and a second one breaks it off: all is
+ * closed at once. Only one server of a process may catch
  * signals.
  */
 #ifndef RETHREAD_NET_NET_H

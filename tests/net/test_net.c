@@ -393,7 +393,7 @@ START_TEST(a_signal_drains)
 }
 END_TEST
 
-START_TEST(a_second_signal_ends_at_once)
+START_TEST(a_second_signal_breaks_the_drain_off)
 {
     int ready[2];
     pid_t child = serve_in_child(ready);
@@ -434,7 +434,7 @@ static Suite *suite(void)
     suite_add_tcase(s, drain);
     TCase *signals = tcase_create("signals");
     tcase_add_test(signals, a_signal_drains);
-    tcase_add_test(signals, a_second_signal_ends_at_once);
+    tcase_add_test(signals, a_second_signal_breaks_the_drain_off);
     suite_add_tcase(s, signals);
     return s;
 }

@@ -234,6 +234,50 @@ START_TEST(readers_that_hoard_replies_lose)
 }
 END_TEST
 
+/* Slow, but at a fair pace: it keeps its reply although others want the room. */
+START_TEST(a_steady_reader_is_kept_under_pressure)
+{
+    enum { REPLY = 15 * MIB, STEP = 512 * KIB };
+    uint8_t *data = random_bytes(3 * MIB, 5);
+    uint8_t *got = malloc(REPLY + 5);
+    ck_assert_ptr_nonnull(got);
+    memcpy(data, "\xce\x00\x3f\xff\xff", 5);
+    echo_prepare(&server);
+    server.settings.frame_max_bytes = 5 * MIB;
+    server.settings.buffers_max_bytes = 16 * MIB;
+    echo_start(&server);
+    int reader = echo_connect_narrow(&server);
+    echo_send_number(reader, 'R', REPLY);
+    ECHO_WAIT(echo_pins() == 1);
+    wait_until_stuck();
+    size_t read_bytes = 0;
+    for (int i = 0; i < 6; i++) {
+        int large = echo_connect(&server);
+        echo_try_send(large, data, 3 * MIB);
+        echo_pass(&server, 2000);
+        /* The loop is seen to have sent what was made room for. */
+        uint64_t sent = echo_count(&server, METRIC_BYTES_SENT);
+        while (echo_count(&server, METRIC_BYTES_SENT) < sent + 64 * KIB) {
+            ssize_t part = recv(reader, got + read_bytes, STEP / 8, 0);
+            ck_assert_int_gt(part, 0);
+            read_bytes += (size_t)part;
+        }
+        echo_pass(&server, 1000);
+        close(large);
+    }
+    ck_assert_int_eq(echo_pins(), 1);
+    while (read_bytes < REPLY + 5) {
+        ssize_t part = recv(reader, got + read_bytes, REPLY + 5 - read_bytes, 0);
+        ck_assert_int_gt(part, 0);
+        read_bytes += (size_t)part;
+    }
+    free(got);
+    free(data);
+    close(reader);
+    stop();
+}
+END_TEST
+
 START_TEST(a_reply_without_room_waits_then_is_busy)
 {
     echo_prepare(&server);
@@ -269,6 +313,7 @@ static Suite *suite(void)
     TCase *cap = tcase_create("cap");
     tcase_add_test(cap, hoarders_fill_the_cap_and_lose);
     tcase_add_loop_test(cap, readers_that_hoard_replies_lose, 0, 2);
+    tcase_add_test(cap, a_steady_reader_is_kept_under_pressure);
     tcase_add_test(cap, a_reply_without_room_waits_then_is_busy);
     suite_add_tcase(s, cap);
     return s;

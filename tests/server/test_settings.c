@@ -196,7 +196,7 @@ START_TEST(wrong_values_are_named)
     refuses("--loops|-1", "--loops");
     refuses("--frame-max|1K", "--frame-max|64K to 1G");
     refuses("--max-connections|0", "--max-connections");
-    refuses("--tombstones|1", "--tombstones");
+    refuses("--tombstones|0x10", "--tombstones");
     refuses("--log-level|loud", "--log-level|error, warn, info or debug");
     refuses("--log-level|INFO", "--log-level");
     refuses("--data|/var/lib/rethread", "--data|none");
