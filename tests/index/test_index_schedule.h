@@ -122,20 +122,25 @@ static void context_main(int which)
     switch_to(&contexts[which], &contexts[current], current);
 }
 
+static void context_create(unsigned c)
+{
+    getcontext(&contexts[c]);
+    contexts[c].uc_stack.ss_sp = stacks[c];
+    contexts[c].uc_stack.ss_size = STACK_BYTES;
+    contexts[c].uc_link = NULL;
+    makecontext(&contexts[c], (void (*)(void))(void *)context_main, 1, (int)c);
+#ifdef SCHEDULE_TSAN
+    fibers[c] = __tsan_create_fiber(0);
+#endif
+}
+
 /* Runs one schedule from beginning to end. */
 static void schedule_run(void)
 {
     step_count = 0;
     runnable = (uint8_t)((1u << context_count) - 1);
     for (unsigned c = 0; c < context_count; c++) {
-        getcontext(&contexts[c]);
-        contexts[c].uc_stack.ss_sp = stacks[c];
-        contexts[c].uc_stack.ss_size = STACK_BYTES;
-        contexts[c].uc_link = NULL;
-        makecontext(&contexts[c], (void (*)(void))(void *)context_main, 1, (int)c);
-#ifdef SCHEDULE_TSAN
-        fibers[c] = __tsan_create_fiber(0);
-#endif
+        context_create(c);
     }
     current = 0;
     current = decide();
