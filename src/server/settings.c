@@ -535,7 +535,7 @@ void settings_print_help(FILE *out)
                 allowed(row, range, sizeof range));
     }
     fputs("\nOther flags:\n"
-          "  --config FILE   read settings from a file (# starts a comment)\n"
+          "  --config FILE   read settings from a file (also RETHREAD_CONFIG; # starts a comment)\n"
           "  --check-config  check the settings, print them and exit\n"
           "  --describe      print the protocol's and the server's reference and exit\n"
           "  --version       print the version and exit\n"
