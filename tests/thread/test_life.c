@@ -1,0 +1,144 @@
+/* The life word: every transition from every state, and refresh, claim and kill that race. */
+#include "thread/life.h"
+
+#include "tests/lib/suite.h"
+#include "tests/lib/trial.h"
+
+#include <pthread.h>
+
+static struct thread thread;
+
+static void set(uint64_t word)
+{
+    atomic_store(&thread.life, word);
+}
+
+#define WORD(word) ck_assert_uint_eq(life_load(&thread), word)
+
+START_TEST(judging_is_exact)
+{
+    ck_assert_int_eq(life_judge(100, 99), LIFE_ALIVE);
+    ck_assert_int_eq(life_judge(100, 100), LIFE_OVERDUE);
+    ck_assert_int_eq(life_judge(100 | LIFE_CLAIM, 99), LIFE_ALIVE);
+    ck_assert_int_eq(life_judge(100 | LIFE_CLAIM, 100), LIFE_CLAIMED);
+    ck_assert_int_eq(life_judge(LIFE_DEAD | REASON_EVICTED, 0), LIFE_GONE);
+    ck_assert_int_eq(life_reason(LIFE_DEAD | REASON_EVICTED), REASON_EVICTED);
+}
+END_TEST
+
+START_TEST(refresh_moves_forward_only)
+{
+    set(100);
+    ck_assert_int_eq(life_refresh(&thread, 99, 50, false), LIFE_ALIVE);
+    WORD(149);
+    ck_assert_int_eq(life_refresh(&thread, 99, 10, false), LIFE_ALIVE);
+    WORD(149);
+    ck_assert_int_eq(life_refresh(&thread, 99, 10, true), LIFE_ALIVE);
+    WORD(109);
+    ck_assert_int_eq(life_refresh(&thread, 109, 50, true), LIFE_OVERDUE);
+    WORD(109);
+    set(100 | LIFE_CLAIM);
+    ck_assert_int_eq(life_refresh(&thread, 99, 50, false), LIFE_ALIVE);
+    WORD(149 | LIFE_CLAIM);
+    ck_assert_int_eq(life_refresh(&thread, 149, 50, false), LIFE_CLAIMED);
+    WORD(149 | LIFE_CLAIM);
+    set(LIFE_DEAD | REASON_FORGOTTEN);
+    ck_assert_int_eq(life_refresh(&thread, 1, 50, true), LIFE_GONE);
+    WORD(LIFE_DEAD | REASON_FORGOTTEN);
+}
+END_TEST
+
+START_TEST(claims_exclude)
+{
+    set(100);
+    ck_assert_int_eq(life_claim(&thread, 99), LIFE_ALIVE);
+    WORD(100 | LIFE_CLAIM);
+    ck_assert_int_eq(life_claim(&thread, 99), LIFE_CLAIMED);
+    ck_assert_int_eq(life_claim(&thread, 500), LIFE_CLAIMED);
+    ck_assert(!life_kill(&thread, 500, REASON_EXPIRED));
+    ck_assert(!life_kill(&thread, UINT64_MAX, REASON_FORGOTTEN));
+    life_release(&thread, 0, false);
+    WORD(100);
+    ck_assert_int_eq(life_claim(&thread, 100), LIFE_OVERDUE);
+    WORD(100);
+    ck_assert_int_eq(life_claim(&thread, 99), LIFE_ALIVE);
+    life_release(&thread, 200, false);
+    WORD(200);
+    ck_assert_int_eq(life_claim(&thread, 99), LIFE_ALIVE);
+    life_release(&thread, 150, false);
+    WORD(200);
+    ck_assert_int_eq(life_claim(&thread, 99), LIFE_ALIVE);
+    life_release(&thread, 150, true);
+    WORD(150);
+}
+END_TEST
+
+START_TEST(only_the_overdue_are_killed)
+{
+    set(100);
+    ck_assert(!life_kill(&thread, 99, REASON_EXPIRED));
+    WORD(100);
+    ck_assert(life_kill(&thread, 100, REASON_EXPIRED));
+    WORD(LIFE_DEAD | REASON_EXPIRED);
+    ck_assert(!life_kill(&thread, 100, REASON_EXPIRED));
+    ck_assert(!life_kill(&thread, UINT64_MAX, REASON_FORGOTTEN));
+    ck_assert_int_eq(life_claim(&thread, 1), LIFE_GONE);
+    set(100);
+    ck_assert(life_kill(&thread, UINT64_MAX, REASON_FORGOTTEN));
+    WORD(LIFE_DEAD | REASON_FORGOTTEN);
+}
+END_TEST
+
+/* Each round one word, due at 10: refreshed or claimed at 9 by one, killed at 10 by the other. */
+enum { ROUNDS_AT_ONCE = 1000 };
+static struct thread words[ROUNDS_AT_ONCE];
+static pthread_barrier_t barrier;
+static bool killed[ROUNDS_AT_ONCE];
+static uint64_t passes;
+
+static void *killer(void *unused)
+{
+    for (uint64_t pass = 0; pass < passes; pass++) {
+        pthread_barrier_wait(&barrier);
+        for (unsigned i = 0; i < ROUNDS_AT_ONCE; i++) {
+            killed[i] = life_kill(&words[i], 10, REASON_EXPIRED);
+        }
+        pthread_barrier_wait(&barrier);
+    }
+    return unused;
+}
+
+START_TEST(a_refresh_or_a_kill_but_not_both)
+{
+    pthread_t other;
+    passes = trial_count(1000);
+    pthread_barrier_init(&barrier, NULL, 2);
+    ck_assert_int_eq(pthread_create(&other, NULL, killer, NULL), 0);
+    for (uint64_t pass = 0; pass < passes; pass++) {
+        bool used[ROUNDS_AT_ONCE];
+        for (unsigned i = 0; i < ROUNDS_AT_ONCE; i++) {
+            atomic_store(&words[i].life, 10);
+        }
+        pthread_barrier_wait(&barrier);
+        for (unsigned i = ROUNDS_AT_ONCE; i-- > 0;) {
+            used[i] = pass % 2 ? life_refresh(&words[i], 9, 5, false) == LIFE_ALIVE
+                               : life_claim(&words[i], 9) == LIFE_ALIVE;
+        }
+        pthread_barrier_wait(&barrier);
+        for (unsigned i = 0; i < ROUNDS_AT_ONCE; i++) {
+            ck_assert(used[i] != killed[i]);
+            ck_assert_uint_eq(life_load(&words[i]), killed[i]  ? LIFE_DEAD | REASON_EXPIRED
+                                                    : pass % 2 ? 14
+                                                               : (10 | LIFE_CLAIM));
+        }
+    }
+    pthread_join(other, NULL);
+    pthread_barrier_destroy(&barrier);
+}
+END_TEST
+
+int main(void)
+{
+    return SUITE_RUN("life", NULL, NULL, 0, judging_is_exact, refresh_moves_forward_only,
+                     claims_exclude, only_the_overdue_are_killed, a_refresh_or_a_kill_but_not_both);
+}
