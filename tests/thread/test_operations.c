@@ -1,0 +1,71 @@
+/* Hints that change nothing, and the last word after too many tries. */
+#include "tests/lib/domain.h"
+#include "tests/lib/suite.h"
+
+#include <stdio.h>
+
+static struct domain domain;
+
+static void setup(void)
+{
+    struct threads_settings settings = domain_settings();
+    settings.memory_bytes = 16 << 20;
+    domain_open(&domain, settings);
+}
+
+static void teardown(void)
+{
+    domain_close(&domain);
+}
+
+START_TEST(hints_change_nothing)
+{
+    SAY("append t response_id=r call=c prefix=0123456789abcdef ttl_ms=50 : x", "step 0 v1 created");
+    struct ask asks[6];
+    ask_begin(&asks[0], WIRE_METHOD_REPLAY, bytes_text("t"));
+    ask_begin(&asks[1], WIRE_METHOD_REPLAY, bytes_text("nobody"));
+    for (int i = 2; i < 6; i++) {
+        ask_begin(&asks[i], WIRE_METHOD_REPLAY, (struct bytes){0});
+    }
+    ask_set(&asks[2], response_id, bytes_text("r"));
+    ask_set(&asks[3], tool_call, bytes_text("c"));
+    ask_set(&asks[4], prefix, bytes_text("0123456789abcdef"));
+    ck_assert_uint_eq(asks[5].request.given, 0); /* a request without a name */
+    domain_wait(&domain, 20);
+    for (int i = 0; i < 6; i++) {
+        thread_prefetch_bucket(domain.lane, &asks[i].request);
+        thread_prefetch_record(domain.lane, &asks[i].request);
+    }
+    SAY("stat t", "complete v1 steps 1 bytes 1 tokens 0");
+    ck_assert_uint_eq(domain.expires_in_ms, 30);
+    ck_assert_uint_eq(domain.stat.idle_ms, 20);
+}
+END_TEST
+
+START_TEST(want_of_memory_is_over_budget)
+{
+    struct ask ask;
+    char line[64];
+    const char *answer = "";
+    for (int i = 0; i < 100 && strcmp(answer, "again") != 0; i++) {
+        snprintf(line, sizeof line, "append t%d : x*900000", i); /* nobody tends */
+        answer = domain_say(&domain, line);
+    }
+    ck_assert_str_eq(answer, "again");
+    ask_begin(&ask, WIRE_METHOD_APPEND, bytes_text("t"));
+    ck_assert_int_eq(thread_give_up(domain.lane, &ask.request, &domain.error), STATUS_OVER_BUDGET);
+    ck_assert_int_eq(domain.error.status, STATUS_OVER_BUDGET);
+    /* Nothing was done, and tending makes room. */
+    for (int tends = 0; tends < 20 && strcmp(answer, "again") == 0; tends++) {
+        lane_tend(domain.lane);
+        answer = domain_say(&domain, line);
+    }
+    ck_assert_str_eq(answer, "step 0 v1 created");
+}
+END_TEST
+
+int main(void)
+{
+    return SUITE_RUN("operations", setup, teardown, 0, hints_change_nothing,
+                     want_of_memory_is_over_budget);
+}
