@@ -277,4 +277,10 @@ static void ask_append(unsigned thread, struct model_step *step)
     }
 }
 
+static void step_free(struct model_step *step)
+{
+    free(step->payload);
+    free(step);
+}
+
 #endif

@@ -58,12 +58,6 @@ static void check_answer(const struct thread_append_result *got, const struct re
     SAME(got->expires_in_ms, expires_in_ms);
 }
 
-static void step_free(struct model_step *step)
-{
-    free(step->payload);
-    free(step);
-}
-
 static void commit(unsigned t, struct model_step *step, bool created, int key, uint64_t ttl_ms,
                    const struct thread_append_result *got)
 {
