@@ -16,6 +16,11 @@ uint64_t net_buffers_used(const struct net_buffers *buffers)
     return atomic_load_explicit(&buffers->used_bytes, memory_order_relaxed);
 }
 
+bool net_buffers_could_hold(const struct net_buffers *buffers, uint64_t size_bytes)
+{
+    return size_bytes + NET_SPARE_BYTES <= buffers->max_bytes;
+}
+
 bool net_buffers_have_room(const struct net_buffers *buffers)
 {
     return net_buffers_used(buffers) < buffers->max_bytes;

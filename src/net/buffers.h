@@ -19,8 +19,9 @@
 #include <stdint.h>
 
 enum {
-    NET_FLOOR_BYTES = 4096, /* what every connection may own, whatever the cap says */
-    NET_PRESSURE_MS = 2000, /* how long one refusal counts as pressure */
+    NET_SPARE_BYTES = 65536, /* of the cap, what one request must leave for others */
+    NET_FLOOR_BYTES = 4096,  /* what every connection may own, whatever the cap says */
+    NET_PRESSURE_MS = 2000,  /* how long one refusal counts as pressure */
 };
 
 struct net_buffers {
@@ -35,6 +36,8 @@ struct net_account {
 };
 
 void net_buffers_init(struct net_buffers *buffers, uint64_t max_bytes);
+/* Whether one request of this size could be stored if there were no others. */
+bool net_buffers_could_hold(const struct net_buffers *buffers, uint64_t size_bytes);
 bool net_buffers_have_room(const struct net_buffers *buffers);
 uint64_t net_buffers_used(const struct net_buffers *buffers);
 /* A connection was refused memory in the last NET_PRESSURE_MS. */

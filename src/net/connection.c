@@ -2,6 +2,7 @@
 #include "net/connection.h"
 
 #include "net/input.h"
+#include "net/oversize.h"
 #include "wire/parse.h"
 
 #include <assert.h>
@@ -257,8 +258,6 @@ static bool send_replies(struct net_connection *connection)
     return false;
 }
 
-static void settle(struct net_connection *connection);
-
 static void send_output(struct net_connection *connection)
 {
     struct net_loop *loop = connection->loop;
@@ -275,23 +274,28 @@ static void send_output(struct net_connection *connection)
         net_output_free(connection->output, loop->handler, &loop->account);
         connection->output = NULL;
     }
-    settle(connection);
+    net_connection_settle(connection);
 }
 
-void net_connection_refuse(struct net_connection *connection, struct bytes body, enum status status,
-                           const char *reason)
+void net_connection_answer(struct net_connection *connection, struct bytes body, enum status status)
 {
     struct net_loop *loop = connection->loop;
     assert(!connection->output);
-    report_drop(connection, reason);
-    connection->closing = true;
     /* The loop's own chunk is empty at this point: there is room, or the peer learns nothing. */
     (void)loop->handler->refuse(loop->handler->context, &loop->reply, body, status);
     net_connection_place(connection, NET_NOWHERE);
     if (send_replies(connection)) {
         net_input_clear(&connection->input, &loop->account);
-        settle(connection);
+        net_connection_settle(connection);
     }
+}
+
+void net_connection_refuse(struct net_connection *connection, struct bytes body, enum status status,
+                           const char *reason)
+{
+    report_drop(connection, reason);
+    connection->closing = true;
+    net_connection_answer(connection, body, status);
 }
 
 /* ---- Waiting ------------------------------------------------------------------------------ */
@@ -322,8 +326,7 @@ static void stop(struct net_connection *connection)
     net_connection_place(connection, NET_STOPPED);
 }
 
-/* Decides what a connection waits for after its turn. */
-static void settle(struct net_connection *connection)
+void net_connection_settle(struct net_connection *connection)
 {
     struct net_loop *loop = connection->loop;
     connection->stopped_ms = 0;
@@ -414,7 +417,7 @@ static bool find_input(struct net_connection *connection, struct bytes *view)
     case RECEIVED_NOTHING:
         /* The kernel's count of what was there is void: nothing more is due. */
         connection->due_bytes = 0;
-        settle(connection);
+        net_connection_settle(connection);
         return false;
     case RECEIVED_END:
         break;
@@ -503,6 +506,9 @@ static void serve(struct net_connection *connection, struct bytes view)
         net_connection_refuse(connection, bytes_of(NULL, 0), STATUS_TOO_LARGE, "too_large");
         return;
     }
+    if (batch.count == 0 && net_oversize_refuse(connection, view)) {
+        return;
+    }
     unsigned consumed = 0;
     size_t used = 0;
     if (batch.count > 0) {
@@ -528,7 +534,7 @@ static void serve(struct net_connection *connection, struct bytes view)
     if (batch.count > 0 && consumed == 0 && connection->attempts == 0 && !connection->output) {
         stop(connection); /* no room for a reply */
     } else {
-        settle(connection);
+        net_connection_settle(connection);
     }
 }
 
@@ -542,6 +548,10 @@ void net_connection_turn(struct net_connection *connection)
     }
     if (connection->lingering) {
         discard(connection);
+        return;
+    }
+    if (connection->skip_bytes > 0) {
+        net_oversize_skip(connection);
         return;
     }
     loop->handler->read_clock(loop->handler->context);

@@ -55,6 +55,16 @@ void net_connection_close(struct net_connection *connection); /* frees it */
 /* A connection taken off the ready queue has its turn. It may be gone afterwards. */
 void net_connection_turn(struct net_connection *connection);
 
+/* Decides what a connection waits for after its turn. */
+void net_connection_settle(struct net_connection *connection);
+
+/*
+ * Answers the request `body`, or nobody, with an error instead of running it, forgets the input
+ * and settles. It has no output. It may be gone afterwards.
+ */
+void net_connection_answer(struct net_connection *connection, struct bytes body,
+                           enum status status);
+
 /* Logs the reason (a static text) and closes. */
 void net_connection_drop(struct net_connection *connection, const char *reason);
 /* Logs the reason, gives a last answer, to the request `body` or to nobody, and will close. It has

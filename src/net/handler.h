@@ -43,8 +43,9 @@ struct net_handler {
 
     /*
      * Answers one request with an error and runs nothing: STATUS_SHUTTING_DOWN for what arrives
-     * while draining, STATUS_TOO_LARGE for a frame beyond frame_max, STATUS_BUSY, or
-     * STATUS_BAD_REQUEST for lost framing. An empty body, or one without a readable msgid, gets a
+     * while draining, STATUS_TOO_LARGE for a frame beyond frame_max, STATUS_BUSY,
+     * STATUS_OVER_BUDGET for one that no buffer can hold, or STATUS_BAD_REQUEST for lost framing.
+     * `body` may be cut short. An empty body, or one without a readable msgid, gets a
      * nil msgid. False: net_reply_room had no room.
      */
     bool (*refuse)(void *context, struct net_reply *reply, struct bytes body, enum status status);

@@ -319,7 +319,7 @@ struct net *net_create(const struct net_settings *settings, const struct net_han
 {
     assert(settings->loops >= 1 && settings->loops <= NET_LOOPS_MAX);
     assert(settings->listen_count < NET_LISTENERS_MAX);
-    assert(settings->buffers_max_bytes > settings->frame_max_bytes);
+    assert(settings->buffers_max_bytes > NET_SPARE_BYTES);
     struct net *net = calloc(1, sizeof *net);
     if (!net) {
         return NULL;

@@ -55,7 +55,7 @@ void net_connection_sweep(struct net_connection *connection)
         sweep_output(connection);
     } else if (connection->place != NET_NOWHERE) {
         return; /* it has work to do, or waits for room, and will have its turn */
-    } else if (connection->input.capacity > 0) {
+    } else if (connection->input.capacity > 0 || connection->skip_bytes > 0) {
         sweep_input(connection);
     } else if (idle_ms > 0 && passed(connection, connection->request_ms, idle_ms)) {
         log_write(LOG_DEBUG, "connection_idle", LOG_U64("connection", connection->id), LOG_END);

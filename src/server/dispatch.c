@@ -405,6 +405,9 @@ static bool refuse(void *context, struct net_reply *reply, struct bytes body, en
     static const char *const messages[STATUS_COUNT] = {
         [STATUS_SHUTTING_DOWN] = "the server is draining; nothing was done",
         [STATUS_TOO_LARGE] = "the frame is larger than frame_max; hello tells the limit",
+        [STATUS_OVER_BUDGET] =
+            "the request is larger than the memory budget lets in; send less, or "
+            "give --memory more",
         [STATUS_BUSY] = "the server is occupied; nothing was done, try again",
         [STATUS_BAD_REQUEST] = "a frame begins with the byte CE; framing is lost",
     };

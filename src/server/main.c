@@ -26,7 +26,6 @@ enum {
     FDS_OF_LOOP = 8,     /* inbox, epoll and its like */
     FDS_OF_PROCESS = 64, /* listeners, standard streams, room to spare */
     BUFFERS_SHARE = 8,   /* of the memory budget, for unfinished requests and unsent replies */
-    FRAME_SPARE_BYTES = 65536, /* of those that a largest frame must leave for others */
 };
 
 #if defined(__has_feature)
@@ -80,18 +79,6 @@ static void fit_descriptors(struct server *server)
               LOG_U64("connections", possible), LOG_U64("descriptors_max", limit.rlim_cur),
               LOG_END);
     *connections_max = possible;
-}
-
-static void fit_frames(struct server *server)
-{
-    uint64_t *frame_max_bytes = &server->settings.frame_max_bytes;
-    uint64_t possible_bytes = server->settings.memory_bytes / BUFFERS_SHARE - FRAME_SPARE_BYTES;
-    if (*frame_max_bytes > possible_bytes) {
-        log_write(LOG_WARN, "frame_max_lowered", LOG_U64("wanted_bytes", *frame_max_bytes),
-                  LOG_U64("frame_max_bytes", possible_bytes),
-                  LOG_TEXT("reason", "an eighth of memory is for all buffers"), LOG_END);
-        *frame_max_bytes = possible_bytes;
-    }
 }
 
 static unsigned count_cores(void)
@@ -185,7 +172,6 @@ static bool setup(struct server *server)
         server->loops = count_cores();
     }
     fit_descriptors(server);
-    fit_frames(server);
     warn_of_open_doors(&server->settings.listen);
     if (!setup_threads(server) || !setup_dispatches(server)) {
         log_write(LOG_ERROR, "no_memory", LOG_U64("memory_bytes", server->settings.memory_bytes),

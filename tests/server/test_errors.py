@@ -1,5 +1,6 @@
 """Bad requests that are sound frames: a typed error that names the option, nothing stored."""
 
+import time
 import unittest
 
 import msgpack
@@ -179,10 +180,27 @@ class OtherCodes(ServerCase):
         self.assertEqual([(raw.check(a), a[1]) for a in answers], [(b"too_large", None)])
 
 
+class SmallMemory(ServerCase):
+    """With 16 MiB of memory most of what frame_max allows can never be received whole."""
+
+    FLAGS = ("--memory", "16M")
+
+    def test_over_budget(self):
+        kept = self.new()
+        self.client.append(kept, b"kept", ttl_ms=60000)
+        for size in (3 << 20, 17 << 20, 40 << 20):
+            t, start = self.new(), time.monotonic()
+            self.raises(rethread.OverBudget, self.client.append, t, bytes(size))
+            self.assertLess(time.monotonic() - start, 10)
+            # On the same connection, which goes on.
+            self.assertEqual(self.client.replay(t).reason, "never_seen", "nothing was stored")
+        self.assertTrue(self.client.replay(kept).complete, "others were not evicted for it")
+        self.assertLess(self.client.info()["memory"]["used_bytes"], 16 << 20)
+
+
 @unittest.skipIf(SANITIZED, "a million steps take a sanitized server too long")
 class OverBudget(ServerCase):
-    """A frame is far smaller than the memory and old threads make room for new ones, so what is
-    left to run into is the number of steps that one thread may have."""
+    """Another limit with the same code: the number of steps that one thread may have."""
 
     STEPS = 1 << 20
     BATCH = 1 << 14
