@@ -212,7 +212,7 @@ static void read_line(struct reading *reading, const char *line)
     if (strlen(line) >= LINE_MAX) {
         give_up("a long line");
     }
-    strcpy(reading->text, line);
+    memcpy(reading->text, line, strlen(line) + 1);
     reading->made_count = reading->count = 0;
     char *rest = NULL;
     for (char *word = strtok_r(reading->text, " ", &rest); word;

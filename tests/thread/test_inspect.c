@@ -88,6 +88,14 @@ enum { MANY = 5000 };
 static struct thread_list_result page;
 static struct ask ask;
 
+static int number_in(const char id[16])
+{
+    char *end;
+    long number = strtol(id + 1, &end, 10);
+    ck_assert(*end == '\0' && number >= 0 && number < MANY);
+    return (int)number;
+}
+
 static enum status list(const char *starts_with, struct bytes cursor, unsigned limit)
 {
     struct wire_error error;
@@ -117,8 +125,8 @@ static void list_all(const char *starts_with, unsigned limit, unsigned char seen
         for (unsigned i = 0; i < page.count; i++) {
             char id[16] = {0};
             memcpy(id, page.listed[i].id.data, page.listed[i].id.size);
-            int number = atoi(id + 1);
-            ck_assert(id[0] == 'a' + number % 2 && number < MANY);
+            int number = number_in(id);
+            ck_assert(id[0] == 'a' + number % 2);
             ck_assert_uint_eq(page.listed[i].payload_bytes, strlen(id));
             ck_assert_uint_eq(page.listed[i].version, 1);
             seen[number]++;
@@ -175,7 +183,7 @@ START_TEST(list_while_the_index_grows)
         for (unsigned i = 0; i < page.count; i++) {
             char id[16] = {0};
             memcpy(id, page.listed[i].id.data, page.listed[i].id.size);
-            seen[atoi(id + 1)]++;
+            seen[number_in(id)]++;
         }
         memcpy(cursor, page.cursor, sizeof cursor);
         at = bytes_of(cursor, sizeof cursor);
