@@ -1,4 +1,5 @@
 /* Stat and list: looking at threads without using them. */
+#include "thread/cursor.h"
 #include "thread/graveyard.h"
 #include "thread/lookup.h"
 #include "thread/operations.h"
@@ -88,16 +89,6 @@ static bool visit_listed(void *context, struct index_record *record)
     return result->count < listing->limit;
 }
 
-static bool read_cursor(struct bytes cursor, struct index_scan *scan)
-{
-    if (cursor.size != THREAD_CURSOR_BYTES) {
-        return cursor.size == 0;
-    }
-    scan->position = bytes_load_be64(cursor.data);
-    scan->after = bytes_load_be32(cursor.data + 8);
-    return true;
-}
-
 enum status thread_list(struct lane *lane, const struct wire_request *request,
                         struct thread_list_result *result, struct wire_error *error)
 {
@@ -110,13 +101,12 @@ enum status thread_list(struct lane *lane, const struct wire_request *request,
     };
     assert(listing.limit > 0 && listing.limit <= THREAD_LIST_MAX);
     result->count = 0;
-    if (!read_cursor(request->cursor, &scan)) {
+    if (request->cursor.size > 0 && !cursor_open(lane->threads, request->cursor, &scan)) {
         return wire_fail(error, STATUS_BAD_REQUEST, "cursor",
                          "cursor is not one that list returned; start without it");
     }
     result->more =
         !index_scan(lane->threads->index, &scan, LIST_RECORDS_AT_ONCE, visit_listed, &listing);
-    bytes_store_be64(result->cursor, scan.position);
-    bytes_store_be32(result->cursor + 8, scan.after);
+    cursor_seal(lane->threads, &scan, result->cursor);
     return STATUS_OK;
 }

@@ -36,6 +36,7 @@ struct threads {
     struct index *index;
     struct graveyard graveyard;
     uint64_t step_bytes_max;
+    uint8_t cursor_secret[192];    /* of list's cursors; XXH3 wants this many */
     _Atomic uint64_t hand;         /* of eviction: an index_cursor, packed */
     _Atomic int64_t leaving_bytes; /* as in the lanes, of members without one */
     _Atomic int64_t payload_bytes;

@@ -107,7 +107,7 @@ struct thread_listed {
     uint64_t idle_ms;
 };
 
-enum { THREAD_CURSOR_BYTES = 12, THREAD_LIST_MAX = 1000 };
+enum { THREAD_CURSOR_BYTES = 16, THREAD_LIST_MAX = 1000 };
 
 struct thread_list_result {
     unsigned count;

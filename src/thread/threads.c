@@ -1,6 +1,7 @@
 /*
  * The domain's set-up and teardown, its lanes, and what happens to memory at the end of its grace.
  */
+#include "base/random.h"
 #include "thread/graveyard.h"
 #include "thread/steps.h"
 #include "thread/thread.h"
@@ -89,6 +90,7 @@ struct threads *threads_create(const struct threads_settings *settings)
         return NULL;
     }
     threads->settings = *settings;
+    random_fill(threads->cursor_secret, sizeof threads->cursor_secret);
     /* A step may take half the budget at most: what is larger could only be kept by itself. */
     threads->step_bytes_max = settings->memory_bytes / 2;
     threads->arena = arena_create(settings->memory_bytes, settings->lanes_max);
