@@ -151,6 +151,27 @@ START_TEST(one_send_when_the_socket_takes_it)
 }
 END_TEST
 
+START_TEST(one_send_is_bounded)
+{
+    int large = 4 << 20;
+    uint64_t sent = 0;
+    /* Forcing takes a privilege; without it the socket may bound the send before the quota does. */
+    bool forced = setsockopt(fds[0], SOL_SOCKET, SO_SNDBUFFORCE, &large, sizeof large) == 0;
+    for (size_t i = 0; i < OBJECTS; i++) {
+        add_referred(i, 0, 100 * KIB);
+    }
+    ck_assert_int_eq(net_reply_send(&reply, fds[0], &sent), NET_SENT_PART);
+    ck_assert_uint_le(sent, NET_QUOTA_BYTES);
+    ck_assert(!forced || sent == NET_QUOTA_BYTES);
+    struct net_output *output = net_reply_keep(&reply);
+    net_reply_reset(&reply);
+    sent = 0;
+    ck_assert_int_eq(net_output_send(output, &handler, &account, fds[0], &sent), NET_SENT_PART);
+    ck_assert_uint_le(sent, NET_QUOTA_BYTES);
+    net_output_free(output, &handler, &account);
+}
+END_TEST
+
 START_TEST(neighbouring_commits_are_one_piece)
 {
     for (int i = 0; i < 100; i++) {
@@ -279,6 +300,7 @@ static Suite *suite(void)
     TCase *c = tcase_create("reply");
     tcase_add_checked_fixture(c, setup, teardown);
     tcase_add_test(c, one_send_when_the_socket_takes_it);
+    tcase_add_test(c, one_send_is_bounded);
     tcase_add_test(c, neighbouring_commits_are_one_piece);
     tcase_add_test(c, room_asked_again_replaces_the_last);
     tcase_add_test(c, committed_bytes_stay_put);
