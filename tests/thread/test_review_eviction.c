@@ -98,27 +98,24 @@ END_TEST
 START_TEST(what_waits_for_burial_is_not_evicted_twice)
 {
     char id[16];
-    enum { LONG_STEPS = 100000 };
-    for (int k = 0; k < 10; k++) {
-        snprintf(id, sizeof id, "long%d", k);
-        for (int i = 0; i < LONG_STEPS; i++) {
-            ck_assert_int_eq(put(id, 0), STATUS_OK);
-            if (i % 1024 == 0) {
-                turn();
-            }
+    enum { LONG_STEPS = 100000, FULL_BYTES = 60 << 20, BURST_BYTES = 3 << 20 };
+    bool full = false;
+    for (int i = 0; !full; i++) {
+        snprintf(id, sizeof id, "long%d", i / LONG_STEPS);
+        ck_assert_int_eq(put(id, 0), STATUS_OK);
+        if (i % 1024 == 0) {
+            turn();
+            full = domain_metric(&domain, METRIC_USED_BYTES) > FULL_BYTES - (512 << 10);
         }
     }
     ck_assert_uint_eq(domain_metric(&domain, METRIC_EVICTED), 0);
-    /* Up to the first eviction; a turn brings in a quarter of a long thread's bytes. */
-    for (int i = 0; domain_metric(&domain, METRIC_EVICTED) == 0; i++) {
-        snprintf(id, sizeof id, "t%d", i);
-        ck_assert_int_eq(put(id, sizeof payload), STATUS_OK);
+    for (size_t bytes = 0; bytes < BURST_BYTES; bytes += sizeof payload) {
+        ck_assert_int_eq(put("burst", sizeof payload), STATUS_OK);
+    }
+    for (int i = 0; i < 5000; i++) {
         turn();
     }
-    for (int i = 0; i < 2000; i++) {
-        turn();
-    }
-    /* A whole long thread has some 5 MB: one or two of them, or a few of the others, are enough. */
+    /* Some 3 MB are in excess, and a long thread has some 5 MB. */
     ck_assert_uint_le(domain_metric(&domain, METRIC_EVICTED), 3);
 }
 END_TEST
