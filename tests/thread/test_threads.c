@@ -249,13 +249,16 @@ END_TEST
 /* Records, spines, steps, recalled keys and tombstones: all of it comes free. */
 START_TEST(coming_and_going_leaves_nothing)
 {
-    uint64_t used = 0, rounds = trial_count(100000);
+    uint64_t used = 0, rounds = trial_count(40000);
     for (uint64_t i = 0; i < rounds + 10000; i++) {
         if (i == 10000) { /* the ring is full by now */
             used = domain_metric(&domain, METRIC_USED_BYTES);
         }
         domain_say(&domain, "append t key=k response_id=r : x");
         domain_say(&domain, "append t key=l call=c : x");
+        for (int more = 0; more < 20; more++) { /* the spine grows */
+            domain_say(&domain, "append t : x");
+        }
         domain_say(&domain, "fork f from=t");
         domain_say(&domain, "append f : x");
         domain_say(&domain, "rewind t to=0");
