@@ -1,4 +1,5 @@
-/* The version of the whole project, as hello, --version and rethread.pc tell it; stated here only. */
+/* The version of the whole project, as hello, --version and rethread.pc tell it; stated here only.
+ */
 #ifndef RETHREAD_BASE_VERSION_H
 #define RETHREAD_BASE_VERSION_H
 
