@@ -38,7 +38,7 @@ struct model_step {
     uint8_t *payload;
     unsigned holds;
     enum reason lost_first; /* how its writer lost it */
-    enum reason lost_last;  /* how its last holder lost it */
+    unsigned lost_any;      /* how its holders lost it: bits by reason */
     bool was_shared;        /* a fork ever held it */
     struct model_step *made_before;
 };
@@ -120,8 +120,8 @@ static void step_drop(struct model_thread *thread, struct model_step *step, enum
     if (step->writer == (unsigned)(thread - threads) && step->incarnation == thread->incarnation) {
         step->lost_first = reason;
     }
+    step->lost_any |= 1U << reason;
     if (--step->holds == 0) {
-        step->lost_last = reason;
         payload_held -= step->size;
         free(step->payload);
         step->payload = NULL; /* the step itself stays: it may be a key's newest */

@@ -308,7 +308,7 @@ END_TEST
 
 START_TEST(long_threads_keep_every_step)
 {
-    char line[64], answer[64];
+    char line[64], answer[96];
     for (int i = 0; i < 3000; i++) {
         snprintf(line, sizeof line, "append t expect=%d tokens=2 : s%d", i, i);
         snprintf(answer, sizeof answer, "step %d v%d%s", i, i + 1, i ? "" : " created");

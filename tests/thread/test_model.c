@@ -303,8 +303,9 @@ static void check_by_key(enum key_kind kind, unsigned id, bool touch,
         return;
     }
     SAME(got->state, THREAD_MISS);
+    /* The last holder's reason, once it is buried: who that is depends on when it was noticed. */
     HOLDS(got->reason == newest->lost_first || (!lives && got->reason == writer->reason) ||
-          (newest->holds == 0 && got->reason == newest->lost_last) ||
+          (newest->holds == 0 && newest->lost_any >> got->reason & 1) ||
           (!lives && writer->incarnation != newest->incarnation &&
            (got->reason == REASON_EXPIRED || got->reason == REASON_FORGOTTEN)));
     if (lives && touch) {
