@@ -40,8 +40,8 @@ static void sweep_slot(const struct sweep *sweep, _Atomic uint64_t *slot, uint64
         if (index_word_cas(slot, &seen, to)) {
             return;
         }
-        if ((seen & WORD_REF_MASK) != (word & WORD_REF_MASK)) {
-            return; /* replaced or removed: whoever did it set the tick */
+        if ((seen & WORD_FROZEN) == 0) {
+            return; /* replaced, removed or given another tick: whoever did it knew better */
         }
     }
     index_retick(sweep->index, sweep->member, record, (uint16_t)(tick >> SLOT_TICK_SHIFT));

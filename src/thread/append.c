@@ -7,6 +7,7 @@
 #include "thread/lookup.h"
 #include "thread/operations.h"
 #include "thread/recall.h"
+#include "thread/replay.h"
 #include "thread/steps.h"
 #include "thread/thread.h"
 
@@ -172,7 +173,7 @@ static enum status commit_claimed(struct append *append, struct thread *thread)
     if (grown) {
         /* Pairs with the acquire in spine_of. */
         atomic_store_explicit(&thread->spine, lane_ref(lane, grown), memory_order_release);
-        epoch_retire(lane->member, RETIRE_SPINE, spine);
+        spine_retire(lane, spine);
     }
     step_committed(append, thread);
     return STATUS_OK;
@@ -206,10 +207,10 @@ static enum status append_to(struct append *append, struct thread *thread)
     enum status status = commit_claimed(append, thread);
     if (status == STATUS_OK && new_ttl && !append->result->duplicate) {
         atomic_store_explicit(&thread->ttl_ms, append->ttl_ms, memory_order_relaxed);
-        life_release(thread, lane->now_ms + append->ttl_ms, true);
+        life_release(thread, lane->now_ms, LIFE_RESET);
         thread_retick(lane, thread);
     } else {
-        life_release(thread, status == STATUS_OK ? lane->now_ms + append->ttl_ms : 0, false);
+        life_release(thread, lane->now_ms, status == STATUS_OK ? LIFE_EXTEND : LIFE_KEEP);
     }
     return status;
 }
@@ -273,7 +274,7 @@ static enum status append_new(struct append *append, struct lookup *found)
     }
     lane_count(lane, METRIC_THREADS_CREATED, 1);
     step_committed(append, thread);
-    life_release(thread, 0, false);
+    life_release(thread, lane->now_ms, LIFE_KEEP);
     return STATUS_OK;
 fail:
     arena_free(lane->cache, spine);
@@ -290,6 +291,10 @@ static enum status build_step(struct append *append)
         return wire_fail(append->error, STATUS_OVER_BUDGET, "",
                          "the step needs more than half of the memory budget; send less, or give "
                          "--memory more");
+    }
+    if (thread_replay_bytes(append->request) > lane->threads->settings.frame_max_bytes) {
+        return wire_fail(append->error, STATUS_TOO_LARGE, "",
+                         "a frame could not take the step back out; split it into several");
     }
     append->step = step_create(lane, append->request);
     return append->step ? STATUS_OK : put_back(append, WANT_MEMORY);

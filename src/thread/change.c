@@ -6,7 +6,12 @@
 
 #include <inttypes.h>
 
-enum { LOOKS_MAX = 16 };
+enum {
+    LOOKS_MAX = 16,
+    /* Steps that wait for burial, beyond which nothing is done that would add many: a fork and a
+     * forget cost a client next to nothing, and burying the fork's holds a lot. */
+    BURIAL_BACKLOG_MAX = 4 * THREAD_STEPS_MAX,
+};
 
 static enum status put_back(struct lane *lane, enum want want)
 {
@@ -62,6 +67,7 @@ static struct spine *share_steps(struct lane *lane, const struct snapshot *now, 
         /* Relaxed: `from` holds each of them, so none can reach zero meanwhile. */
         atomic_fetch_add_explicit(&spine_step(lane, spine, at)->holds, 1, memory_order_relaxed);
     }
+    lane->work += keep - spine->lost;
     return spine;
 }
 
@@ -100,7 +106,7 @@ static enum status fork_claimed(struct lane *lane, const struct wire_request *re
         thread_discard(lane, thread);
         return put_back(lane, WANT_CLAIM);
     }
-    life_release(thread, 0, false);
+    life_release(thread, lane->now_ms, LIFE_KEEP);
     lane_count(lane, METRIC_THREADS_CREATED, 1);
     lane_count(lane, METRIC_FORKS, 1);
     *result = (struct thread_fork_result){.version = keep, .expires_in_ms = ttl_ms};
@@ -110,6 +116,9 @@ static enum status fork_claimed(struct lane *lane, const struct wire_request *re
 enum status thread_fork(struct lane *lane, const struct wire_request *request,
                         struct thread_fork_result *result, struct wire_error *error)
 {
+    if (lane->burial_steps > BURIAL_BACKLOG_MAX) {
+        return put_back(lane, WANT_CLAIM);
+    }
     struct thread *from;
     enum status status = claim_thread(lane, request->from, "from", &from, error);
     if (status) {
@@ -123,7 +132,7 @@ enum status thread_fork(struct lane *lane, const struct wire_request *request,
     } else {
         status = fork_claimed(lane, request, &found, from, result, error);
     }
-    life_release(from, 0, false);
+    life_release(from, lane->now_ms, LIFE_KEEP);
     return status;
 }
 
@@ -148,6 +157,10 @@ enum status thread_rewind(struct lane *lane, const struct wire_request *request,
         status = wire_fail(error, STATUS_OVER_BUDGET, "", "the thread has used up its versions");
         goto out;
     }
+    if (lane->burial_steps > BURIAL_BACKLOG_MAX) {
+        status = put_back(lane, WANT_CLAIM);
+        goto out;
+    }
     uint32_t keep = (uint32_t)(request->to + 1);
     struct spine *old = spine_of(lane, thread);
     struct spine *spine = spine_copy(lane, &now, keep, now.version + 1, 1);
@@ -157,12 +170,12 @@ enum status thread_rewind(struct lane *lane, const struct wire_request *request,
     }
     /* Pairs with the acquire in spine_of. */
     atomic_store_explicit(&thread->spine, lane_ref(lane, spine), memory_order_release);
-    spine_bury(lane, old, keep > old->lost ? keep : old->lost, now.length, REASON_REWOUND);
+    spine_bury(lane, thread, old, keep > old->lost ? keep : old->lost, now.length, REASON_REWOUND);
     lane_count(lane, METRIC_REWINDS, 1);
     *result =
         (struct thread_rewind_result){.version = now.version + 1, .dropped = now.length - keep};
 out:
-    life_release(thread, 0, false);
+    life_release(thread, lane->now_ms, LIFE_KEEP);
     return status;
 }
 
@@ -199,14 +212,14 @@ enum status thread_touch(struct lane *lane, struct bytes id, bool has_ttl, uint6
             *missing = found.reason;
             return STATUS_OK;
         }
-        /* Relaxed: a number by itself, the latest value wins. */
-        if (!has_ttl) {
-            ttl_ms = atomic_load_explicit(&found.thread->ttl_ms, memory_order_relaxed);
+        if (has_ttl) {
+            /* Relaxed: before the reset, which publishes it. The latest value wins. */
+            atomic_store_explicit(&found.thread->ttl_ms, ttl_ms, memory_order_relaxed);
         }
-        enum life life = life_refresh(found.thread, lane->now_ms, ttl_ms, has_ttl);
+        enum life life =
+            life_refresh(found.thread, lane->now_ms, has_ttl ? LIFE_RESET : LIFE_EXTEND);
         if (life == LIFE_ALIVE) {
             if (has_ttl) {
-                atomic_store_explicit(&found.thread->ttl_ms, ttl_ms, memory_order_relaxed);
                 thread_retick(lane, found.thread);
             }
             *missing = REASON_NONE;

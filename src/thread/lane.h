@@ -63,6 +63,9 @@ struct lane {
     uint64_t pass_slots_last;
     uint32_t burial_first; /* spines whose steps are still to be let go */
     uint32_t burial_last;
+    uint64_t burial_steps; /* their number */
+    uint64_t hand_rests_until_ms;
+    uint64_t work; /* steps gone through by operations since the last tending */
 
     _Atomic int64_t leaving_bytes; /* of steps, retired less reclaimed by this lane */
     _Atomic int64_t payload_bytes; /* committed less reclaimed by this lane; summed over lanes */

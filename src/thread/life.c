@@ -3,22 +3,29 @@
 
 #include <assert.h>
 
-static uint64_t later(uint64_t word, uint64_t deadline_ms, bool exactly)
+/* The deadline after a use. `word` was read before, with acquire: see enum life_use. */
+static uint64_t next_deadline(const struct thread *thread, uint64_t word, uint64_t now_ms,
+                              enum life_use use)
 {
     uint64_t old_ms = word & LIFE_DEADLINE;
-    return exactly || deadline_ms > old_ms ? deadline_ms : old_ms;
+    if (use == LIFE_KEEP) {
+        return old_ms;
+    }
+    /* Relaxed: ordered by the word, whose reset follows the store of a new ttl. */
+    uint64_t ttl_ms = atomic_load_explicit(&thread->ttl_ms, memory_order_relaxed);
+    assert(ttl_ms > 0 && now_ms + ttl_ms <= LIFE_DEADLINE);
+    return use == LIFE_RESET || now_ms + ttl_ms > old_ms ? now_ms + ttl_ms : old_ms;
 }
 
-enum life life_refresh(struct thread *thread, uint64_t now_ms, uint64_t ttl_ms, bool exactly)
+enum life life_refresh(struct thread *thread, uint64_t now_ms, enum life_use use)
 {
-    assert(ttl_ms > 0 && now_ms + ttl_ms <= LIFE_DEADLINE);
     uint64_t word = life_load(thread);
     for (;;) {
         enum life life = life_judge(word, now_ms);
         if (life != LIFE_ALIVE) {
             return life;
         }
-        uint64_t fresh = later(word, now_ms + ttl_ms, exactly) | (word & LIFE_CLAIM);
+        uint64_t fresh = next_deadline(thread, word, now_ms, use) | (word & LIFE_CLAIM);
         /* The same tick again: nothing to write, so a hot thread's line stays shared. */
         if (fresh == word || life_swap(thread, &word, fresh)) {
             return LIFE_ALIVE;
@@ -45,13 +52,13 @@ enum life life_claim(struct thread *thread, uint64_t now_ms)
     }
 }
 
-void life_release(struct thread *thread, uint64_t refresh_ms, bool exactly)
+void life_release(struct thread *thread, uint64_t now_ms, enum life_use use)
 {
     uint64_t word = life_load(thread);
     uint64_t fresh;
     do {
         assert((word & LIFE_CLAIM) && !(word & LIFE_DEAD));
-        fresh = refresh_ms > 0 ? later(word, refresh_ms, exactly) : word & LIFE_DEADLINE;
+        fresh = next_deadline(thread, word, now_ms, use);
     } while (!life_swap(thread, &word, fresh));
 }
 

@@ -53,17 +53,23 @@ static inline enum life life_judge(uint64_t word, uint64_t now_ms)
 }
 
 /*
- * Moves the deadline to now + ttl; never back, unless `exactly` (a new ttl was set). A claim that
- * another loop holds stays. Returns what the word was judged to be; only ALIVE was refreshed.
+ * What a use does to the deadline: nothing, move it to now + the thread's ttl but never back, or
+ * move it there exactly. Who sets another ttl stores it first and then resets: whoever read the old
+ * ttl has also read the word before the reset, so its swap fails and it reads both again.
  */
-enum life life_refresh(struct thread *thread, uint64_t now_ms, uint64_t ttl_ms, bool exactly);
+enum life_use { LIFE_KEEP, LIFE_EXTEND, LIFE_RESET };
+
+/*
+ * A claim that another loop holds stays. Returns what the word was judged to be; only ALIVE was
+ * refreshed.
+ */
+enum life life_refresh(struct thread *thread, uint64_t now_ms, enum life_use use);
 
 /* Takes the claim. ALIVE: it is ours. CLAIMED: another's. */
 enum life life_claim(struct thread *thread, uint64_t now_ms);
 
-/* Gives the claim back; with refresh_ms > 0 the deadline becomes that (never an earlier one
- * unless `exactly`). */
-void life_release(struct thread *thread, uint64_t refresh_ms, bool exactly);
+/* Gives the claim back. */
+void life_release(struct thread *thread, uint64_t now_ms, enum life_use use);
 
 /* Kills an overdue or, with `now_ms` = UINT64_MAX, any unclaimed thread. True: ours to bury. */
 bool life_kill(struct thread *thread, uint64_t now_ms, enum reason reason);

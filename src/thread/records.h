@@ -19,6 +19,7 @@
 #include "thread/step.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 enum {
@@ -82,6 +83,8 @@ struct spine {
     uint8_t drop_reason; /* burial: positions drop_at..drop_end-1 lose this spine's hold */
     uint32_t drop_at;
     uint32_t drop_end;
+    uint32_t weighed_at; /* positions from here on were counted as leaving, see spine_bury */
+    bool weighs_payload;
     _Atomic uint64_t payload_bytes;
     _Atomic uint64_t tokens;
     uint32_t steps[];

@@ -4,15 +4,12 @@
 #include "thread/graveyard.h"
 #include "thread/lookup.h"
 #include "thread/operations.h"
+#include "thread/replay.h"
 #include "thread/steps.h"
+#include "wire/compose.h"
 
-/* Upper bounds of what a reply needs besides payloads; the composer relies on them. */
-enum {
-    REPLY_FIXED_BYTES = 2048,
-    REPLY_STEP_BYTES = 160,
-    REPLY_MISSING_BYTES = 48,
-    REPLY_SEGMENT_BYTES = 24,
-};
+/* What a missing step takes in a reply, at the most. */
+enum { MISSING_BYTES = 48 };
 
 struct replay {
     struct lane *lane;
@@ -43,12 +40,11 @@ static enum life use_thread(struct replay *replay, struct thread *thread)
     if (!replay->touch) {
         return life_judge(life_load(thread), lane->now_ms);
     }
-    /* Relaxed: both are single numbers that nothing else depends on. */
-    uint64_t ttl_ms = atomic_load_explicit(&thread->ttl_ms, memory_order_relaxed);
+    /* Relaxed: a hint for eviction. */
     if (!atomic_load_explicit(&thread->replayed, memory_order_relaxed)) {
         atomic_store_explicit(&thread->replayed, 1, memory_order_relaxed);
     }
-    return life_refresh(thread, lane->now_ms, ttl_ms, false);
+    return life_refresh(thread, lane->now_ms, LIFE_EXTEND);
 }
 
 /* ---- the selection ---- */
@@ -89,9 +85,18 @@ static bool model_fits(const struct replay *replay, const struct step *step)
 
 static uint64_t step_reply_bytes(const struct step *step)
 {
-    return (uint64_t)REPLY_STEP_BYTES + step->model_size + step->response_id_size +
-           step->tool_calls_bytes + (uint64_t)step->segment_count * REPLY_SEGMENT_BYTES +
-           step->payload_bytes;
+    return (uint64_t)WIRE_STEP_BYTES_MAX + step->model_size + step->response_id_size +
+           step->tool_calls_bytes + (uint64_t)step->tool_call_count * WIRE_TOOL_CALL_BYTES_MAX +
+           (uint64_t)step->segment_count * WIRE_SEGMENT_BYTES_MAX + step->payload_bytes;
+}
+
+uint64_t thread_replay_bytes(const struct wire_request *append)
+{
+    return (uint64_t)WIRE_REPLAY_BYTES_MAX + MISSING_BYTES + WIRE_STEP_BYTES_MAX +
+           append->thread.size + append->model.size + append->response_id.size +
+           append->tool_calls.encoded.size +
+           (uint64_t)append->tool_calls.count * WIRE_TOOL_CALL_BYTES_MAX +
+           (uint64_t)append->payload_count * WIRE_SEGMENT_BYTES_MAX + append->payload_bytes;
 }
 
 /*
@@ -103,7 +108,7 @@ static enum status fit(struct replay *replay)
     struct thread_replay_result *result = replay->result;
     uint64_t frame_max = replay->lane->threads->settings.frame_max_bytes;
     uint64_t frame =
-        REPLY_FIXED_BYTES + (uint64_t)(result->end - result->begin) * REPLY_MISSING_BYTES;
+        WIRE_REPLAY_BYTES_MAX + (uint64_t)(result->end - result->begin) * MISSING_BYTES;
     uint64_t bytes_max =
         wire_given(replay->request, WIRE_FIELD_max_bytes) ? replay->request->max_bytes : UINT64_MAX;
     if (frame > frame_max) {
@@ -163,6 +168,7 @@ static enum status select_steps(struct replay *replay, const struct thread *thre
         result->begin = result->end;
     }
     prefetch_steps(replay);
+    replay->lane->work += result->end - result->begin;
     return fit(replay);
 }
 
@@ -206,23 +212,37 @@ static struct step_key_asked asked_key(const struct wire_request *request)
     return (struct step_key_asked){0};
 }
 
-/* Why a thread that is there has no step with this key: the key's own tombstone may tell. */
-static enum reason why_not_in(struct replay *replay, const struct thread *thread,
-                              const struct snapshot *now, const struct step_key_asked *asked)
+/*
+ * The position behind the newest step of the thread's spine that carries the key; 0, and *why, when
+ * there is none. Where the newest of all is in this spine, the index leads straight to it.
+ */
+static uint32_t find_in_thread(struct replay *replay, const struct thread *thread,
+                               const struct snapshot *now, const struct step_key_asked *asked,
+                               enum reason *why)
 {
-    struct lookup_key key = lookup_key(replay->lane, asked->kind, asked->id);
+    struct lane *lane = replay->lane;
+    struct lookup_key key = lookup_key(lane, asked->kind, asked->id);
     const struct index_record *record =
-        index_find(replay->lane->threads->index, key.hash, lookup_match, &key);
-    if (record && record_is_tombstone(record)) {
-        if (((const struct tombstone *)record)->version == thread_fingerprint(thread)) {
-            return (enum reason)record->flags;
-        }
-    } else if (record && step_of_key(record)->owner == lane_ref(replay->lane, thread) &&
-               step_of_key(record)->version <= now->version) {
-        /* Dropped, and not buried yet; a later version was committed since `now`. */
-        return REASON_REWOUND;
+        index_find(lane->threads->index, key.hash, lookup_match, &key);
+    bool gone = record && record_is_tombstone(record);
+    const struct step *step = record && !gone ? step_of_key(record) : NULL;
+    if (step && step->number >= now->spine->lost && step->number < now->length &&
+        spine_step(lane, now->spine, step->number) == step) {
+        return step->number + 1;
     }
-    return now->spine->lost > 0 ? (enum reason)now->spine->lost_reason : REASON_NEVER_SEEN;
+    for (uint32_t at = now->length; at > now->spine->lost; at--) {
+        lane->work++;
+        if (step_has_key(spine_step(lane, now->spine, at - 1), asked->kind, asked->id)) {
+            return at;
+        }
+    }
+    *why = now->spine->lost > 0 ? (enum reason)now->spine->lost_reason : REASON_NEVER_SEEN;
+    if (gone && ((const struct tombstone *)record)->version == thread_fingerprint(thread)) {
+        *why = (enum reason)record->flags;
+    } else if (step && step->owner == lane_ref(lane, thread) && step->version <= now->version) {
+        *why = REASON_REWOUND; /* and not buried yet; what came after `now` has later versions */
+    }
+    return 0;
 }
 
 static enum status replay_thread(struct replay *replay, const struct step_key_asked *asked)
@@ -245,13 +265,13 @@ static enum status replay_thread(struct replay *replay, const struct step_key_as
     if (!asked->asked) {
         return select_steps(replay, found.thread, &now, UINT32_MAX);
     }
-    for (uint32_t at = now.length; at > now.spine->lost; at--) {
-        if (step_has_key(spine_step(lane, now.spine, at - 1), asked->kind, asked->id)) {
-            return select_steps(replay, found.thread, &now, at);
-        }
+    enum reason why = REASON_NONE;
+    uint32_t end = find_in_thread(replay, found.thread, &now, asked, &why);
+    if (end > 0) {
+        return select_steps(replay, found.thread, &now, end);
     }
     replay->result->thread = thread_id(found.thread);
-    return miss(replay, why_not_in(replay, found.thread, &now, asked), now.version);
+    return miss(replay, why, now.version);
 }
 
 /* The key leads to the newest step that carried it, and by it to the thread that wrote it. */

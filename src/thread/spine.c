@@ -41,6 +41,7 @@ struct spine *spine_copy(struct lane *lane, const struct snapshot *snapshot, uin
     spine->lost_reason = old->lost_reason;
     spine->lost_base = old->lost_base;
     memcpy(spine->steps, old->steps, held * sizeof *old->steps);
+    lane->work += held / 16 + (snapshot->length - keep);
     /* Relaxed: the claim is held, so the totals stand still. */
     uint64_t payload_bytes = atomic_load_explicit(&old->payload_bytes, memory_order_relaxed);
     uint64_t tokens = atomic_load_explicit(&old->tokens, memory_order_relaxed);
@@ -96,14 +97,44 @@ uint32_t spine_first_after(const struct lane *lane, const struct thread *thread,
     return low;
 }
 
-void spine_bury(struct lane *lane, struct spine *spine, uint32_t drop_at, uint32_t drop_end,
-                enum reason reason)
+static int64_t spine_bytes(const struct lane *lane, const struct spine *spine)
+{
+    return (int64_t)arena_size(lane->threads->arena, spine);
+}
+
+/* What a hold counts as leaving, until it is let go. */
+static int64_t weight(const struct spine *spine, const struct step *step, uint32_t position)
+{
+    if (position < spine->weighed_at) {
+        return 0;
+    }
+    return (int64_t)(sizeof *step + (spine->weighs_payload ? step->payload_bytes : 0));
+}
+
+static int64_t weight_of_all(const struct spine *spine)
+{
+    uint32_t weighed_at = spine->weighed_at < spine->drop_end ? spine->weighed_at : spine->drop_end;
+    int64_t bytes = (int64_t)(spine->drop_end - weighed_at) * (int64_t)sizeof(struct step);
+    if (spine->weighs_payload) {
+        /* Relaxed: nobody appends to it any more. */
+        bytes += (int64_t)atomic_load_explicit(&spine->payload_bytes, memory_order_relaxed);
+    }
+    return bytes;
+}
+
+void spine_bury(struct lane *lane, const struct thread *thread, struct spine *spine,
+                uint32_t drop_at, uint32_t drop_end, enum reason reason)
 {
     assert(drop_at >= spine->lost && drop_at <= drop_end);
     spine->drop_at = drop_at;
     spine->drop_end = drop_end;
     spine->drop_reason = (uint8_t)reason;
+    spine->weighed_at = drop_at > thread->shared ? drop_at : thread->shared;
+    /* The kept part is not walked through for the sake of an estimate. */
+    spine->weighs_payload = thread->shared == 0 && drop_at == spine->lost;
     spine->link = 0;
+    lane_add(&lane->leaving_bytes, weight_of_all(spine) + spine_bytes(lane, spine));
+    lane->burial_steps += drop_end - drop_at;
     uint32_t ref = lane_ref(lane, spine);
     if (lane->burial_last) {
         ((struct spine *)lane_at(lane, lane->burial_last))->link = ref;
@@ -113,14 +144,31 @@ void spine_bury(struct lane *lane, struct spine *spine, uint32_t drop_at, uint32
     lane->burial_last = ref;
 }
 
-bool spine_tend_burials(struct lane *lane, unsigned steps_max)
+void spine_retire(struct lane *lane, struct spine *spine)
 {
-    while (lane->burial_first && steps_max > 0) {
+    lane_add(&lane->leaving_bytes, spine_bytes(lane, spine));
+    epoch_retire(lane->member, RETIRE_SPINE, spine);
+}
+
+/* Lets go of one hold; returns what it cost. */
+static uint64_t let_go_next(struct lane *lane, struct spine *spine)
+{
+    struct step *step = spine_step(lane, spine, spine->drop_at);
+    uint64_t cost = 1 + (uint64_t)step->key_count;
+    lane_add(&lane->leaving_bytes, -weight(spine, step, spine->drop_at));
+    step_let_go(lane, step, (enum reason)spine->drop_reason);
+    spine->drop_at++;
+    lane->burial_steps--;
+    return cost;
+}
+
+bool spine_tend_burials(struct lane *lane, uint64_t keys_and_steps_max)
+{
+    uint64_t spent = 0;
+    while (lane->burial_first && spent < keys_and_steps_max) {
         struct spine *spine = lane_at(lane, lane->burial_first);
-        while (spine->drop_at < spine->drop_end && steps_max > 0) {
-            struct step *step = spine_step(lane, spine, spine->drop_at++);
-            step_let_go(lane, step, (enum reason)spine->drop_reason);
-            steps_max--;
+        while (spine->drop_at < spine->drop_end && spent < keys_and_steps_max) {
+            spent += let_go_next(lane, spine);
         }
         if (spine->drop_at < spine->drop_end) {
             break;
@@ -129,8 +177,9 @@ bool spine_tend_burials(struct lane *lane, unsigned steps_max)
         if (!lane->burial_first) {
             lane->burial_last = 0;
         }
+        /* It counts as leaving already. */
         epoch_retire(lane->member, RETIRE_SPINE, spine);
-        steps_max -= steps_max > 0;
+        spent++;
     }
     return lane->burial_first != 0;
 }

@@ -59,11 +59,18 @@ void spine_commit(struct lane *lane, struct spine *spine, struct step *step);
 uint32_t spine_first_after(const struct lane *lane, const struct thread *thread,
                            const struct snapshot *snapshot, uint64_t version);
 
-/* Queues the spine: its hold on positions drop_at..drop_end-1 is let go bit by bit, then it. */
-void spine_bury(struct lane *lane, struct spine *spine, uint32_t drop_at, uint32_t drop_end,
-                enum reason reason);
+/*
+ * Queues a spine that `thread` no longer uses: its hold on positions drop_at..drop_end-1 is let go
+ * bit by bit, then it is retired. Until then what will come free counts as leaving, so that
+ * eviction does not look for it elsewhere: of a fork only the steps it committed itself.
+ */
+void spine_bury(struct lane *lane, const struct thread *thread, struct spine *spine,
+                uint32_t drop_at, uint32_t drop_end, enum reason reason);
 
-/* Lets go of up to `steps_max` holds of queued spines; true when some are left. */
-bool spine_tend_burials(struct lane *lane, unsigned steps_max);
+/* Lets go of holds of queued spines, about as many as keys and steps; true when some are left. */
+bool spine_tend_burials(struct lane *lane, uint64_t keys_and_steps_max);
+
+/* Retires a spine whose holds were taken over. */
+void spine_retire(struct lane *lane, struct spine *spine);
 
 #endif

@@ -10,7 +10,8 @@ enum {
     SLOTS_AT_ONCE_MAX = 1 << 16,
     HAND_SLOTS_AT_ONCE = 8,
     HAND_LOOKS_MAX = 1 << 14,
-    BURIALS_AT_ONCE = 1024,
+    HAND_REST_MS = 20,
+    BURIALS_AT_ONCE = 1024, /* keys and steps */
     RECLAIMS_AT_ONCE = 4096,
     BUDGET_PARTS = 16, /* eviction begins when live memory passes 15/16 of the budget */
 };
@@ -42,12 +43,12 @@ static uint16_t visit_due(void *context, struct index_record *record)
     return sweep_tick(lane->now_ms, life_load(thread) & LIFE_DEADLINE);
 }
 
-static bool sweep(struct lane *lane, unsigned slots)
+static bool sweep(struct lane *lane, unsigned slots, bool all)
 {
     uint16_t now_tick = (uint16_t)(lane->now_ms / SWEEP_TICK_MS);
     lane->pass_slots += slots;
     bool whole = index_sweep(lane->threads->index, lane->member, &lane->sweep, lane->share,
-                             lane->shares, slots, false, now_tick, visit_due, lane);
+                             lane->shares, slots, all, now_tick, visit_due, lane);
     if (whole) {
         lane->pass_slots_last = lane->pass_slots;
         lane->pass_slots = 0;
@@ -63,7 +64,7 @@ static void sweep_by_time(struct lane *lane)
     }
     lane->sweep_ms = lane->now_ms;
     uint64_t slots = lane->pass_slots_last * elapsed_ms / PASS_MS + SLOTS_AT_ONCE_MIN;
-    sweep(lane, slots < SLOTS_AT_ONCE_MAX ? (unsigned)slots : SLOTS_AT_ONCE_MAX);
+    sweep(lane, slots < SLOTS_AT_ONCE_MAX ? (unsigned)slots : SLOTS_AT_ONCE_MAX, false);
 }
 
 /* ---- eviction ---- */
@@ -141,7 +142,7 @@ static void evict(struct lane *lane)
 {
     struct threads *threads = lane->threads;
     struct hand hand = {.lane = lane, .bytes = excess_bytes(lane)};
-    if (hand.bytes == 0) {
+    if (hand.bytes == 0 || lane->now_ms < lane->hand_rests_until_ms) {
         return;
     }
     uint64_t most = arena_budget_bytes(threads->arena) / BUDGET_PARTS;
@@ -152,6 +153,10 @@ static void evict(struct lane *lane)
     for (int look = 0; look < HAND_LOOKS_MAX && hand.done_bytes < hand.bytes; look++) {
         index_sweep(threads->index, lane->member, &cursor, 0, 1, HAND_SLOTS_AT_ONCE, true, 0,
                     visit_hand, &hand);
+    }
+    if (hand.done_bytes == 0) {
+        /* Nothing can be evicted just now; looking everywhere again at once would not help. */
+        lane->hand_rests_until_ms = lane->now_ms + HAND_REST_MS;
     }
     at = (uint64_t)cursor.segment << 32 | cursor.bucket;
     atomic_store_explicit(&threads->hand, at, memory_order_relaxed);
@@ -167,6 +172,7 @@ bool lane_tend(struct lane *lane)
     evict(lane);
     bool wanting = lane->want_bytes > 0;
     lane->want_bytes = 0;
+    lane->work = 0;
     bool more = spine_tend_burials(lane, BURIALS_AT_ONCE);
     arena_cache_drain(lane->cache);
     /* Our own pointers of this turn are no longer used: announce it, so that the epoch can move. */
@@ -180,7 +186,7 @@ void lane_tend_fully(struct lane *lane)
 {
     lane_read_clock(lane);
     lane->sweep = (struct index_cursor){0};
-    while (!sweep(lane, SLOTS_AT_ONCE_MAX)) {
+    while (!sweep(lane, SLOTS_AT_ONCE_MAX, true)) {
     }
     lane->sweep_ms = lane->now_ms;
     while (spine_tend_burials(lane, BURIALS_AT_ONCE)) {

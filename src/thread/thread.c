@@ -83,6 +83,7 @@ void thread_bury(struct lane *lane, struct thread *thread, enum reason reason)
         arena_free(lane->cache, lane_at(lane, thread->recall));
         thread->recall = 0;
     }
-    spine_bury(lane, (struct spine *)(uintptr_t)last.spine, last.spine->lost, last.length, reason);
+    spine_bury(lane, thread, (struct spine *)(uintptr_t)last.spine, last.spine->lost, last.length,
+               reason);
     thread_let_go(lane->member, thread);
 }

@@ -66,14 +66,26 @@ bool step_reclaim(void *context, struct epoch_member *member, void *object)
     return true;
 }
 
+static bool reclaim_spine(void *context, struct epoch_member *member, void *object)
+{
+    struct threads *threads = context;
+    struct lane *lane = lane_of(threads, member);
+    count_reclaimed(lane ? &lane->leaving_bytes : NULL, &threads->leaving_bytes,
+                    (int64_t)arena_size(threads->arena, object));
+    arena_free(epoch_member_cache(member), object);
+    return true;
+}
+
 static void define_kinds(struct threads *threads)
 {
     struct epoch_kind plain = {.reclaim = reclaim_plain};
     size_t record_link = offsetof(struct index_record, word);
     plain.link_offset = offsetof(struct thread, record) + record_link;
     epoch_define(threads->epoch, RETIRE_THREAD, plain);
-    plain.link_offset = offsetof(struct spine, link);
-    epoch_define(threads->epoch, RETIRE_SPINE, plain);
+    epoch_define(threads->epoch, RETIRE_SPINE,
+                 (struct epoch_kind){.link_offset = offsetof(struct spine, link),
+                                     .reclaim = reclaim_spine,
+                                     .context = threads});
     plain.link_offset = offsetof(struct tombstone, record) + record_link;
     epoch_define(threads->epoch, RETIRE_TOMBSTONE, plain);
     epoch_define(threads->epoch, RETIRE_STEP,
@@ -221,6 +233,11 @@ uint64_t lane_read_clock(struct lane *lane)
 {
     lane->now_ms = clock_read_ms(lane->threads->settings.clock);
     return lane->now_ms;
+}
+
+uint64_t lane_work(const struct lane *lane)
+{
+    return lane->work;
 }
 
 void lane_charge(struct lane *lane, int64_t bytes)

@@ -57,6 +57,12 @@ uint64_t lane_read_clock(struct lane *lane);
  */
 bool lane_tend(struct lane *lane);
 
+/*
+ * Roughly how many steps this lane's operations have gone through since it was last tended: a
+ * caller that runs many requests ends its turn when they add up.
+ */
+uint64_t lane_work(const struct lane *lane);
+
 /* Tends until nothing overdue is left in this lane's share and nothing waits for burial. */
 void lane_tend_fully(struct lane *lane);
 

@@ -5,8 +5,22 @@
 #include "tests/lib/trial.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 static struct thread thread;
+
+static enum life refresh(struct thread *of, uint64_t now_ms, uint64_t ttl_ms, bool reset)
+{
+    atomic_store(&of->ttl_ms, ttl_ms);
+    return life_refresh(of, now_ms, reset ? LIFE_RESET : LIFE_EXTEND);
+}
+
+/* To a deadline, or with 0 to the one it has. */
+static void release(struct thread *of, uint64_t deadline_ms, bool reset)
+{
+    atomic_store(&of->ttl_ms, deadline_ms);
+    life_release(of, 0, deadline_ms == 0 ? LIFE_KEEP : reset ? LIFE_RESET : LIFE_EXTEND);
+}
 
 static void set(uint64_t word)
 {
@@ -29,21 +43,21 @@ END_TEST
 START_TEST(refresh_moves_forward_only)
 {
     set(100);
-    ck_assert_int_eq(life_refresh(&thread, 99, 50, false), LIFE_ALIVE);
+    ck_assert_int_eq(refresh(&thread, 99, 50, false), LIFE_ALIVE);
     WORD(149);
-    ck_assert_int_eq(life_refresh(&thread, 99, 10, false), LIFE_ALIVE);
+    ck_assert_int_eq(refresh(&thread, 99, 10, false), LIFE_ALIVE);
     WORD(149);
-    ck_assert_int_eq(life_refresh(&thread, 99, 10, true), LIFE_ALIVE);
+    ck_assert_int_eq(refresh(&thread, 99, 10, true), LIFE_ALIVE);
     WORD(109);
-    ck_assert_int_eq(life_refresh(&thread, 109, 50, true), LIFE_OVERDUE);
+    ck_assert_int_eq(refresh(&thread, 109, 50, true), LIFE_OVERDUE);
     WORD(109);
     set(100 | LIFE_CLAIM);
-    ck_assert_int_eq(life_refresh(&thread, 99, 50, false), LIFE_ALIVE);
+    ck_assert_int_eq(refresh(&thread, 99, 50, false), LIFE_ALIVE);
     WORD(149 | LIFE_CLAIM);
-    ck_assert_int_eq(life_refresh(&thread, 149, 50, false), LIFE_CLAIMED);
+    ck_assert_int_eq(refresh(&thread, 149, 50, false), LIFE_CLAIMED);
     WORD(149 | LIFE_CLAIM);
     set(LIFE_DEAD | REASON_FORGOTTEN);
-    ck_assert_int_eq(life_refresh(&thread, 1, 50, true), LIFE_GONE);
+    ck_assert_int_eq(refresh(&thread, 1, 50, true), LIFE_GONE);
     WORD(LIFE_DEAD | REASON_FORGOTTEN);
 }
 END_TEST
@@ -57,18 +71,18 @@ START_TEST(claims_exclude)
     ck_assert_int_eq(life_claim(&thread, 500), LIFE_CLAIMED);
     ck_assert(!life_kill(&thread, 500, REASON_EXPIRED));
     ck_assert(!life_kill(&thread, UINT64_MAX, REASON_FORGOTTEN));
-    life_release(&thread, 0, false);
+    release(&thread, 0, false);
     WORD(100);
     ck_assert_int_eq(life_claim(&thread, 100), LIFE_OVERDUE);
     WORD(100);
     ck_assert_int_eq(life_claim(&thread, 99), LIFE_ALIVE);
-    life_release(&thread, 200, false);
+    release(&thread, 200, false);
     WORD(200);
     ck_assert_int_eq(life_claim(&thread, 99), LIFE_ALIVE);
-    life_release(&thread, 150, false);
+    release(&thread, 150, false);
     WORD(200);
     ck_assert_int_eq(life_claim(&thread, 99), LIFE_ALIVE);
-    life_release(&thread, 150, true);
+    release(&thread, 150, true);
     WORD(150);
 }
 END_TEST
@@ -121,7 +135,7 @@ START_TEST(a_refresh_or_a_kill_but_not_both)
         }
         pthread_barrier_wait(&barrier);
         for (unsigned i = ROUNDS_AT_ONCE; i-- > 0;) {
-            used[i] = pass % 2 ? life_refresh(&words[i], 9, 5, false) == LIFE_ALIVE
+            used[i] = pass % 2 ? refresh(&words[i], 9, 5, false) == LIFE_ALIVE
                                : life_claim(&words[i], 9) == LIFE_ALIVE;
         }
         pthread_barrier_wait(&barrier);
@@ -137,8 +151,57 @@ START_TEST(a_refresh_or_a_kill_but_not_both)
 }
 END_TEST
 
+/* ---- A ttl that is shortened while others use the thread ---- */
+
+enum { LONG_TTL_MS = 100000, SHORT_TTL_MS = 10, NOW_MS = 1000 };
+static _Atomic unsigned round_of_user, round_of_setter;
+
+static void wait_for(_Atomic unsigned *round, unsigned wanted)
+{
+    for (unsigned looks = 1; atomic_load(round) != wanted; looks++) {
+        if (looks % 256 == 0) {
+            sched_yield(); /* the other one may need this core */
+        }
+    }
+}
+
+static void *use_again_and_again(void *context)
+{
+    unsigned rounds = *(unsigned *)context;
+    for (unsigned i = 1; i <= rounds; i++) {
+        wait_for(&round_of_setter, i);
+        /* Later by a millisecond, so that it has something to write. */
+        life_refresh(&thread, NOW_MS + 1, LIFE_EXTEND);
+        atomic_store(&round_of_user, i);
+    }
+    return NULL;
+}
+
+START_TEST(a_shortened_ttl_is_not_lost_to_a_use)
+{
+    unsigned rounds = (unsigned)trial_count(200000);
+    pthread_t user;
+    atomic_store(&round_of_user, 0);
+    atomic_store(&round_of_setter, 0);
+    ck_assert_int_eq(pthread_create(&user, NULL, use_again_and_again, &rounds), 0);
+    for (unsigned i = 1; i <= rounds; i++) {
+        set(NOW_MS + LONG_TTL_MS);
+        atomic_store(&thread.ttl_ms, LONG_TTL_MS);
+        atomic_store(&round_of_setter, i);
+        atomic_store(&thread.ttl_ms, SHORT_TTL_MS);
+        ck_assert_int_eq(life_refresh(&thread, NOW_MS, LIFE_RESET), LIFE_ALIVE);
+        wait_for(&round_of_user, i);
+        if (life_load(&thread) > NOW_MS + 1 + SHORT_TTL_MS) {
+            ck_abort_msg("round %u: the deadline of the old ttl came back", i);
+        }
+    }
+    pthread_join(user, NULL);
+}
+END_TEST
+
 int main(void)
 {
-    return SUITE_RUN("life", NULL, NULL, 0, judging_is_exact, refresh_moves_forward_only,
-                     claims_exclude, only_the_overdue_are_killed, a_refresh_or_a_kill_but_not_both);
+    return SUITE_RUN("life", NULL, NULL, 0, judging_is_exact, a_shortened_ttl_is_not_lost_to_a_use,
+                     refresh_moves_forward_only, claims_exclude, only_the_overdue_are_killed,
+                     a_refresh_or_a_kill_but_not_both);
 }

@@ -125,7 +125,7 @@ START_TEST(the_overdue_under_a_claim_is_put_back)
     SAY("append t : y", "again");
     struct wire_request request = {.method = WIRE_METHOD_APPEND};
     ck_assert_int_eq(thread_give_up(domain.lane, &request, &domain.error), STATUS_BUSY);
-    life_release(found.thread, domain.lane->now_ms + 10, false);
+    life_release(found.thread, domain.lane->now_ms, LIFE_EXTEND);
     SAY("replay t", "complete t v1 head 0: 0=x");
     SAY("append t expect=1 : y", "step 1 v2");
 }

@@ -14,6 +14,7 @@ static void open_with(uint64_t memory_bytes, uint64_t ttl_ms)
     settings.memory_bytes = memory_bytes;
     settings.ttl_ms = ttl_ms;
     settings.tombstones = 1 << 15;
+    settings.frame_max_bytes = 64 << 20;
     domain_open(&domain, settings);
 }
 
