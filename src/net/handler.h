@@ -70,13 +70,14 @@ struct net_handler {
  * commit: the next `used_bytes` of the room are part of the reply. One room may be committed in
  * several pieces with refers in between; they go out in the order of these calls.
  * refer: `data` goes out by reference; it belongs to `object`, to be pinned if it must outlive the
- * online period.
+ * online period. A pin keeps the whole object, `object_bytes`: so much counts against the cap until
+ * the last piece of the object is sent.
  * is_full: this connection has enough replies for now; asked before each request but the first.
  */
 uint8_t *net_reply_room(struct net_reply *reply, size_t size_bytes);
 void net_reply_commit(struct net_reply *reply, size_t used_bytes);
 void net_reply_refer(struct net_reply *reply, const void *data, size_t size_bytes,
-                     const void *object);
+                     const void *object, size_t object_bytes);
 bool net_reply_is_full(const struct net_reply *reply);
 
 #endif

@@ -156,14 +156,17 @@ void net_reply_commit(struct net_reply *reply, size_t used_bytes)
 }
 
 void net_reply_refer(struct net_reply *reply, const void *data, size_t size_bytes,
-                     const void *object)
+                     const void *object, size_t object_bytes)
 {
-    assert(object);
+    assert(object && object_bytes >= size_bytes);
     if (size_bytes == 0) {
         return;
     }
     reply->size_bytes += size_bytes;
-    add_piece(reply, (struct net_piece){.data = data, .size = size_bytes, .object = object});
+    add_piece(reply, (struct net_piece){.data = data,
+                                        .size = size_bytes,
+                                        .object = object,
+                                        .object_bytes = object_bytes});
 }
 
 bool net_reply_is_full(const struct net_reply *reply)
@@ -175,12 +178,9 @@ bool net_reply_is_full(const struct net_reply *reply)
 
 /* ---- Sending ------------------------------------------------------------------------------ */
 
-/*
- * One sendmsg from pieces[*first] on; trims and steps over what went out and unpins it where
- * `handler` is given.
- */
+/* One sendmsg from pieces[*first] on; trims and steps over what went out. */
 static enum net_sent send_pieces(struct net_piece *pieces, unsigned *first, unsigned count, int fd,
-                                 const struct net_handler *handler, uint64_t *sent_bytes)
+                                 uint64_t *sent_bytes)
 {
     struct iovec iov[IOV_PIECES_MAX];
     unsigned used = 0;
@@ -202,9 +202,6 @@ static enum net_sent send_pieces(struct net_piece *pieces, unsigned *first, unsi
     size_t done = (size_t)sent;
     while (*first < count && done >= pieces[*first].size) {
         done -= pieces[*first].size;
-        if (handler && pieces[*first].object) {
-            handler->unpin(pieces[*first].object);
-        }
         (*first)++;
     }
     if (*first < count) {
@@ -225,20 +222,31 @@ enum net_sent net_reply_send(struct net_reply *reply, int fd, uint64_t *sent_byt
     if (reply->first == reply->piece_count) {
         return NET_SENT_ALL;
     }
-    return send_pieces(reply->pieces, &reply->first, reply->piece_count, fd, NULL, sent_bytes);
+    return send_pieces(reply->pieces, &reply->first, reply->piece_count, fd, sent_bytes);
+}
+
+/* A pinned object is in memory whole until here, however much of it was sent. */
+static void unpin_pieces(struct net_output *output, unsigned from, unsigned to,
+                         const struct net_handler *handler, struct net_account *account)
+{
+    for (unsigned i = from; i < to; i++) {
+        const struct net_piece *piece = &output->pieces[i];
+        if (piece->object) {
+            handler->unpin(piece->object);
+            assert(output->held_bytes >= piece->object_bytes);
+            output->held_bytes -= piece->object_bytes;
+            net_account_release(account, piece->object_bytes);
+        }
+    }
 }
 
 enum net_sent net_output_send(struct net_output *output, const struct net_handler *handler,
                               struct net_account *account, int fd, uint64_t *sent_bytes)
 {
-    uint64_t sent = 0;
+    unsigned first = output->first;
     enum net_sent outcome =
-        send_pieces(output->pieces, &output->first, output->count, fd, handler, &sent);
-    /* Held bytes go down by what left; owned ones only with the output, which holds the memory. */
-    size_t released = sent < output->held_bytes ? (size_t)sent : output->held_bytes;
-    output->held_bytes -= released;
-    net_account_release(account, released);
-    *sent_bytes += sent;
+        send_pieces(output->pieces, &output->first, output->count, fd, sent_bytes);
+    unpin_pieces(output, first, output->first, handler, account);
     return outcome;
 }
 
@@ -266,16 +274,20 @@ struct net_output *net_reply_keep(struct net_reply *reply)
         return NULL;
     }
     *output = (struct net_output){.count = count, .owned_bytes = own_bytes};
-    for (unsigned i = 0; i < count; i++) {
-        struct net_piece *piece = &output->pieces[i];
-        *piece = reply->pieces[reply->first + i];
-        if (piece->object) {
-            reply->handler->pin(piece->object);
-            output->held_bytes += piece->size;
-        } else if (in_chunk(reply->base, piece->data)) {
+    const void *kept = NULL;
+    for (unsigned i = count; i > 0; i--) {
+        struct net_piece *piece = &output->pieces[i - 1];
+        *piece = reply->pieces[reply->first + i - 1];
+        if (in_chunk(reply->base, piece->data)) {
             memcpy(copies->bytes + copies->used, piece->data, piece->size);
             piece->data = copies->bytes + copies->used;
             copies->used += piece->size;
+        } else if (piece->object && piece->object == kept) {
+            piece->object = NULL; /* a later piece keeps it, and counts it once */
+        } else if (piece->object) {
+            kept = piece->object;
+            reply->handler->pin(kept);
+            output->held_bytes += piece->object_bytes;
         }
     }
     net_account_force(reply->account, own_bytes + copies->capacity);
@@ -302,12 +314,8 @@ size_t net_output_bytes(const struct net_output *output)
 void net_output_free(struct net_output *output, const struct net_handler *handler,
                      struct net_account *account)
 {
-    for (unsigned i = output->first; i < output->count; i++) {
-        if (output->pieces[i].object) {
-            handler->unpin(output->pieces[i].object);
-        }
-    }
-    net_account_release(account, output->held_bytes);
+    unpin_pieces(output, output->first, output->count, handler, account);
+    assert(output->held_bytes == 0);
     net_account_give(account, output->owned_bytes);
     chunks_free(output->chunks, account);
     free(output);

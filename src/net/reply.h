@@ -21,7 +21,8 @@ enum {
 struct net_piece {
     const uint8_t *data;
     size_t size;
-    const void *object; /* to pin; NULL: in a chunk */
+    const void *object;  /* to pin; NULL: in a chunk, or a later piece pins its object too */
+    size_t object_bytes; /* what a pin keeps in memory */
 };
 
 struct net_chunk;
@@ -44,7 +45,7 @@ struct net_reply {
 struct net_output {
     struct net_chunk *chunks;
     size_t owned_bytes; /* of this struct; chunks come on top */
-    size_t held_bytes;
+    size_t held_bytes;  /* of the objects that are pinned, each whole */
     unsigned first;
     unsigned count;
     struct net_piece pieces[];

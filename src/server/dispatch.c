@@ -116,7 +116,7 @@ static void send_replay(struct net_reply *reply, const struct lane *lane,
                 at += bytes;
             } else {
                 net_reply_commit(reply, (size_t)(at - sent));
-                net_reply_refer(reply, payload, bytes, step);
+                net_reply_refer(reply, payload, bytes, step, view.payload_bytes);
                 sent = at;
             }
             payload += bytes;

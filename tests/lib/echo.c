@@ -71,7 +71,7 @@ static bool answer_pieces(struct net_reply *reply, uint32_t count)
             net_reply_commit(reply, 8);
             room += 8;
         } else {
-            net_reply_refer(reply, pattern + (size_t)i * 8, 8, pattern);
+            net_reply_refer(reply, pattern + (size_t)i * 8, 8, pattern, 8 * (size_t)count);
         }
     }
     return true;
@@ -85,7 +85,7 @@ static bool answer_reference(struct net_reply *reply, uint32_t size)
     }
     put_header(room, size);
     net_reply_commit(reply, WIRE_HEADER_BYTES);
-    net_reply_refer(reply, pattern, size, pattern);
+    net_reply_refer(reply, pattern, size, pattern, size);
     return true;
 }
 

@@ -59,8 +59,9 @@ void net_reply_commit(struct net_reply *reply, size_t used_bytes)
 }
 
 void net_reply_refer(struct net_reply *reply, const void *data, size_t size_bytes,
-                     const void *object)
+                     const void *object, size_t object_bytes)
 {
+    assert(object_bytes >= size_bytes);
     reply_append(reply, data, size_bytes);
     reply->refers++;
     reply->referred = object;

@@ -84,7 +84,7 @@ static void add_copied(size_t size, uint8_t seed)
 static void add_referred(size_t object, size_t offset, size_t size)
 {
     const uint8_t *start = store + object * (STORE_BYTES / OBJECTS);
-    net_reply_refer(&reply, start + offset, size, start);
+    net_reply_refer(&reply, start + offset, size, start, STORE_BYTES / OBJECTS);
     memcpy(expected + expected_size, start + offset, size);
     expected_size += size;
 }
@@ -245,11 +245,54 @@ START_TEST(an_output_that_is_dropped_unpins)
     struct net_output *output = net_reply_keep(&reply);
     net_reply_reset(&reply);
     ck_assert_int_eq(pins[OBJECTS - 1], 1);
-    ck_assert_uint_ge(net_buffers_used(&buffers), 15 * 100 * KIB);
+    ck_assert_uint_ge(net_buffers_used(&buffers), 15 * 256 * KIB);
     ck_assert_uint_ge((uint64_t)account.uncharged_bytes, 15000);
     ck_assert_uint_lt((uint64_t)account.uncharged_bytes, 20000);
     drain(0);
     ck_assert_int_eq(net_output_send(output, &handler, &account, fds[0], &sent), NET_SENT_PART);
+    net_output_free(output, &handler, &account);
+}
+END_TEST
+
+/* Reads what is there and sends on, until so much was sent. */
+static uint64_t send_until(struct net_output *output, uint64_t sent, uint64_t wanted)
+{
+    static uint8_t part[64 * KIB];
+    while (sent < wanted) {
+        while (recv(fds[1], part, sizeof part, MSG_DONTWAIT) > 0) {
+        }
+        net_output_send(output, &handler, &account, fds[0], &sent);
+    }
+    return sent;
+}
+
+START_TEST(a_pinned_object_counts_whole_until_its_last_byte)
+{
+    const size_t object_bytes = STORE_BYTES / OBJECTS;
+    uint64_t sent = 0;
+    /* Many pieces of one object, headers between them, then one small piece of another. */
+    for (size_t i = 0; i < 4; i++) {
+        add_copied(10, 1);
+        add_referred(3, i * 60 * KIB, 60 * KIB);
+    }
+    add_referred(5, 100, 20 * KIB);
+    ck_assert_int_eq(net_reply_send(&reply, fds[0], &sent), NET_SENT_PART);
+    struct net_output *output = net_reply_keep(&reply);
+    net_reply_reset(&reply);
+    ck_assert_int_eq(pins[3], 1);
+    ck_assert_uint_eq(output->held_bytes, 2 * object_bytes);
+    sent = send_until(output, sent, 200 * KIB);
+    ck_assert_uint_lt(sent, 240 * KIB);
+    ck_assert_int_eq(pins[3], 1);
+    ck_assert_uint_eq(output->held_bytes, 2 * object_bytes);
+    ck_assert_uint_ge(net_buffers_used(&buffers), 2 * object_bytes);
+    sent = send_until(output, sent, 240 * KIB + 50);
+    ck_assert_uint_lt(sent, 260 * KIB + 40);
+    ck_assert_int_eq(pins[3], 0);
+    ck_assert_int_eq(pins[5], 1);
+    ck_assert_uint_eq(output->held_bytes, object_bytes);
+    send_until(output, sent, 260 * KIB + 40);
+    ck_assert_uint_eq(output->held_bytes, 0);
     net_output_free(output, &handler, &account);
 }
 END_TEST
@@ -276,7 +319,7 @@ START_TEST(full_and_without_room)
     net_reply_reset(&reply);
     for (int i = 0; i < NET_PIECES_FULL; i++) {
         ck_assert(!net_reply_is_full(&reply));
-        net_reply_refer(&reply, store, 1, store);
+        net_reply_refer(&reply, store, 1, store, 1);
     }
     ck_assert(net_reply_is_full(&reply));
     net_reply_reset(&reply);
@@ -306,6 +349,7 @@ static Suite *suite(void)
     tcase_add_test(c, committed_bytes_stay_put);
     tcase_add_test(c, mixed_replies_of_all_sizes);
     tcase_add_test(c, an_output_that_is_dropped_unpins);
+    tcase_add_test(c, a_pinned_object_counts_whole_until_its_last_byte);
     tcase_add_test(c, a_gone_peer_is_a_failure_not_a_signal);
     tcase_add_test(c, full_and_without_room);
     suite_add_tcase(s, c);
