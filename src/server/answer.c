@@ -7,13 +7,13 @@
 
 #include <assert.h>
 
-static void put_text_field(struct wire_writer *writer, const char *name, const char *value)
+static inline void put_text_field(struct wire_writer *writer, const char *name, const char *value)
 {
     wire_put_text(writer, name);
     wire_put_text(writer, value);
 }
 
-static void put_text_or_nil(struct wire_writer *writer, const char *name, const char *value)
+static inline void put_text_or_nil(struct wire_writer *writer, const char *name, const char *value)
 {
     wire_put_text(writer, name);
     if (value != NULL) {
@@ -23,20 +23,21 @@ static void put_text_or_nil(struct wire_writer *writer, const char *name, const 
     }
 }
 
-static void put_u64_field(struct wire_writer *writer, const char *name, uint64_t value)
+static inline void put_u64_field(struct wire_writer *writer, const char *name, uint64_t value)
 {
     wire_put_text(writer, name);
     wire_put_u64(writer, value);
 }
 
-static void put_bool_field(struct wire_writer *writer, const char *name, bool value)
+static inline void put_bool_field(struct wire_writer *writer, const char *name, bool value)
 {
     wire_put_text(writer, name);
     wire_put_bool(writer, value);
 }
 
 /* nil when there is nothing to say. */
-static void put_u64_or_nil(struct wire_writer *writer, const char *name, bool known, uint64_t value)
+static inline void put_u64_or_nil(struct wire_writer *writer, const char *name, bool known,
+                                  uint64_t value)
 {
     wire_put_text(writer, name);
     if (known) {
@@ -46,7 +47,7 @@ static void put_u64_or_nil(struct wire_writer *writer, const char *name, bool kn
     }
 }
 
-static void put_bin_or_nil(struct wire_writer *writer, const char *name, struct bytes value)
+static inline void put_bin_or_nil(struct wire_writer *writer, const char *name, struct bytes value)
 {
     wire_put_text(writer, name);
     if (value.size > 0) {

@@ -37,12 +37,6 @@ static enum status conflict(struct append *append, const char *cause, uint64_t v
     return STATUS_CONFLICT;
 }
 
-static enum status put_back(struct append *append, enum want want)
-{
-    lane_want(append->lane, want);
-    return STATUS_AGAIN;
-}
-
 /* Owner, number, version: known only under the claim. */
 static void step_settle(struct append *append, struct thread *thread, uint32_t number,
                         uint32_t version, uint32_t previous_turn)
@@ -155,7 +149,7 @@ static enum status commit_claimed(struct append *append, struct thread *thread)
         return status;
     }
     if (append->has_key && !recall_reserve(lane, thread)) {
-        return put_back(append, WANT_MEMORY);
+        return lane_put_back(append->lane, WANT_MEMORY);
     }
     struct spine *spine = spine_of(lane, thread);
     struct spine *grown = NULL;
@@ -163,7 +157,7 @@ static enum status commit_claimed(struct append *append, struct thread *thread)
         uint32_t held = now.length - spine->lost;
         grown = spine_copy(lane, &now, now.length, now.version, held ? held : 1);
         if (!grown) {
-            return put_back(append, WANT_MEMORY);
+            return lane_put_back(append->lane, WANT_MEMORY);
         }
     }
     append->result->created = false; /* a look before may have hoped to create it */
@@ -194,7 +188,7 @@ static enum status append_to(struct append *append, struct thread *thread)
     case LIFE_CLAIMED:
         return append->has_expect && !append->has_key
                    ? conflict(append, "claimed", spine_snapshot(lane, thread).version)
-                   : put_back(append, WANT_CLAIM);
+                   : lane_put_back(append->lane, WANT_CLAIM);
     case LIFE_GONE:
     case LIFE_OVERDUE:
         return STATUS_LOOK_AGAIN;
@@ -255,7 +249,7 @@ static enum status append_new(struct append *append, struct lookup *found)
     append->ttl_ms = wire_given(append->request, WIRE_FIELD_ttl_ms)
                          ? append->request->ttl_ms
                          : lane->threads->settings.ttl_ms;
-    status = put_back(append, WANT_MEMORY);
+    status = lane_put_back(append->lane, WANT_MEMORY);
     thread = thread_create(lane, &found->key, append->ttl_ms);
     spine = thread ? spine_create(lane, 1, past.length, past.version) : NULL;
     if (!spine || (append->has_key && !recall_reserve(lane, thread))) {
@@ -297,7 +291,7 @@ static enum status build_step(struct append *append)
                          "a frame could not take the step back out; split it into several");
     }
     append->step = step_create(lane, append->request);
-    return append->step ? STATUS_OK : put_back(append, WANT_MEMORY);
+    return append->step ? STATUS_OK : lane_put_back(append->lane, WANT_MEMORY);
 }
 
 enum status thread_append(struct lane *lane, const struct wire_request *request,
@@ -327,5 +321,5 @@ enum status thread_append(struct lane *lane, const struct wire_request *request,
     if (append.step) {
         step_discard(lane, append.step);
     }
-    return status == STATUS_LOOK_AGAIN ? put_back(&append, WANT_CLAIM) : status;
+    return status == STATUS_LOOK_AGAIN ? lane_put_back(append.lane, WANT_CLAIM) : status;
 }

@@ -13,12 +13,6 @@ enum {
     BURIAL_BACKLOG_MAX = 4 * THREAD_STEPS_MAX,
 };
 
-static enum status put_back(struct lane *lane, enum want want)
-{
-    lane_want(lane, want);
-    return STATUS_AGAIN;
-}
-
 static enum status not_found(struct wire_error *error, const char *option, enum reason reason)
 {
     wire_fail(error, STATUS_NOT_FOUND, option, "the thread is not there: %s", reason_name(reason));
@@ -43,13 +37,13 @@ static enum status claim_thread(struct lane *lane, struct bytes id, const char *
         case LIFE_ALIVE:
             return STATUS_OK;
         case LIFE_CLAIMED:
-            return put_back(lane, WANT_CLAIM);
+            return lane_put_back(lane, WANT_CLAIM);
         case LIFE_OVERDUE:
         case LIFE_GONE:
             break;
         }
     }
-    return put_back(lane, WANT_CLAIM);
+    return lane_put_back(lane, WANT_CLAIM);
 }
 
 /* ---- fork ---- */
@@ -91,7 +85,7 @@ static enum status fork_claimed(struct lane *lane, const struct wire_request *re
     struct spine *spine = thread ? share_steps(lane, &now, keep) : NULL;
     if (!spine) {
         thread_discard(lane, thread);
-        return put_back(lane, WANT_MEMORY);
+        return lane_put_back(lane, WANT_MEMORY);
     }
     thread->shared = keep;
     thread->created_ms = from->created_ms; /* a fork inherits its origin's age */
@@ -104,7 +98,7 @@ static enum status fork_claimed(struct lane *lane, const struct wire_request *re
         }
         arena_free(lane->cache, spine);
         thread_discard(lane, thread);
-        return put_back(lane, WANT_CLAIM);
+        return lane_put_back(lane, WANT_CLAIM);
     }
     life_release(thread, lane->now_ms, LIFE_KEEP);
     lane_count(lane, METRIC_THREADS_CREATED, 1);
@@ -117,7 +111,7 @@ enum status thread_fork(struct lane *lane, const struct wire_request *request,
                         struct thread_fork_result *result, struct wire_error *error)
 {
     if (lane->burial_steps > BURIAL_BACKLOG_MAX) {
-        return put_back(lane, WANT_CLAIM);
+        return lane_put_back(lane, WANT_CLAIM);
     }
     struct thread *from;
     enum status status = claim_thread(lane, request->from, "from", &from, error);
@@ -158,14 +152,14 @@ enum status thread_rewind(struct lane *lane, const struct wire_request *request,
         goto out;
     }
     if (lane->burial_steps > BURIAL_BACKLOG_MAX) {
-        status = put_back(lane, WANT_CLAIM);
+        status = lane_put_back(lane, WANT_CLAIM);
         goto out;
     }
     uint32_t keep = (uint32_t)(request->to + 1);
     struct spine *old = spine_of(lane, thread);
     struct spine *spine = spine_copy(lane, &now, keep, now.version + 1, 1);
     if (!spine) {
-        status = put_back(lane, WANT_MEMORY);
+        status = lane_put_back(lane, WANT_MEMORY);
         goto out;
     }
     /* Pairs with the acquire in spine_of. */
@@ -198,7 +192,7 @@ enum status thread_forget(struct lane *lane, const struct wire_request *request,
             return STATUS_OK;
         }
     }
-    return put_back(lane, WANT_CLAIM);
+    return lane_put_back(lane, WANT_CLAIM);
 }
 
 /* ---- touch ---- */
@@ -227,7 +221,7 @@ enum status thread_touch(struct lane *lane, struct bytes id, bool has_ttl, uint6
         }
         if (life == LIFE_CLAIMED) {
             /* Overdue while an append is at work on it: its outcome decides. */
-            return put_back(lane, WANT_CLAIM);
+            return lane_put_back(lane, WANT_CLAIM);
         }
     }
 }

@@ -101,9 +101,11 @@ static inline void lane_add(_Atomic int64_t *counter, int64_t bytes)
     atomic_store_explicit(counter, now + bytes, memory_order_relaxed);
 }
 
-static inline void lane_want(struct lane *lane, enum want want)
+/* Nothing was done; the operation is to be asked for again, and thread_give_up will know why. */
+static inline enum status lane_put_back(struct lane *lane, enum want want)
 {
     lane->want = want;
+    return STATUS_AGAIN;
 }
 
 #endif

@@ -255,8 +255,7 @@ static enum status replay_thread(struct replay *replay, const struct step_key_as
         life = found.thread ? use_thread(replay, found.thread) : LIFE_GONE;
     }
     if (life == LIFE_CLAIMED) {
-        lane_want(lane, WANT_CLAIM);
-        return STATUS_AGAIN;
+        return lane_put_back(lane, WANT_CLAIM);
     }
     if (!found.thread) {
         return miss(replay, found.reason, found.version);
@@ -297,8 +296,7 @@ static enum status replay_key(struct replay *replay, const struct step_key_asked
     struct thread *thread = lane_at(lane, step->owner);
     switch (use_thread(replay, thread)) {
     case LIFE_CLAIMED:
-        lane_want(lane, WANT_CLAIM);
-        return STATUS_AGAIN;
+        return lane_put_back(lane, WANT_CLAIM);
     case LIFE_OVERDUE:
         return miss(replay, REASON_EXPIRED, 0);
     case LIFE_GONE:

@@ -97,10 +97,9 @@ void wire_put_raw(struct wire_writer *writer, struct bytes encoded)
     }
 }
 
-void wire_put_text(struct wire_writer *writer, const char *text)
+void wire_put_any_text(struct wire_writer *writer, struct bytes bytes)
 {
-    struct bytes bytes = bytes_text(text);
-    if (bytes.size < 32) {
+    if (bytes.size <= WIRE_SHORT_TEXT_BYTES_MAX) {
         put_byte(writer, 0xA0 | (unsigned)bytes.size);
     } else if (bytes.size <= UINT8_MAX) {
         put_marked(writer, 0xD9, 1, bytes.size);

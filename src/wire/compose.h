@@ -25,7 +25,7 @@ void wire_put_nil(struct wire_writer *writer);
 void wire_put_bool(struct wire_writer *writer, bool value);
 void wire_put_u64(struct wire_writer *writer, uint64_t value);
 void wire_put_i64(struct wire_writer *writer, int64_t value);
-void wire_put_text(struct wire_writer *writer, const char *text);          /* str, NUL-terminated */
+void wire_put_any_text(struct wire_writer *writer, struct bytes text);     /* str */
 void wire_put_bin(struct wire_writer *writer, struct bytes value);         /* header and bytes */
 void wire_put_bin_header(struct wire_writer *writer, uint64_t size_bytes); /* shortest form */
 void wire_put_array(struct wire_writer *writer, uint32_t count);
@@ -47,6 +47,22 @@ enum {
     WIRE_SEGMENT_BYTES_MAX = 18,
     WIRE_TOOL_CALL_BYTES_MAX = 2,
 };
+
+enum { WIRE_SHORT_TEXT_BYTES_MAX = 31 };
+
+/* A str, NUL-terminated. Inline, so that names known to the compiler become a store or two. */
+static inline void wire_put_text(struct wire_writer *writer, const char *text)
+{
+    size_t size = strlen(text);
+    if (size <= WIRE_SHORT_TEXT_BYTES_MAX && !writer->overflow &&
+        (size_t)(writer->end - writer->at) > size) {
+        writer->at[0] = (uint8_t)(0xA0 | size);
+        memcpy(writer->at + 1, text, size);
+        writer->at += 1 + size;
+    } else {
+        wire_put_any_text(writer, bytes_of(text, size));
+    }
+}
 
 /*
  * Frame and envelope of a successful response: leaves room for the 5-byte header, writes
