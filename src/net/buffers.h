@@ -21,6 +21,7 @@
 enum {
     NET_SPARE_BYTES = 65536, /* of the cap, what one request must leave for others */
     NET_FLOOR_BYTES = 4096,  /* what every connection may own, whatever the cap says */
+    NET_SMALL_BYTES = 512,   /* what a connection may hold for long while others want room */
     NET_PRESSURE_MS = 2000,  /* how long one refusal counts as pressure */
 };
 

@@ -4,6 +4,8 @@
 #include <assert.h>
 #include <stdlib.h>
 
+enum { ROUND_BYTES = 64 };
+
 void net_input_clear(struct net_input *input, struct net_account *account)
 {
     if (input->data) {
@@ -49,7 +51,7 @@ void net_input_received(struct net_input *input, size_t size_bytes)
 static bool fits_well(const struct net_input *input, size_t size)
 {
     return input->capacity >= size &&
-           (input->capacity <= NET_INPUT_COPIED_BYTES || input->capacity / 4 <= size);
+           (input->capacity <= NET_SMALL_BYTES || input->capacity / 4 <= size);
 }
 
 bool net_input_keep(struct net_input *input, struct net_account *account, struct bytes view,
@@ -68,7 +70,7 @@ bool net_input_keep(struct net_input *input, struct net_account *account, struct
         return true;
     }
     if (in_place || !fits_well(input, size)) {
-        size_t capacity = (size + NET_FLOOR_BYTES - 1) / NET_FLOOR_BYTES * NET_FLOOR_BYTES;
+        size_t capacity = (size + ROUND_BYTES - 1) / ROUND_BYTES * ROUND_BYTES;
         uint8_t *data = malloc(capacity);
         if (!data) {
             return false;

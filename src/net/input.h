@@ -2,7 +2,8 @@
  * A connection's unfinished input: data[start..end), owned, empty most of the time.
  *
  * It grows with what was received, never with what a frame declares: a buffer is at most double
- * what it holds, or NET_FLOOR_BYTES.
+ * what it holds while a frame is received into it, at most four times that once requests were
+ * taken out of it, or NET_SMALL_BYTES.
  */
 #ifndef RETHREAD_NET_INPUT_H
 #define RETHREAD_NET_INPUT_H

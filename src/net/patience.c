@@ -14,7 +14,7 @@ static bool passed(const struct net_connection *connection, uint64_t since_ms, u
 /* It is slow with memory that others were refused. */
 static bool hoards(const struct net_connection *connection, size_t held_bytes)
 {
-    return held_bytes > NET_FLOOR_BYTES &&
+    return held_bytes > NET_SMALL_BYTES &&
            passed(connection, connection->pace_ms, NET_NO_ROOM_MS) &&
            net_buffers_pressed(&connection->loop->shared->buffers, connection->loop->now_ms);
 }

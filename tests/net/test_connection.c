@@ -391,7 +391,7 @@ START_TEST(declared_sizes_take_no_memory)
         echo_send(fds[i], said, sizeof said);
     }
     ECHO_WAIT(echo_count(&server, METRIC_BYTES_RECEIVED) == COUNT * sizeof said);
-    ck_assert_uint_eq(net_buffer_bytes(server.net), COUNT * NET_FLOOR_BYTES);
+    ck_assert_uint_eq(net_buffer_bytes(server.net), COUNT * KIB);
     for (int i = 0; i < COUNT; i++) {
         close(fds[i]);
     }

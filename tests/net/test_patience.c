@@ -113,7 +113,7 @@ START_TEST(an_unfinished_request_that_stalls_is_given_up)
     int idle = echo_connect(&server);
     echo_send(stalled, "\xce\x00\x00\x00\x20", 5);
     echo_send(slow, "\xce\x00\x00\x00\x20", 5);
-    ECHO_WAIT(net_buffer_bytes(server.net) == 2 * NET_FLOOR_BYTES);
+    ECHO_WAIT(net_buffer_bytes(server.net) == 2 * 64);
     for (int i = 0; i < 4; i++) {
         echo_pass(&server, NET_STALL_MS / 3);
         echo_send(slow, "E", 1);
@@ -197,6 +197,72 @@ START_TEST(hoarders_fill_the_cap_and_lose)
     ECHO_WAIT(net_connections(server.net) == 2 && net_buffer_bytes(server.net) == 0);
     free(data);
     close(small);
+    close(large);
+    stop();
+}
+END_TEST
+
+/* What they began with is little: it may stay, and is no reason to keep others waiting. */
+START_TEST(many_small_beginnings_leave_room)
+{
+    enum { HOLDERS = 300, LARGE = 200 * KIB };
+    uint8_t *data = random_bytes(LARGE, 3);
+    echo_prepare(&server);
+    server.settings.frame_max_bytes = 512 * KIB;
+    server.settings.buffers_max_bytes = MIB;
+    echo_start(&server);
+    int holders[HOLDERS];
+    for (int i = 0; i < HOLDERS; i++) {
+        holders[i] = echo_connect(&server);
+        echo_send(holders[i], "\xce", 1);
+    }
+    ECHO_WAIT(echo_count(&server, METRIC_BYTES_RECEIVED) == HOLDERS);
+    ck_assert_uint_le(net_buffer_bytes(server.net), HOLDERS * 64);
+    int large = echo_connect(&server);
+    echo_send_frame(large, 'H', data, LARGE);
+    expect_hash(large, data, LARGE);
+    ck_assert_uint_eq(net_connections(server.net), HOLDERS + 1);
+    for (int i = 0; i < HOLDERS; i++) {
+        close(holders[i]);
+    }
+    free(data);
+    close(large);
+    stop();
+}
+END_TEST
+
+/* Each holds less than what it may own whatever the cap says, together they hold all of it. */
+START_TEST(a_crowd_of_small_hoarders_loses_too)
+{
+    enum { HOLDERS = 300, PART = 4000, LARGE = 200 * KIB };
+    uint8_t *data = random_bytes(LARGE, 3);
+    memcpy(data, "\xce\x00\x00\xff\xff", 5);
+    echo_prepare(&server);
+    server.settings.frame_max_bytes = 512 * KIB;
+    server.settings.buffers_max_bytes = MIB;
+    echo_start(&server);
+    int holders[HOLDERS];
+    for (int i = 0; i < HOLDERS; i++) {
+        holders[i] = echo_connect(&server);
+        echo_send(holders[i], data, PART);
+    }
+    int modest = echo_connect(&server);
+    echo_send(modest, data, 300);
+    ECHO_WAIT(echo_count(&server, METRIC_BYTES_RECEIVED) == HOLDERS * PART + 300);
+    ck_assert_uint_gt(net_buffer_bytes(server.net), MIB);
+    echo_pass(&server, NET_NO_ROOM_MS - 1000);
+    int large = echo_connect(&server);
+    echo_send_frame(large, 'H', data, LARGE);
+    ECHO_WAIT(net_connections(server.net) == HOLDERS + 2);
+    echo_pass(&server, 3500);
+    expect_hash(large, data, LARGE);
+    for (int i = 0; i < HOLDERS; i++) {
+        echo_expect_refusal(holders[i], STATUS_BUSY);
+        close(holders[i]);
+    }
+    ECHO_WAIT(net_connections(server.net) == 2);
+    free(data);
+    close(modest);
     close(large);
     stop();
 }
@@ -315,6 +381,8 @@ static Suite *suite(void)
     suite_add_tcase(s, time);
     TCase *cap = tcase_create("cap");
     tcase_add_test(cap, hoarders_fill_the_cap_and_lose);
+    tcase_add_test(cap, many_small_beginnings_leave_room);
+    tcase_add_test(cap, a_crowd_of_small_hoarders_loses_too);
     tcase_add_loop_test(cap, readers_that_hoard_replies_lose, 0, 2);
     tcase_add_test(cap, a_steady_reader_is_kept_under_pressure);
     tcase_add_test(cap, a_reply_without_room_waits_then_is_busy);

@@ -13,9 +13,7 @@ from harness import SANITIZED, ServerCase, Witness, raise_file_limit
 MIB = 1 << 20
 
 
-class Crowd(ServerCase):
-    FLAGS = ("--loops", "2")
-
+class CrowdCase(ServerCase):
     def setUp(self):
         super().setUp()
         self.sockets = []
@@ -25,15 +23,19 @@ class Crowd(ServerCase):
         for _ in range(count):
             self.sockets.append(raw.connect(self.server))
 
-    def growth(self, before):
-        return 0 if SANITIZED else self.server.rss_bytes() - before
-
     def settle(self, connections):
         """Waits until the server has as many connections, its other clients' aside."""
         deadline = time.monotonic() + 20
         while self.client.info()["server"]["connections"] > connections:
             self.assertLess(time.monotonic(), deadline, "connections are not given back")
             time.sleep(0.02)
+
+
+class Crowd(CrowdCase):
+    FLAGS = ("--loops", "2")
+
+    def growth(self, before):
+        return 0 if SANITIZED else self.server.rss_bytes() - before
 
     def test_ten_thousand_idle_connections(self):
         count = 10000
@@ -136,6 +138,67 @@ class Crowd(ServerCase):
         self.assertIsNone(raw.check(answer))
         self.assertTrue(answer[3][1:] == [bytes([n]) * MIB for n in range(30)],
                         "a reply that had begun was overwritten")
+
+
+class SmallMemory(CrowdCase):
+    """A crowd where an eighth of the memory is little; larger requests are served meanwhile."""
+
+    FLAGS = ("--loops", "2", "--memory", "64M")
+
+    def say(self, data, count):
+        if raise_file_limit() < count + 500:
+            self.skipTest("the limit of open files is too low here")
+        received = self.client.info()["server"]["bytes_received"] + count * len(data)
+        self.crowd(count)
+        for s in self.sockets:
+            s.sendall(data)
+        deadline = time.monotonic() + 20
+        while self.client.info()["server"]["bytes_received"] < received:
+            self.assertLess(time.monotonic(), deadline, "not all was received")
+            time.sleep(0.02)
+
+    def exchange(self, longest_s=2.0):
+        t = self.new()
+        for n in range(5):
+            start = time.monotonic()
+            self.client.append(t, bytes([n]) * 100000)
+            self.assertEqual(self.client.replay(t).steps[n].segments[0].data, bytes([n]) * 100000)
+            if not SANITIZED:
+                self.assertLess(time.monotonic() - start, longest_s)
+
+    def leave(self):
+        for s in self.sockets:
+            s.close()
+        self.settle(10)
+
+    def test_idle(self):
+        self.say(b"", 10000)
+        self.exchange()
+        self.leave()
+
+    def test_one_byte_each(self):
+        self.say(b"\xce", 2100)
+        self.exchange()
+        self.leave()
+
+    def test_one_byte_each_of_ten_thousand(self):
+        self.say(b"\xce", 10000)
+        self.exchange()
+        self.leave()
+
+    def test_half_senders(self):
+        head = b"\x94\x00\x01\xa6append\x92\x81\xa6thread\xa1t\xc6\x00\x0f\xff\x00"
+        self.say((b"\xce" + struct.pack(">I", MIB) + head).ljust(1024, b"x"), 1000)
+        self.exchange()
+        self.leave()
+
+    def test_many_half_senders_lose_to_others(self):
+        # All of the cap is theirs at first; who is slow with it gives way.
+        head = b"\x94\x00\x01\xa6append\x92\x81\xa6thread\xa1t\xc6\x00\x0f\xff\x00"
+        self.say((b"\xce" + struct.pack(">I", MIB) + head).ljust(4000, b"x"), 2600)
+        time.sleep(5)
+        self.exchange(longest_s=5)
+        self.leave()
 
 
 class Limits(ServerCase):
