@@ -481,14 +481,25 @@ static unsigned run_batch(struct net_connection *connection, const struct batch 
     unsigned count = loop->draining ? count_due(connection, batch) : batch->count;
     unsigned consumed;
     bool deferred = false;
+    struct net_deferral deferral = {.attempts = connection->attempts};
+    if (deferral.attempts > 0) {
+        deferral.time_ms = loop->now_ms - connection->deferred_ms;
+    }
     if (count == 0) {
         consumed = refuse_late(loop, batch);
     } else {
         consumed = loop->handler->serve(loop->handler->context, &loop->reply, batch->bodies, count,
-                                        connection->attempts, &deferred);
+                                        deferral, &deferred);
     }
     assert(consumed <= batch->count);
-    connection->attempts = deferred ? (consumed > 0 ? 0 : connection->attempts) + 1 : 0;
+    if (!deferred) {
+        connection->attempts = 0;
+    } else if (consumed > 0 || connection->attempts == 0) {
+        connection->attempts = 1;
+        connection->deferred_ms = loop->now_ms;
+    } else {
+        connection->attempts++;
+    }
     return consumed;
 }
 

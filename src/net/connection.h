@@ -36,6 +36,7 @@ struct net_connection {
     struct net_input input; /* received and not yet served */
     uint64_t skip_bytes;    /* of a frame refused for its size: still to be received and dropped */
     unsigned attempts;      /* how often the first request was deferred */
+    uint64_t deferred_ms;   /* when it was for the first time */
 
     struct net_output *output; /* NULL: all is sent */
 

@@ -24,6 +24,12 @@ enum {
     NET_REFER_BYTES_MIN = 4096,   /* payloads from here on go by reference */
 };
 
+/* How long a connection's first request has been put off. */
+struct net_deferral {
+    unsigned attempts; /* so often; 0: it is new */
+    uint64_t time_ms;  /* since the first of them */
+};
+
 struct net_handler {
     void *context;
 
@@ -32,14 +38,14 @@ struct net_handler {
      * appends their responses to `reply`. Returns how many it consumed. When that is fewer than
      * count, the next body was not touched:
      *   *deferred      it waits for another loop or for memory: offer it (and what follows) again
-     *                  on a later turn, with `attempts` one higher than this time;
-     *   not *deferred  net_reply_is_full said so, or net_reply_room had none: offer it again, with
-     *                  attempts 0, once replies have drained.
-     * `attempts` is how often bodies[0] was deferred so far; after enough of them it is answered
-     * with an error instead. *deferred is always set.
+     *                  on a later turn, with one attempt more;
+     *   not *deferred  net_reply_is_full said so, net_reply_room had none, or this was work enough
+     *                  for a turn: offer it again, as new, once replies have drained.
+     * `deferral` is that of bodies[0]; when it has lasted too long the request is answered with an
+     * error instead. *deferred is always set.
      */
     unsigned (*serve)(void *context, struct net_reply *reply, const struct bytes *bodies,
-                      unsigned count, unsigned attempts, bool *deferred);
+                      unsigned count, struct net_deferral deferral, bool *deferred);
 
     /*
      * Answers one request with an error and runs nothing: STATUS_SHUTTING_DOWN for what arrives

@@ -7,7 +7,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-enum { ATTEMPTS_DEFAULT = 1000, FRAME_MAX_BYTES_MIN = 65536 };
+enum { FRAME_MAX_BYTES_MIN = 65536 };
 
 struct job {
     enum status status; /* of parsing */
@@ -367,22 +367,44 @@ static void prepare(struct dispatch *dispatch, const struct bytes *bodies, unsig
     }
 }
 
+static bool lasted(const struct dispatch *dispatch, struct net_deferral deferral)
+{
+    return deferral.attempts >= DISPATCH_ATTEMPTS_MIN &&
+           deferral.time_ms >= dispatch->settings.patience_ms;
+}
+
+/* Instead of deferring once more. */
+static enum outcome give_up(struct dispatch *dispatch, struct net_reply *reply, struct job *job)
+{
+    enum status status = thread_give_up(dispatch->lane, &job->request, &job->error);
+    assert(status != STATUS_OK && status != STATUS_AGAIN);
+    if (job->request.method == WIRE_METHOD_TOUCH && job->request.threads.count > 1) {
+        wire_fail(&job->error, status, "",
+                  "one of the threads stayed occupied by others, and any of the rest may have been "
+                  "refreshed; touch them all again");
+    }
+    return answer_error(dispatch, reply, job, &job->error);
+}
+
+/* Another request may follow in this turn. */
+static bool may_go_on(const struct dispatch *dispatch, const struct net_reply *reply)
+{
+    return !net_reply_is_full(reply) && lane_work(dispatch->lane) <= DISPATCH_WORK_MAX;
+}
+
 static unsigned serve(void *context, struct net_reply *reply, const struct bytes *bodies,
-                      unsigned count, unsigned attempts, bool *deferred)
+                      unsigned count, struct net_deferral deferral, bool *deferred)
 {
     struct dispatch *dispatch = context;
     assert(count >= 1 && count <= NET_BATCH_MAX);
     *deferred = false;
     prepare(dispatch, bodies, count);
     unsigned done = 0;
-    for (; done < count && (done == 0 || !net_reply_is_full(reply)); done++) {
+    for (; done < count && (done == 0 || may_go_on(dispatch, reply)); done++) {
         struct job *job = &dispatch->jobs[done];
         enum outcome outcome = run(dispatch, reply, job);
-        if (outcome == DEFERRED && done == 0 && attempts >= dispatch->settings.attempts_max) {
-            enum status status = thread_give_up(dispatch->lane, &job->request, &job->error);
-            assert(status != STATUS_OK && status != STATUS_AGAIN);
-            (void)status;
-            outcome = answer_error(dispatch, reply, job, &job->error);
+        if (outcome == DEFERRED && done == 0 && lasted(dispatch, deferral)) {
+            outcome = give_up(dispatch, reply, job);
         }
         if (outcome == DEFERRED) {
             lane_count(dispatch->lane, METRIC_DEFERRALS, 1);
@@ -488,8 +510,8 @@ struct dispatch *dispatch_create(const struct dispatch_settings *settings)
     }
     assert(settings->frame_max_bytes >= FRAME_MAX_BYTES_MIN);
     dispatch->settings = *settings;
-    if (dispatch->settings.attempts_max == 0) {
-        dispatch->settings.attempts_max = ATTEMPTS_DEFAULT;
+    if (dispatch->settings.patience_ms == 0) {
+        dispatch->settings.patience_ms = DISPATCH_PATIENCE_MS;
     }
     dispatch->lane = lane_open(settings->threads, settings->share, settings->shares);
     if (dispatch->lane == NULL) {

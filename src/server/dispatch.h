@@ -11,12 +11,20 @@
 
 struct dispatch;
 
+enum {
+    /* A deferred request is answered `busy` only after both of these. Time alone could pass while
+     * the loop itself did not run. */
+    DISPATCH_PATIENCE_MS = 2000,
+    DISPATCH_ATTEMPTS_MIN = 32,
+    DISPATCH_WORK_MAX = 65536, /* steps gone through by one turn's requests but the last */
+};
+
 struct dispatch_settings {
     struct threads *threads; /* outlives the dispatch */
     unsigned share;          /* of the sweep: this loop of that many */
     unsigned shares;
     uint64_t frame_max_bytes;
-    unsigned attempts_max; /* deferrals of one request before it is answered `busy`; 0: 1000 */
+    uint64_t patience_ms; /* one request may be deferred for so long; 0: DISPATCH_PATIENCE_MS */
 
     /* Fills in the gauges that only the server knows, for `info`; from any loop. May be NULL. */
     void (*gauges)(void *context, uint64_t values[METRIC_COUNT]);

@@ -91,7 +91,7 @@ static bool answer_reference(struct net_reply *reply, uint32_t size)
 
 enum done { DONE, DEFERRED, NO_ROOM };
 
-static enum done run(struct net_reply *reply, struct bytes body, unsigned attempts)
+static enum done run(struct net_reply *reply, struct bytes body, struct net_deferral deferral)
 {
     ck_assert_uint_ge(body.size, 1);
     const uint8_t *rest = body.data + 1;
@@ -112,11 +112,18 @@ static enum done run(struct net_reply *reply, struct bytes body, unsigned attemp
     case 'P':
         return answer_pieces(reply, number) ? DONE : NO_ROOM;
     case 'D':
-        if (attempts < number) {
+        if (deferral.attempts < number) {
             return DEFERRED;
         }
-        ck_assert_uint_eq(attempts, number);
+        ck_assert_uint_eq(deferral.attempts, number);
         return answer(reply, rest + 4, size - 4) ? DONE : NO_ROOM;
+    case 'W':
+        ck_assert(deferral.attempts > 0 || deferral.time_ms == 0);
+        if (deferral.time_ms < number) {
+            return DEFERRED;
+        }
+        bytes_store_be32(sum, deferral.attempts);
+        return answer(reply, sum, 4) ? DONE : NO_ROOM;
     case 'S': {
         struct timespec wait = {.tv_nsec = (long)number * 1000};
         nanosleep(&wait, NULL);
@@ -129,7 +136,7 @@ static enum done run(struct net_reply *reply, struct bytes body, unsigned attemp
 }
 
 static unsigned on_serve(void *context, struct net_reply *reply, const struct bytes *bodies,
-                         unsigned count, unsigned attempts, bool *deferred)
+                         unsigned count, struct net_deferral deferral, bool *deferred)
 {
     struct echo *echo = context;
     ck_assert(echo->online);
@@ -144,7 +151,7 @@ static unsigned on_serve(void *context, struct net_reply *reply, const struct by
         if (i > 0 && net_reply_is_full(reply)) {
             return i;
         }
-        enum done done = run(reply, bodies[i], i == 0 ? attempts : 0);
+        enum done done = run(reply, bodies[i], i == 0 ? deferral : (struct net_deferral){0});
         if (done != DONE) {
             *deferred = done == DEFERRED;
             return i;

@@ -8,6 +8,7 @@
  *   'M' u32     the same, copied through the reply's room
  *   'P' u32     a reply of so many 8-byte pieces, by turns copied and by reference
  *   'D' u32 b…  deferred so many times, then the reply's body is the bytes
+ *   'W' u32     deferred for so many ms, then the reply's body is how often it was: 4 bytes
  *   'S' u32     takes so many microseconds, then an empty reply
  *
  * A refused request is answered with 'X', the status and the first 8 bytes of its body. Pattern

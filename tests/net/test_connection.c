@@ -337,6 +337,38 @@ END_TEST
 
 /* ---- Half-closed, idle, stalled ----------------------------------------------------------- */
 
+/* The time of a deferral is that of its request alone, and turns are paced when it lasts. */
+START_TEST(deferrals_are_timed_and_paced)
+{
+    uint8_t wait[64];
+    uint8_t number[4];
+    uint8_t *body;
+    size_t size, at;
+    start();
+    int fd = echo_connect(&server);
+    bytes_store_be32(number, 700);
+    at = echo_put_frame(wait, 'W', number, 4);
+    at += echo_put_frame(wait + at, 'W', number, 4);
+    echo_send(fd, wait, at);
+    for (int i = 0; i < 2; i++) {
+        uint64_t batches = atomic_load(&server.echoes[0].batches);
+        usleep(100000); /* the clock stands still: it is tried on and on */
+        uint64_t tried = atomic_load(&server.echoes[0].batches) - batches;
+        ck_assert_uint_gt(tried, 5);
+        ck_assert_uint_lt(tried, 32 + 200);
+        echo_pass(&server, 600);
+        ck_assert_uint_eq(echo_served(&server), (uint64_t)i);
+        echo_pass(&server, 200);
+        body = echo_receive(fd, &size);
+        ck_assert_uint_eq(size, 4);
+        ck_assert_uint_gt(bytes_load_be32(body), 32);
+        free(body);
+    }
+    close(fd);
+    stop();
+}
+END_TEST
+
 START_TEST(a_half_closed_peer_gets_its_answers)
 {
     uint8_t frames[128];
@@ -453,6 +485,7 @@ static Suite *suite(void)
     tcase_add_test(order, replies_of_many_pieces);
     tcase_add_test(order, nothing_runs_while_replies_are_unsent);
     tcase_add_test(order, deferred_requests_keep_their_order);
+    tcase_add_test(order, deferrals_are_timed_and_paced);
     suite_add_tcase(s, order);
     TCase *peers = tcase_create("peers");
     tcase_add_test(peers, a_half_closed_peer_gets_its_answers);

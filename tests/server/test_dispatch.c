@@ -94,7 +94,8 @@ static void serve(const struct bytes *bodies, unsigned count)
 {
     bool deferred = true;
     reply_reset(&reply);
-    unsigned done = handler.serve(handler.context, &reply, bodies, count, 0, &deferred);
+    unsigned done =
+        handler.serve(handler.context, &reply, bodies, count, (struct net_deferral){0}, &deferred);
     ck_assert_uint_eq(done, count);
     ck_assert(!deferred);
 }
@@ -404,7 +405,8 @@ START_TEST(a_full_reply_ends_the_turn)
     }
     bool deferred = true;
     reply.full = true;
-    ck_assert_uint_eq(handler.serve(handler.context, &reply, bodies, 3, 0, &deferred), 1);
+    ck_assert_uint_eq(
+        handler.serve(handler.context, &reply, bodies, 3, (struct net_deferral){0}, &deferred), 1);
     ck_assert(!deferred);
     reply.full = false;
     for (unsigned i = 0; i < 3; i++) {
@@ -420,7 +422,8 @@ START_TEST(no_room_does_nothing_or_says_so)
     bool deferred = true;
     reply_reset(&reply);
     reply.room_max = 100; /* not even the small answer fits */
-    ck_assert_uint_eq(handler.serve(handler.context, &reply, &append, 1, 0, &deferred), 0);
+    ck_assert_uint_eq(
+        handler.serve(handler.context, &reply, &append, 1, (struct net_deferral){0}, &deferred), 0);
     ck_assert(!deferred);
     ck_assert_uint_eq(reply.size, 0);
     struct bytes none = {0};
@@ -497,7 +500,8 @@ START_TEST(every_corruption_gets_one_answer)
             copy, trial_below(&seed, 8) == 0 ? trial_below(&seed, bytes.size) : bytes.size);
         bool deferred;
         reply_reset(&reply);
-        if (handler.serve(handler.context, &reply, &body, 1, 0, &deferred) != 1) {
+        if (handler.serve(handler.context, &reply, &body, 1, (struct net_deferral){0}, &deferred) !=
+            1) {
             ck_abort_msg("not answered");
         }
         struct bytes answer = {0};

@@ -23,6 +23,8 @@ static struct lane lane;
 static unsigned again;         /* so many operations more say "again" */
 static unsigned operations;    /* that were asked for */
 static unsigned prefetches[2]; /* buckets, records */
+static uint64_t work;          /* of all operations since the last tend */
+static uint64_t work_of_each;
 static struct step step_made;
 static uint32_t steps_made;
 static uint8_t payload[1 << 16];
@@ -33,6 +35,7 @@ static enum status outcome(void)
 {
     assert(lane.online);
     operations++;
+    work += work_of_each;
     if (again == 0) {
         return STATUS_OK;
     }
@@ -69,8 +72,15 @@ uint64_t lane_read_clock(struct lane *at)
     return 1;
 }
 
+uint64_t lane_work(const struct lane *at)
+{
+    assert(at->online);
+    return work;
+}
+
 bool lane_tend(struct lane *at)
 {
+    work = 0;
     return at->counts[METRIC_DEFERRALS] > 0;
 }
 
@@ -253,10 +263,11 @@ static struct net_reply reply;
 
 static void open_all(void)
 {
-    struct dispatch_settings settings = {.shares = 1, .frame_max_bytes = 65536, .attempts_max = 20};
+    struct dispatch_settings settings = {.shares = 1, .frame_max_bytes = 65536, .patience_ms = 500};
     memset(&lane, 0, sizeof lane);
     memset(prefetches, 0, sizeof prefetches);
     again = operations = 0;
+    work = work_of_each = 0;
     steps_made = 0;
     dispatch = dispatch_create(&settings);
     handler = dispatch_handler(dispatch);
@@ -283,11 +294,17 @@ static const char *const requests[] = {
 
 enum { REQUESTS = sizeof requests / sizeof requests[0] };
 
-static unsigned serve(const struct bytes *bodies, unsigned count, unsigned attempts, bool *deferred)
+static unsigned serve_deferred(const struct bytes *bodies, unsigned count,
+                               struct net_deferral deferral, bool *deferred)
 {
     reply_reset(&reply);
     *deferred = !*deferred; /* whatever stood there */
-    return handler.serve(handler.context, &reply, bodies, count, attempts, deferred);
+    return handler.serve(handler.context, &reply, bodies, count, deferral, deferred);
+}
+
+static unsigned serve(const struct bytes *bodies, unsigned count, unsigned attempts, bool *deferred)
+{
+    return serve_deferred(bodies, count, (struct net_deferral){attempts, attempts}, deferred);
 }
 
 static bool answered(const char *part)
@@ -323,16 +340,21 @@ START_TEST(again_for_too_long_is_busy)
 {
     struct bytes body = notation_encode(requests[_i]);
     bool deferred = false;
-    again = 1000;
+    again = UINT32_MAX;
+    /* Neither many turns in a moment nor a long time without turns is too long. */
+    ck_assert_uint_eq(serve_deferred(&body, 1, (struct net_deferral){100000, 499}, &deferred), 0);
+    ck_assert_uint_eq(serve_deferred(&body, 1, (struct net_deferral){31, 5000}, &deferred), 0);
+    lane.counts[METRIC_DEFERRALS] = 0;
     unsigned attempts = 0;
-    while (serve(&body, 1, attempts, &deferred) == 0) {
+    while (serve_deferred(&body, 1, (struct net_deferral){attempts, attempts * 10}, &deferred) ==
+           0) {
         ck_assert(deferred);
         attempts++;
     }
-    ck_assert_uint_eq(attempts, 20);
+    ck_assert_uint_eq(attempts, 50);
     ck_assert(!deferred);
     ck_assert(answered("[1, 5, {\"code\": \"busy\", \"message\": \"given up\"}, nil]"));
-    ck_assert_uint_eq(lane.counts[METRIC_DEFERRALS], 20);
+    ck_assert_uint_eq(lane.counts[METRIC_DEFERRALS], 50);
     ck_assert_uint_eq(lane.counts[METRIC_ERRORS], 1);
     free((void *)body.data);
 }
@@ -349,18 +371,64 @@ START_TEST(a_deferral_holds_up_what_follows)
     ck_assert_uint_eq(serve(bodies, 2, 0, &deferred), 2);
     ck_assert_uint_eq(operations, 2);
     again = 1;
-    ck_assert_uint_eq(serve(bodies, REQUESTS, 20, &deferred), REQUESTS); /* the first is busy */
+    ck_assert_uint_eq(serve(bodies, REQUESTS, 500, &deferred), REQUESTS); /* the first is busy */
     ck_assert_uint_eq(operations, 2 + REQUESTS);
     struct bytes ping = notation_encode("[0, 5, 'ping', [{}]]");
     struct bytes two[] = {ping, bodies[0], bodies[1]};
     again = 1;
-    ck_assert_uint_eq(serve(two, 3, 20, &deferred), 1); /* the second was never offered before */
+    ck_assert_uint_eq(serve(two, 3, 500, &deferred), 1); /* the second was never offered before */
     ck_assert(deferred);
     ck_assert_uint_eq(operations, 3 + REQUESTS);
     for (unsigned i = 0; i < REQUESTS; i++) {
         free((void *)bodies[i].data);
     }
     free((void *)ping.data);
+}
+END_TEST
+
+/* A turn that has gone through enough steps ends, at the earliest after its first request. */
+START_TEST(work_ends_a_turn)
+{
+    struct bytes bodies[REQUESTS];
+    bool deferred = false;
+    for (unsigned i = 0; i < REQUESTS; i++) {
+        bodies[i] = notation_encode(requests[i]);
+    }
+    work_of_each = DISPATCH_WORK_MAX / 3;
+    ck_assert_uint_eq(serve(bodies, REQUESTS, 0, &deferred), 4);
+    ck_assert(!deferred);
+    ck_assert_uint_eq(operations, 4);
+    ck_assert_uint_eq(lane.counts[METRIC_REQUESTS], 4);
+    /* Others of the same iteration get one each. */
+    ck_assert_uint_eq(serve(bodies, REQUESTS, 0, &deferred), 1);
+    ck_assert(!deferred);
+    ck_assert_uint_eq(operations, 5);
+    handler.tend(handler.context);
+    ck_assert_uint_eq(serve(bodies, REQUESTS, 0, &deferred), 4);
+    work_of_each = 1;
+    handler.tend(handler.context);
+    ck_assert_uint_eq(serve(bodies, REQUESTS, 0, &deferred), REQUESTS);
+    for (unsigned i = 0; i < REQUESTS; i++) {
+        free((void *)bodies[i].data);
+    }
+}
+END_TEST
+
+/* Those before it are refreshed by then: it must not say that nothing was done. */
+START_TEST(a_touch_given_up_midway_says_so)
+{
+    static const char *const several[] = {
+        "[0, 5, 'touch', [{'threads': ['t', 'u', 'v']}]]",
+        "[0, 5, 'touch', [{'threads': ['t']}]]",
+    };
+    struct bytes body = notation_encode(several[_i]);
+    bool deferred = false;
+    again = 1;
+    ck_assert_uint_eq(serve(&body, 1, 500, &deferred), 1);
+    ck_assert(answered("\"code\": \"busy\""));
+    ck_assert_int_eq(answered("given up"), _i == 1); /* the domain's words: nothing was done */
+    ck_assert_int_eq(answered("any of the rest may have been refreshed"), _i == 0);
+    free((void *)body.data);
 }
 END_TEST
 
@@ -459,6 +527,8 @@ int main(void)
     tcase_add_loop_test(tcase, again_is_deferred_then_done, 0, REQUESTS);
     tcase_add_loop_test(tcase, again_for_too_long_is_busy, 0, REQUESTS);
     tcase_add_test(tcase, a_deferral_holds_up_what_follows);
+    tcase_add_test(tcase, work_ends_a_turn);
+    tcase_add_loop_test(tcase, a_touch_given_up_midway_says_so, 0, 2);
     tcase_add_test(tcase, hints_come_for_batches);
     tcase_add_loop_test(tcase, a_reply_never_exceeds_frame_max, 0, 3);
     tcase_add_test(tcase, a_touch_that_cannot_be_answered_touches_nothing);
