@@ -87,8 +87,9 @@ static const char *allowed(const struct row *row, char *text, size_t size)
     switch (row->type) {
     case TYPE_ADDRESSES:
         snprintf(text, size,
-                 "ADDR:PORT or [IPv6]:PORT, numeric, %" PRIu64 " to %" PRIu64 " of them", row->min,
-                 row->max);
+                 "ADDR:PORT or [IPv6]:PORT, numeric, %" PRIu64 " to %" PRIu64
+                 " of them, or none beside --unix",
+                 row->min, row->max);
         break;
     case TYPE_PATH:
         snprintf(text, size, "a path of at most %" PRIu64 " bytes", row->max);
@@ -131,8 +132,12 @@ static bool add_addresses(const struct row *row, const char *text, struct settin
 {
     static const char separators[] = ", \t";
     const char *at = text + strspn(text, separators);
-    if (!*at) {
+    if (!*at || list->none) {
         return false;
+    }
+    if (strcmp(at, "none") == 0) {
+        list->none = true;
+        return list->count == 0;
     }
     while (*at) {
         char one[NET_ADDRESS_TEXT_BYTES];
@@ -172,7 +177,7 @@ static bool parse_value(struct settings *settings, const struct row *row, const 
     case TYPE_ADDRESSES: {
         struct settings_addresses *list = field;
         if (first) {
-            list->count = 0;
+            memset(list, 0, sizeof *list);
         }
         return add_addresses(row, text, list);
     }
@@ -489,6 +494,13 @@ static bool fit_tombstones(struct settings *settings, struct settings_refusal *r
     return true;
 }
 
+static bool has_a_door(const struct settings *settings, struct settings_refusal *refusal)
+{
+    return settings->listen.count > 0 || settings->unix_path.text[0] != '\0' ||
+           refuse(refusal, "listen: none is for a server with a unix socket; give --unix PATH as "
+                           "well, or an address");
+}
+
 enum settings_action settings_load(struct settings *settings, int argc, char *const *argv,
                                    char *const *environment, struct settings_refusal *refusal)
 {
@@ -515,7 +527,8 @@ enum settings_action settings_load(struct settings *settings, int argc, char *co
         !load_flags(settings, argc, argv, refusal)) {
         return SETTINGS_REFUSED;
     }
-    return fit_tombstones(settings, refusal) ? action : SETTINGS_REFUSED;
+    bool fit = fit_tombstones(settings, refusal) && has_a_door(settings, refusal);
+    return fit ? action : SETTINGS_REFUSED;
 }
 
 /* ---- Printing ----------------------------------------------------------------------------- */
@@ -545,6 +558,9 @@ void settings_print_help(FILE *out)
 
 static void print_addresses(FILE *out, const struct settings_addresses *list)
 {
+    if (list->none) {
+        fputs("none", out);
+    }
     for (unsigned i = 0; i < list->count; i++) {
         char text[NET_ADDRESS_TEXT_BYTES];
         fprintf(out, "%s%s", i > 0 ? ", " : "", net_address_format(&list->list[i], text));

@@ -3,7 +3,8 @@
  *
  * Each source overrides the one before: default < file < environment < flag. Within one source the
  * last value wins, but values of `listen` add up (one value may also hold several, separated by
- * commas or spaces); a later source replaces all of them. An empty value of `unix` turns it off.
+ * commas or spaces); a later source replaces all of them. An empty value of `unix` turns it off;
+ * `listen none` turns TCP off, alone in its source and only where there is a unix socket.
  *
  * Environment. RETHREAD_<NAME> sets a setting, RETHREAD_CONFIG names the file. Any other variable
  * that starts with RETHREAD_ is refused, since it is most likely a misspelt setting, except those
@@ -20,6 +21,7 @@
 #include "base/log.h"
 #include "net/address.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -27,6 +29,7 @@ enum { SETTINGS_ADDRESSES_MAX = 16, SETTINGS_PATH_BYTES = 108 };
 
 struct settings_addresses {
     unsigned count;
+    bool none; /* none are wanted */
     struct net_address list[SETTINGS_ADDRESSES_MAX];
 };
 

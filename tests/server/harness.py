@@ -74,12 +74,15 @@ class Server:
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._log,
             env=clean_environment(**(env or {})), preexec_fn=_child_setup)
         self.port = None
+        self.ready_on = None
         if ready:
             try:
-                self.port = self._wait_ready()
+                self.ready_on = self._wait_ready()
             except BaseException:
                 self.kill()
                 raise
+            if not self.ready_on.startswith("unix:"):
+                self.port = int(self.ready_on.rpartition(":")[2])
 
     @property
     def address(self):
@@ -88,9 +91,9 @@ class Server:
     def _wait_ready(self):
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
-            found = re.search(r"^rethread-server: ready on \S*?:(\d+)\s*$", self.log(), re.M)
+            found = re.search(r"^rethread-server: ready on (unix:.+|\S*:\d+)$", self.log(), re.M)
             if found:
-                return int(found.group(1))
+                return found.group(1)
             if self.process.poll() is not None:
                 raise AssertionError(
                     f"server ended with {self.process.returncode} before it was ready:\n{self.log()}")

@@ -240,6 +240,32 @@ START_TEST(at_most_sixteen_addresses)
 }
 END_TEST
 
+START_TEST(tcp_can_be_left_out)
+{
+    char words[256];
+    accepts("--listen|none|--unix|/run/s");
+    listens_on("");
+    ck_assert_str_eq(settings.unix_path.text, "/run/s");
+    accepts("RETHREAD_LISTEN=none|--unix|/run/s");
+    listens_on("");
+    write_file("listen none\nunix /run/s\n");
+    accepts(config_flag);
+    listens_on("");
+    snprintf(words, sizeof words, "%s|--listen|127.0.0.1:5", config_flag);
+    accepts(words); /* a later source replaces it, as it does addresses */
+    listens_on("127.0.0.1:5");
+    snprintf(words, sizeof words, "RETHREAD_LISTEN=127.0.0.1:5|--listen=none|--unix|/run/s");
+    accepts(words);
+    listens_on("");
+    refuses("--listen|none", "listen|none|--unix");
+    refuses("--listen|none|--unix|", "listen|none|--unix");
+    refuses("--unix|/run/s|--listen|none|--listen|127.0.0.1:5", "--listen|127.0.0.1:5|none");
+    refuses("--unix|/run/s|--listen|127.0.0.1:5|--listen|none", "--listen|none");
+    refuses("--unix|/run/s|--listen|127.0.0.1:5,none", "--listen|none");
+    refuses("--listen|", "--listen");
+}
+END_TEST
+
 START_TEST(unknown_settings_are_named)
 {
     refuses("--surprise|1", "--surprise|--help");
@@ -329,6 +355,13 @@ START_TEST(printed_settings_read_back)
     fclose(file);
     accepts(config_flag);
     ck_assert_int_eq(memcmp(&before, &settings, sizeof settings), 0);
+    accepts("--listen|none|--unix|/run/s");
+    before = settings;
+    file = fopen(path, "w");
+    settings_print(file, &settings);
+    fclose(file);
+    accepts(config_flag);
+    ck_assert_int_eq(memcmp(&before, &settings, sizeof settings), 0);
     /* The defaults too: "unix" is off. */
     accepts("");
     before = settings;
@@ -372,6 +405,7 @@ static Suite *suite(void)
     tcase_add_test(c, wrong_values_are_named);
     tcase_add_test(c, tombstones_leave_room);
     tcase_add_test(c, at_most_sixteen_addresses);
+    tcase_add_test(c, tcp_can_be_left_out);
     tcase_add_test(c, unknown_settings_are_named);
     tcase_add_test(c, other_variables_are_left_alone);
     tcase_add_test(c, wrong_files_are_named);

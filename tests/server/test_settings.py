@@ -151,6 +151,20 @@ class Settings(ServerCase):
             with self.started("--unix", path), rethread.Client("unix:" + path) as client:
                 client.ping()
 
+    def test_unix_alone(self):
+        with tempfile.TemporaryDirectory() as directory:
+            path = os.path.join(directory, "s")
+            with self.started("--unix", path, listen="none") as server:
+                self.assertEqual(server.ready_on, "unix:" + path)
+                with rethread.Client("unix:" + path) as client:
+                    client.append("t", b"x")
+                    self.assertTrue(client.replay("t").complete)
+                self.assertNotIn("address=127", server.log())
+        code, said = refused(listen="none")
+        self.assertGreater(code, 0)
+        self.assertIn("listen", said)
+        self.assertIn("--unix", said)
+
     def test_ipv6(self):
         with socket.socket(socket.AF_INET6) as s:
             try:
