@@ -1,0 +1,98 @@
+"""Everything at once, in little memory and with short lives: no wrong byte, and nothing left over."""
+
+import random
+import threading
+import time
+import unittest
+
+import rethread
+from harness import SANITIZED, ServerCase
+
+SECONDS = 6
+THREADS = 300
+
+
+def payload(thread, size):
+    return (b"%s|%d|" % (thread, size)).ljust(size, b".")
+
+
+class Soak(ServerCase):
+    FLAGS = ("--memory", "32M", "--ttl", "700ms", "--loops", "2")
+
+    def one(self, client, chance):
+        """One random request; a replay's bytes say whose they are."""
+        pick, thread = chance.randrange, b"t%d" % chance.randrange(THREADS)
+        what = chance.choice(["append"] * 5 + ["replay"] * 5 + ["key", "fork", "rewind", "forget",
+                                                               "touch", "stat", "list", "scoped"])
+        if what == "append":
+            size = chance.choice([20, 100, 1000, 5000, 40000, 200000])
+            client.append(
+                thread, payload(thread, size), response_id=b"r%d" % pick(2000),
+                tool_calls=[b"c%d" % pick(500) for _ in range(pick(4))], prefix=b"%016d" % pick(1000),
+                key=b"k%d" % pick(50) if pick(5) == 0 else None,
+                expect=pick(5) if pick(5) == 0 else None,
+                ttl_ms=chance.choice([50, 500, 2000]) if pick(10) == 0 else None)
+        elif what == "replay":
+            replay = client.replay(thread, touch=pick(3) > 0, last=pick(5) + 1 if pick(3) == 0 else None,
+                                   max_bytes=pick(50000) if pick(3) == 0 else None,
+                                   have=(pick(10), pick(10)) if pick(3) == 0 else None)
+            for segment in (s for step in replay.steps if not step.missing for s in step.segments):
+                origin, size, _ = segment.data.split(b"|", 2)
+                if int(size) != len(segment.data) or not origin.startswith(b"t"):
+                    raise AssertionError(f"wrong bytes: {segment.data[:40]!r}, {len(segment.data)}")
+        elif what == "key":
+            client.replay(response_id=b"r%d" % pick(2000))
+        elif what == "scoped":
+            client.replay(thread, tool_call=b"c%d" % pick(500))
+        elif what == "fork":
+            client.fork(b"t%d" % pick(THREADS), thread, at=pick(4) if pick(2) else None)
+        elif what == "rewind":
+            client.rewind(thread, pick(5) - 1)
+        elif what == "touch":
+            client.touch([b"t%d" % pick(THREADS) for _ in range(10)])
+        elif what == "list":
+            client.call("list", {"limit": 50})
+        else:
+            getattr(client, what)(thread)
+
+    def worker(self, seed, until, failures):
+        chance = random.Random(seed)
+        client = rethread.Client(self.server.address, request_timeout=30)
+        expected = (rethread.Conflict, rethread.NotFound, rethread.BadRequest)
+        try:
+            while time.monotonic() < until and not failures:
+                try:
+                    self.one(client, chance)
+                except expected:
+                    pass
+        except Exception as error:  # whatever it was, the test tells it
+            failures.append(f"seed {seed}: {error!r}")
+        finally:
+            client.close()
+
+    def test_random_requests(self):
+        seed, failures = random.randrange(1 << 32), []
+        until = time.monotonic() + SECONDS
+        workers = [threading.Thread(target=self.worker, args=(seed + n, until, failures))
+                   for n in range(6)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        self.assertEqual(failures, [], f"seeds from {seed}")
+        info = self.client.info()
+        self.assertLess(info["memory"]["used_bytes"], 33 << 20)
+        if not SANITIZED:
+            self.assertGreater(info["threads"]["evicted"], 0, "memory was never short")
+        # Longer than any ttl, and the sweep: every byte that came must have been let go of.
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and info["memory"]["payload_bytes"] > 0:
+            time.sleep(0.2)
+            info = self.client.info()
+        self.assertEqual(info["memory"]["payload_bytes"], 0)
+        self.assertEqual(info["threads"]["live"], 0)
+        self.assertLess(info["memory"]["used_bytes"], 6 << 20)
+
+
+if __name__ == "__main__":
+    unittest.main()
