@@ -89,6 +89,14 @@ static bool visit_listed(void *context, struct index_record *record)
     return result->count < listing->limit;
 }
 
+static unsigned page_limit(const struct wire_request *request)
+{
+    if (!wire_given(request, WIRE_FIELD_limit)) {
+        return LIST_DEFAULT;
+    }
+    return request->limit < THREAD_LIST_MAX ? (unsigned)request->limit : THREAD_LIST_MAX;
+}
+
 enum status thread_list(struct lane *lane, const struct wire_request *request,
                         struct thread_list_result *result, struct wire_error *error)
 {
@@ -96,7 +104,7 @@ enum status thread_list(struct lane *lane, const struct wire_request *request,
     struct listing listing = {
         .lane = lane,
         .starts_with = request->starts_with,
-        .limit = wire_given(request, WIRE_FIELD_limit) ? (unsigned)request->limit : LIST_DEFAULT,
+        .limit = page_limit(request),
         .result = result,
     };
     assert(listing.limit > 0 && listing.limit <= THREAD_LIST_MAX);

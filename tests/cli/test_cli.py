@@ -371,7 +371,7 @@ class TestCommandLine(unittest.TestCase):
         self.usage("append", "t", "--prefix", "00", "--bare", says="takes 16 bytes, or 32 hexadecimal digits")
         self.usage("rewind", "t", "--to", "-2", says="takes -1 to")
         self.usage("replay", "t", "--have", "3", says="takes VERSION:STEP")
-        self.usage("list", "--limit", "1001", says="takes 1 to 1000")
+        self.usage("list", "--limit", "0", says="takes 1 to 4294967295")
         self.usage("export", "t", "--starts-with", "x", says="some were named")
         self.usage("import", says="name one file")
         self.usage("import", "/nowhere/at/all", says="cannot open")
