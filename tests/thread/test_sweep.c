@@ -3,6 +3,8 @@
 
 #include "tests/lib/crew.h"
 #include "tests/lib/suite.h"
+#include "tests/lib/trial.h"
+#include "thread/lane.h"
 
 enum { BUDGET = 16 << 20, SLACK = 2 << 20, STEP_BYTES = 8000, MANY = 6000, PINNED = 250 };
 
@@ -431,6 +433,58 @@ START_TEST(readers_see_whole_threads_or_evicted)
 }
 END_TEST
 
+/* ---- The books ---- */
+
+static void say_random(uint64_t *random)
+{
+    char line[128];
+    unsigned t = (unsigned)trial_below(random, 12), u = (unsigned)trial_below(random, 12);
+    switch (trial_below(random, 10)) {
+    case 0:
+        snprintf(line, sizeof line, "fork t%u from=t%u", t, u);
+        break;
+    case 1:
+        snprintf(line, sizeof line, "rewind t%u to=%d", t, (int)trial_below(random, 5) - 1);
+        break;
+    case 2:
+        snprintf(line, sizeof line, "forget t%u", t);
+        break;
+    case 3:
+        snprintf(line, sizeof line, "append t%u ttl_ms=1 call=c%u : short", t, u);
+        break;
+    default:
+        snprintf(line, sizeof line, "append t%u call=c%u call=d%u response_id=r%u : word*%u", t, u,
+                 u, t, (unsigned)trial_below(random, 300) + 1);
+    }
+    domain_say(&domain, line);
+}
+
+/* What eviction counts as leaving is gone when it has left: anything else would mislead for ever.
+ */
+START_TEST(nothing_stays_counted_as_leaving)
+{
+    uint64_t random = 5;
+    for (unsigned round = 0; round < 20; round++) {
+        for (unsigned i = 0; i < 500; i++) {
+            say_random(&random);
+            if (trial_below(&random, 20) == 0) {
+                domain_wait(&domain, 1);
+                lane_tend(domain.lane);
+            }
+        }
+        ck_assert_int_ge(atomic_load(&domain.lane->leaving_bytes), 0);
+        lane_tend_fully(domain.lane);
+        ck_assert_int_eq(atomic_load(&domain.lane->leaving_bytes), 0);
+        ck_assert_uint_eq(domain.lane->burial_steps, 0);
+    }
+    domain_wait(&domain, DOMAIN_TTL_MS);
+    lane_tend_fully(domain.lane);
+    ck_assert_int_eq(atomic_load(&domain.lane->payload_bytes), 0);
+    ck_assert_int_eq(atomic_load(&domain.lane->leaving_bytes), 0);
+    ck_assert_uint_eq(domain_metric(&domain, METRIC_THREADS_LIVE), 0);
+}
+END_TEST
+
 int main(void)
 {
     return SUITE_RUN("sweep", setup, teardown, 0, ticks_come_after_deadlines,
@@ -438,5 +492,5 @@ int main(void)
                      the_sweep_frees_what_nobody_asks_for, a_shortened_ttl_is_swept_in_time,
                      far_deadlines_are_kept_and_met, the_budget_is_kept_and_the_evicted_say_so,
                      the_evicted_continue, large_steps_find_room, pins_keep_bytes_until_unpinned,
-                     readers_see_whole_threads_or_evicted);
+                     readers_see_whole_threads_or_evicted, nothing_stays_counted_as_leaving);
 }
