@@ -200,6 +200,8 @@ static void discard(struct net_connection *connection)
     ssize_t got = recv(connection->fd, connection->loop->scratch, NET_QUOTA_BYTES, 0);
     if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
         net_connection_close(connection);
+    } else {
+        wait_for(connection, NET_WATCH_READ);
     }
 }
 
