@@ -283,6 +283,7 @@ void net_connection_answer(struct net_connection *connection, struct bytes body,
 {
     struct net_loop *loop = connection->loop;
     assert(!connection->output);
+    connection->late = false;
     /* The loop's own chunk is empty at this point: there is room, or the peer learns nothing. */
     (void)loop->handler->refuse(loop->handler->context, &loop->reply, body, status);
     net_connection_place(connection, NET_NOWHERE);
@@ -483,6 +484,7 @@ static unsigned run_batch(struct net_connection *connection, const struct batch 
     unsigned count = loop->draining ? count_due(connection, batch) : batch->count;
     unsigned consumed;
     bool deferred = false;
+    connection->late = count == 0;
     struct net_deferral deferral = {.attempts = connection->attempts};
     if (deferral.attempts > 0) {
         deferral.time_ms = loop->now_ms - connection->deferred_ms;
@@ -590,15 +592,26 @@ void net_connection_grant(struct net_connection *connection)
     }
 }
 
-bool net_connection_is_due(const struct net_connection *connection)
+enum net_due net_connection_due(const struct net_connection *connection)
 {
-    return connection->output || connection->place != NET_NOWHERE ||
-           (!connection->lingering && connection->due_bytes > net_input_size(&connection->input));
+    if (connection->lingering) {
+        return NET_DUE_NOTHING;
+    }
+    if (connection->output) {
+        return connection->late ? NET_DUE_REFUSALS : NET_DUE_ANSWERS;
+    }
+    if (connection->place != NET_NOWHERE) {
+        return connection->due_bytes > 0 ? NET_DUE_ANSWERS : NET_DUE_REFUSALS;
+    }
+    bool more = connection->due_bytes > net_input_size(&connection->input);
+    return more ? NET_DUE_ANSWERS : NET_DUE_NOTHING;
 }
 
 void net_connection_finish(struct net_connection *connection)
 {
-    if (!connection->lingering) {
+    if (connection->output) {
+        connection->closing = true; /* flushed first, since it may have begun in mid-frame */
+    } else if (!connection->lingering) {
         linger(connection);
     }
 }

@@ -19,6 +19,7 @@
 #include <event2/event_struct.h>
 
 enum net_place { NET_NOWHERE, NET_READY, NET_RETRY, NET_STOPPED };
+enum net_due { NET_DUE_NOTHING, NET_DUE_REFUSALS, NET_DUE_ANSWERS };
 enum net_watch { NET_WATCH_NOTHING, NET_WATCH_READ, NET_WATCH_WRITE };
 
 struct net_connection {
@@ -32,6 +33,7 @@ struct net_connection {
     uint8_t watch; /* enum net_watch */
     bool closing;  /* a last answer was given: flush, linger, close */
     bool lingering;
+    bool late; /* draining: its unsent replies are but refusals of what came too late */
 
     struct net_input input; /* received and not yet served */
     uint64_t skip_bytes;    /* of a frame refused for its size: still to be received and dropped */
@@ -80,9 +82,10 @@ bool net_connection_is_patient(struct net_connection *connection);
 
 /* Draining: what has arrived by now is still served. */
 void net_connection_grant(struct net_connection *connection);
-/* Draining: true while something is still to be answered or flushed. */
-bool net_connection_is_due(const struct net_connection *connection);
-/* Draining, nothing is due: tells the peer that no more will come. It may be gone afterwards. */
+/* Draining: what is still to be flushed or given. To refusals there may be no end. */
+enum net_due net_connection_due(const struct net_connection *connection);
+/* Draining, nothing is due: tells the peer that no more will come, once what is unsent of refusals
+ * has left. It may be gone afterwards. */
 void net_connection_finish(struct net_connection *connection);
 
 /* Moves a connection between the loop's queues. */

@@ -179,14 +179,25 @@ static void begin_finish(struct net_loop *loop)
     }
 }
 
-static bool nothing_due(const struct net_loop *loop)
+static enum net_due most_due(const struct net_loop *loop)
 {
-    for (size_t i = 0; i < loop->connection_count; i++) {
-        if (net_connection_is_due(loop->connections[i])) {
-            return false;
-        }
+    enum net_due most = NET_DUE_NOTHING;
+    for (size_t i = 0; i < loop->connection_count && most < NET_DUE_ANSWERS; i++) {
+        enum net_due due = net_connection_due(loop->connections[i]);
+        most = due > most ? due : most;
     }
-    return true;
+    return most;
+}
+
+/* All answers are given, and whoever goes on sending was refused for a while. */
+static bool nothing_due(struct net_loop *loop)
+{
+    enum net_due due = most_due(loop);
+    if (due == NET_DUE_REFUSALS && loop->late_until_ms == 0) {
+        loop->late_until_ms = loop->now_ms + NET_LATE_MS;
+    }
+    return due == NET_DUE_NOTHING ||
+           (due == NET_DUE_REFUSALS && loop->now_ms >= loop->late_until_ms);
 }
 
 /* Online, at the end of an iteration. True: the loop has nothing more to do. */
@@ -217,7 +228,7 @@ static void close_all(struct net_loop *loop)
     uint64_t unfinished = 0;
     while (loop->connection_count > 0) {
         struct net_connection *last = loop->connections[loop->connection_count - 1];
-        unfinished += net_connection_is_due(last);
+        unfinished += net_connection_due(last) == NET_DUE_ANSWERS;
         net_connection_close(last);
     }
     if (unfinished > 0) {

@@ -81,6 +81,7 @@ struct net_loop {
     bool finishing; /* all answered: waiting for the peers to close */
     uint64_t now_ms;
     uint64_t drain_until_ms;
+    uint64_t late_until_ms; /* 0: answers are due; then so long refusals are given */
     uint64_t finish_until_ms;
     uint64_t received_bytes; /* not yet reported to the handler, as are the next */
     uint64_t sent_bytes;
@@ -88,7 +89,7 @@ struct net_loop {
     uint64_t dropped;
 };
 
-enum { NET_TICK_MS = 50, NET_FINISH_MS = 250 };
+enum { NET_TICK_MS = 50, NET_LATE_MS = 250, NET_FINISH_MS = 250 };
 
 /* False: logged, and nothing is left behind. */
 bool net_loop_create(struct net_loop *loop, struct net_shared *shared, unsigned number,

@@ -9,8 +9,9 @@
  * Life: create (binds and listens; logs what fails), start (loops run), run (the front runs until
  * the drain is over), destroy. net_stop may be called from any operating-system thread, at any time
  * between create and destroy, and begins the drain:
- *   - listeners close; what a connection had sent until then is answered, a frame that is whole
- * only afterwards gets shutting_down; unsent replies are flushed; then all is closed;
+ *   - listeners close; what a connection had sent until then is answered, and its replies are
+ *     flushed; meanwhile, and for a moment at the least, a frame that is whole only afterwards gets
+ *     shutting_down; then all is closed;
  *   - after NET_DRAIN_MS whatever is left is dropped.
  * With `catch_signals`, SIGTERM and SIGINT begin the drain, and a second one breaks it off: all is
  * closed at once. Only one server of a process may catch

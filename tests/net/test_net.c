@@ -295,6 +295,64 @@ START_TEST(what_comes_later_is_refused)
 }
 END_TEST
 
+/* Sends without end, and reads whatever comes, until it is cut off. Returns what it has read. */
+static void *pipe_on_and_on(void *context)
+{
+    enum { FRAMES = 500 };
+    uint8_t frames[FRAMES * 10];
+    bool cut = false;
+    uint8_t *read_bytes = malloc(64 * MIB);
+    size_t size = 0, at = 0, got_bytes = 0;
+    int fd = *(int *)context;
+    for (int i = 0; i < FRAMES; i++) {
+        size += echo_put_frame(frames + size, 'E', "ever", 4);
+    }
+    for (;;) {
+        ssize_t sent = send(fd, frames + at, size - at, MSG_NOSIGNAL | MSG_DONTWAIT);
+        at = sent > 0 ? (at + (size_t)sent) % size : at;
+        ssize_t got = recv(fd, read_bytes + got_bytes, 64 * MIB - got_bytes, MSG_DONTWAIT);
+        if (got == 0 || (got < 0 && errno != EAGAIN)) {
+            cut = got < 0; /* reset, for what nobody reads any more */
+            break;
+        }
+        got_bytes += got > 0 ? (size_t)got : 0;
+    }
+    /* Whole answers only, refusals after the others. */
+    size_t from = 0, refused = 0;
+    while (from + 12 <= got_bytes || (!cut && from < got_bytes)) {
+        size_t body = bytes_load_be32(read_bytes + from + 1);
+        ck_assert_uint_eq(read_bytes[from], 0xce);
+        ck_assert(body == 4 ? refused == 0 : body == 7 && read_bytes[from + 5] == 'X');
+        refused += body == 7;
+        from += 5 + body;
+    }
+    ck_assert(cut || from == got_bytes);
+    ck_assert_uint_gt(refused, 0);
+    free(read_bytes);
+    return NULL;
+}
+
+START_TEST(who_goes_on_sending_does_not_hold_the_drain)
+{
+    enum { PIPES = 3 };
+    int fds[PIPES];
+    pthread_t pipes[PIPES];
+    start(1);
+    for (int i = 0; i < PIPES; i++) {
+        fds[i] = echo_connect(&server);
+        ck_assert_int_eq(pthread_create(&pipes[i], NULL, pipe_on_and_on, &fds[i]), 0);
+    }
+    ECHO_WAIT(echo_served(&server) > 10000);
+    uint64_t start_ms = clock_read_ms(&server.clock.clock);
+    echo_stop(&server);
+    ck_assert_uint_lt(clock_read_ms(&server.clock.clock) - start_ms, 2000);
+    for (int i = 0; i < PIPES; i++) {
+        pthread_join(pipes[i], NULL);
+        close(fds[i]);
+    }
+}
+END_TEST
+
 START_TEST(a_drain_takes_no_longer_than_its_time)
 {
     start(2);
@@ -429,6 +487,7 @@ static Suite *suite(void)
     tcase_add_test(drain, an_idle_server_ends_at_once);
     tcase_add_test(drain, what_was_received_is_answered);
     tcase_add_test(drain, what_comes_later_is_refused);
+    tcase_add_test(drain, who_goes_on_sending_does_not_hold_the_drain);
     tcase_add_test(drain, a_drain_takes_no_longer_than_its_time);
     tcase_add_test(drain, deferred_requests_are_answered_before_the_end);
     suite_add_tcase(s, drain);
