@@ -200,7 +200,7 @@ static bool nothing_due(struct net_loop *loop)
            (due == NET_DUE_REFUSALS && loop->now_ms >= loop->late_until_ms);
 }
 
-/* Online, at the end of an iteration. True: the loop has nothing more to do. */
+/* Online, at the end of an iteration. True: no connection is to be waited for any more. */
 static bool drained(struct net_loop *loop)
 {
     /* Pairs with the release in begin_drain of the front. */
@@ -237,6 +237,26 @@ static void close_all(struct net_loop *loop)
     }
 }
 
+/* Online, at the end of an iteration. True: the loop has nothing more to do. */
+static bool is_over(struct net_loop *loop)
+{
+    struct net_shared *shared = loop->shared;
+    if (!drained(loop)) {
+        return false;
+    }
+    if (!loop->drained) {
+        uint64_t one = 1;
+        close_all(loop);
+        loop->drained = true;
+        ssize_t written = write(shared->drained_fd, &one, sizeof one);
+        assert(written == (ssize_t)sizeof one);
+        (void)written;
+    }
+    /* Pair with the stores in on_drained and break_off_drain of the front: flags and no more. */
+    return atomic_load_explicit(&shared->all_drained, memory_order_relaxed) ||
+           atomic_load_explicit(&shared->broken_off, memory_order_relaxed);
+}
+
 /* ---- Life --------------------------------------------------------------------------------- */
 
 static void *run(void *context)
@@ -244,7 +264,7 @@ static void *run(void *context)
     struct net_loop *loop = context;
     size_t fixed_bytes = net_reply_fixed_bytes() + NET_QUOTA_BYTES;
     net_account_charge(&loop->account, (int64_t)fixed_bytes);
-    for (bool ended = false; !ended;) {
+    for (bool over = false; !over;) {
         bool hurry = loop->ready_count > 0 || loop->tend_again;
         /* Without EVLOOP_ONCE it would go on for as long as the socket of a queued connection,
          * which has its turn only afterwards, is readable. */
@@ -254,19 +274,14 @@ static void *run(void *context)
         (void)failed;
         net_loop_enter(loop);
         run_ready(loop);
-        ended = drained(loop);
+        over = is_over(loop);
         leave(loop);
     }
     net_loop_enter(loop);
-    close_all(loop);
     net_account_charge(&loop->account, -(int64_t)fixed_bytes);
     net_account_charge(&loop->account,
                        -(int64_t)(loop->connection_capacity * sizeof *loop->connections));
     leave(loop);
-    uint64_t one = 1;
-    ssize_t written = write(loop->shared->ended_fd, &one, sizeof one);
-    assert(written == (ssize_t)sizeof one);
-    (void)written;
     return NULL;
 }
 

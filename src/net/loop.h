@@ -37,7 +37,10 @@ struct net_shared {
      * who sees it finds every connection that was handed over in its inbox. */
     _Atomic bool draining;
     _Atomic bool broken_off; /* no more time for the drain */
-    int ended_fd;            /* an eventfd: a loop that ends adds one */
+    /* Every loop's drain is over. Until then all of them tend on: what one of them retired it alone
+     * can reclaim, and a request on another may wait for that memory. */
+    _Atomic bool all_drained;
+    int drained_fd; /* an eventfd: a loop whose drain is over adds one */
 };
 
 /* A connection for a loop; fd -1 only wakes it. */
@@ -78,6 +81,7 @@ struct net_loop {
     bool tend_again;
     bool retry_armed;
     bool draining;
+    bool drained;   /* and told so */
     bool finishing; /* all answered: waiting for the peers to close */
     uint64_t now_ms;
     uint64_t drain_until_ms;

@@ -31,7 +31,7 @@ struct net {
     unsigned listener_count;
     struct event *resume_event; /* accepting again after a pause */
     struct event *stop_event;
-    struct event *ended_event;
+    struct event *drained_event;
     struct event *signal_events[SIGNALS];
     int stop_fd;    /* an eventfd: net_stop */
     int reserve_fd; /* given up for a moment to turn a connection away when descriptors run out */
@@ -39,7 +39,7 @@ struct net {
     struct net_loop *loops;
     unsigned loop_count;
     unsigned next_loop;
-    unsigned ended_count;
+    unsigned drained_count;
     uint64_t next_id;
 };
 
@@ -227,15 +227,18 @@ static void on_signal(evutil_socket_t signal_number, short what, void *context)
     begin_drain(net);
 }
 
-static void on_ended(evutil_socket_t fd, short what, void *context)
+static void on_drained(evutil_socket_t fd, short what, void *context)
 {
     struct net *net = context;
-    uint64_t ended;
+    uint64_t drained;
     (void)what;
-    if (read(fd, &ended, sizeof ended) == (ssize_t)sizeof ended) {
-        net->ended_count += (unsigned)ended;
+    if (read(fd, &drained, sizeof drained) == (ssize_t)sizeof drained) {
+        net->drained_count += (unsigned)drained;
     }
-    if (net->ended_count == net->loop_count) {
+    if (net->drained_count == net->loop_count) {
+        /* Pairs with the load in is_over of the loops. */
+        atomic_store_explicit(&net->shared.all_drained, true, memory_order_relaxed);
+        wake_loops(net);
         event_base_loopbreak(net->base);
     }
 }
@@ -277,10 +280,10 @@ static bool create_events(struct net *net)
     }
     net->resume_event = event_new(net->base, -1, 0, on_resume, net);
     net->stop_event = event_new(net->base, net->stop_fd, EV_READ | EV_PERSIST, on_stop, net);
-    net->ended_event =
-        event_new(net->base, net->shared.ended_fd, EV_READ | EV_PERSIST, on_ended, net);
-    if (!net->resume_event || !net->stop_event || !net->ended_event ||
-        event_add(net->stop_event, NULL) != 0 || event_add(net->ended_event, NULL) != 0) {
+    net->drained_event =
+        event_new(net->base, net->shared.drained_fd, EV_READ | EV_PERSIST, on_drained, net);
+    if (!net->resume_event || !net->stop_event || !net->drained_event ||
+        event_add(net->stop_event, NULL) != 0 || event_add(net->drained_event, NULL) != 0) {
         return false;
     }
     for (unsigned i = 0; i < net->listener_count; i++) {
@@ -331,9 +334,9 @@ struct net *net_create(const struct net_settings *settings, const struct net_han
     net->shared.settings.listen = net->listen;
     net_buffers_init(&net->shared.buffers, settings->buffers_max_bytes);
     net->stop_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    net->shared.ended_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    net->shared.drained_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     net->reserve_fd = open_reserve();
-    if (net->stop_fd >= 0 && net->shared.ended_fd >= 0 && net->reserve_fd >= 0 &&
+    if (net->stop_fd >= 0 && net->shared.drained_fd >= 0 && net->reserve_fd >= 0 &&
         create_loops(net, handlers) && open_listeners(net) && create_events(net)) {
         return net;
     }
@@ -354,6 +357,7 @@ bool net_start(struct net *net)
     for (unsigned i = 0; i < net->loop_count; i++) {
         if (!net_loop_start(&net->loops[i])) {
             begin_drain(net);
+            break_off_drain(net); /* nobody counts who is done */
             join_loops(net);
             return false;
         }
@@ -382,7 +386,7 @@ void net_destroy(struct net *net)
         free_event(net->signal_events[i]);
     }
     close_listeners(net);
-    free_event(net->ended_event);
+    free_event(net->drained_event);
     free_event(net->stop_event);
     free_event(net->resume_event);
     if (net->base) {
@@ -392,7 +396,7 @@ void net_destroy(struct net *net)
         net_loop_destroy(&net->loops[i - 1]);
     }
     free(net->loops);
-    int fds[] = {net->reserve_fd, net->shared.ended_fd, net->stop_fd};
+    int fds[] = {net->reserve_fd, net->shared.drained_fd, net->stop_fd};
     for (unsigned i = 0; i < sizeof fds / sizeof *fds; i++) {
         if (fds[i] >= 0) {
             close(fds[i]);

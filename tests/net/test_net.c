@@ -384,6 +384,31 @@ START_TEST(deferred_requests_are_answered_before_the_end)
 }
 END_TEST
 
+/* What one loop retired only that loop can reclaim, and another's request may wait for it. */
+START_TEST(a_loop_that_is_done_tends_on_until_all_are)
+{
+    uint8_t wait[4];
+    start(2);
+    int fd = echo_connect(&server);
+    bytes_store_be32(wait, 1000);
+    echo_send_frame(fd, 'W', wait, sizeof wait);
+    ECHO_WAIT(atomic_load(&server.echoes[0].batches) + atomic_load(&server.echoes[1].batches) > 0);
+    int idle = atomic_load(&server.echoes[0].batches) == 0 ? 0 : 1;
+    net_stop(server.net);
+    usleep(300000);
+    uint64_t tends = atomic_load(&server.echoes[idle].tends);
+    ECHO_WAIT(atomic_load(&server.echoes[idle].tends) > tends + 5);
+    clock_driven_advance(&server.clock, 1001);
+    size_t size;
+    uint8_t *body = echo_receive(fd, &size);
+    ck_assert_uint_eq(size, 4);
+    free(body);
+    echo_expect_end(fd);
+    close(fd);
+    echo_join(&server);
+}
+END_TEST
+
 START_TEST(created_and_destroyed_without_a_start)
 {
     echo_prepare(&server);
@@ -488,6 +513,7 @@ static Suite *suite(void)
     tcase_add_test(drain, what_was_received_is_answered);
     tcase_add_test(drain, what_comes_later_is_refused);
     tcase_add_test(drain, who_goes_on_sending_does_not_hold_the_drain);
+    tcase_add_test(drain, a_loop_that_is_done_tends_on_until_all_are);
     tcase_add_test(drain, a_drain_takes_no_longer_than_its_time);
     tcase_add_test(drain, deferred_requests_are_answered_before_the_end);
     suite_add_tcase(s, drain);
