@@ -54,6 +54,8 @@ LINK = $(CC) $(OPT) -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(LDFLAGS)
 SERVER_LIBS := -levent -lxxhash -lpthread
 CLIENT_LIBS := -lmsgpackc -lxxhash -lpthread
 CLI_LIBS := -ljansson $(CLIENT_LIBS)
+# liburcu is only a peer to measure against: bench/table_lfht.c does without it where it is absent.
+BENCH_LIBS = -lxxhash -lm -lpthread $(shell pkg-config --libs liburcu-qsbr liburcu-cds 2>/dev/null)
 # Asked when a test is linked, not before: `make check` may install Check first.
 TEST_LIBS = $(shell pkg-config --libs check) -lsubunit -lrt -lm -ljansson -lmsgpackc $(SERVER_LIBS)
 
@@ -103,6 +105,7 @@ LINK_net := net thread wire index base
 LINK_server := server net store thread wire index base
 LINK_client := client wire base
 LINK_everything := client $(LINK_server)
+LINK_bench := bench index base
 # A test that needs more says so here, by its path:
 #   ROOMS_tests/wire/test_frame := client wire base
 #   LIBS_tests/store/test_tree := -llmdb
@@ -111,13 +114,15 @@ LIBS_tests/client/test_memory := -Wl,--wrap=malloc,--wrap=calloc
 MAIN := src/server/main.c
 SRC := $(filter-out $(MAIN),$(foreach r,$(ROOMS),$(wildcard src/$r/*.c)))
 CLI_SRC := $(wildcard src/cli/*.c)
-BENCH_SRC := $(wildcard bench/*.c)
+BENCH_MAIN := bench/main.c
+BENCH_SRC := $(filter-out $(BENCH_MAIN),$(wildcard bench/*.c))
 TEST_LIB_SRC := $(wildcard tests/lib/*.c)
 TEST_SRC := $(wildcard tests/*/test_*.c)
 TEST_PY := $(wildcard tests/test_*.py tests/*/test_*.py tests/*/*/test_*.py)
 # What tests the tools and not the product says the same in every variant.
 TEST_PY := $(if $(SAN),$(filter-out tests/test_% tests/lint/%,$(TEST_PY)),$(TEST_PY))
-ALL_C := $(SRC) $(wildcard $(MAIN)) $(CLI_SRC) $(BENCH_SRC) $(TEST_LIB_SRC) $(TEST_SRC)
+ALL_C := $(SRC) $(wildcard $(MAIN)) $(CLI_SRC) $(BENCH_MAIN) $(BENCH_SRC) $(TEST_LIB_SRC) \
+	$(TEST_SRC)
 
 FOLDERS := src/*/ include bench tests/*/
 FOLDERS := $(patsubst %/,%,$(wildcard $(FOLDERS)))
@@ -173,6 +178,7 @@ $(call archive,$1): $(call objects,$2) $(B)/sources $(B)/flags
 endef
 $(foreach r,$(ROOMS),$(eval $(call archive_rule,$r,$(filter src/$r/%,$(SRC)))))
 $(eval $(call archive_rule,tests,$(TEST_LIB_SRC)))
+$(eval $(call archive_rule,bench,$(BENCH_SRC)))
 
 # `make lint` compiles everything once more by both compilers, with the warnings that only matter
 # there: a function that is neither static nor declared in a header is one.
@@ -214,9 +220,9 @@ $(CLI): $(call objects,$(CLI_SRC)) $(B)/librethread.a $(call archive,base)
 	@echo "  LINK    $@"
 	$(Q)$(LINK) -o $@ $^ $(CLI_LIBS)
 
-$(BENCH): $(call objects,$(BENCH_SRC)) $(foreach r,$(LINK_everything),$(call archive,$r))
+$(BENCH): $(call objects,$(BENCH_MAIN)) $(foreach r,$(LINK_bench),$(call archive,$r))
 	@echo "  LINK    $@"
-	$(Q)$(LINK) -o $@ $^ $(CLI_LIBS) $(SERVER_LIBS)
+	$(Q)$(LINK) -o $@ $^ $(BENCH_LIBS)
 
 $(TESTS): $(B)/tests/%: $(B)/obj/tests/%.o $(call archive,tests) \
 		$$(foreach r,$$(call rooms_of_test,$$*),$$(call archive,$$r))
@@ -261,7 +267,7 @@ demo: deps all ## play a conversation into a server of its own and take it back
 run: deps all ## keep a server in the foreground on 127.0.0.1:7411 (ARGS=... adds options)
 	exec $(SERVER) --listen 127.0.0.1:7411 $(ARGS)
 
-check: deps all tests ## build and pass all tests
+check: deps all tests $(BENCH) ## build and pass all tests
 	@tests/run --build $(B) --san "$(SAN)" --jobs $(JOBS) \
 		$(foreach t,$(TESTS) $(TEST_PY),$(if $(ONLY),$(if $(findstring $(ONLY),$t),$t),$t))
 
@@ -271,8 +277,9 @@ lint: deps all tests $(LINT_OBJECTS) ## check layout, layers, names, warnings of
 format: ## lay out all C code by .clang-format
 	clang-format -i $(sort $(wildcard include/*.h $(patsubst %,%/*.[ch],$(FOLDERS))))
 
-bench: deps $(if $(BENCH_SRC),$(BENCH)) ## measure
-	@$(if $(BENCH_SRC),$(BENCH) $(ARGS),echo "The benchmark is not there yet." >&2; exit 2)
+bench: deps all $(BENCH) ## measure beside what is installed to compare with: build/bench/report.md
+	@mkdir -p $(B)/bench
+	$(BENCH) all --quick --json $(B)/bench/report.jsonl --report $(B)/bench/report.md $(ARGS)
 
 install: all ## install under DESTDIR and PREFIX
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(LIBDIR)/pkgconfig

@@ -71,6 +71,12 @@ class Layers(Sample):
                 self.caught(lint.layers, *self.include(room, '"%s"' % header), header.split("/")[0],
                             "src/%s/x.c:2:" % room)
 
+    def test_bench(self):
+        self.caught(lint.layers, "bench/x.c", '#include "thread/step.h"\n', "thread/")
+        self.caught(lint.layers, "bench/x.c", "#include <event2/event.h>\n", "event2")
+        self.passes(lint.layers, "bench/x.c",
+                    '#include "bench/y.h"\n#include "index/index.h"\n#include "rethread.h"\n')
+
     def test_downwards(self):
         for room, header in (("index", "base/bytes.h"), ("thread", "wire/parse.h"),
                              ("server", "net/loop.h"), ("client", "wire/parse.h"),

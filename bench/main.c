@@ -1,0 +1,88 @@
+/* rethread-bench: measures rethread beside what would be picked instead. Table of workloads. */
+#include "bench/options.h"
+#include "bench/report.h"
+#include "bench/workload.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct workload *const workloads[] = {&workload_kv, &workload_index};
+
+enum { WORKLOADS = sizeof workloads / sizeof *workloads, EXIT_WRONG = 1, EXIT_USAGE = 2 };
+
+static void explain(FILE *out)
+{
+    fputs("Usage: rethread-bench WORKLOAD [OPTION]...\n\nWorkloads:\n", out);
+    for (unsigned i = 0; i < WORKLOADS; i++) {
+        fprintf(out, "  %-22s %s\n", workloads[i]->name, workloads[i]->help);
+    }
+    fprintf(out, "  %-22s %s\n\nOptions:\n", "all", "each of them");
+    options_explain(out);
+}
+
+static bool write_file(const struct report *report, const char *name, char **command)
+{
+    FILE *out = fopen(name, "w");
+    if (out == NULL) {
+        fprintf(stderr, "rethread-bench: %s: %s\n", name, strerror(errno));
+        return false;
+    }
+    if (command != NULL) {
+        report_write_page(report, out, command);
+    } else {
+        report_write_json(report, out);
+    }
+    bool failed = ferror(out) != 0;
+    if (fclose(out) != 0 || failed) {
+        fprintf(stderr, "rethread-bench: cannot write %s\n", name);
+        return false;
+    }
+    return true;
+}
+
+static bool run(const struct options *options, struct report *report)
+{
+    bool known = false;
+    for (unsigned i = 0; i < WORKLOADS; i++) {
+        if (strcmp(options->workload, "all") != 0 &&
+            strcmp(options->workload, workloads[i]->name) != 0) {
+            continue;
+        }
+        known = true;
+        if (!workloads[i]->run(options, report)) {
+            return false;
+        }
+    }
+    if (!known) {
+        fprintf(stderr, "rethread-bench: no workload %s; see --help\n", options->workload);
+    }
+    return known;
+}
+
+int main(int argc, char **argv)
+{
+    struct options options;
+    if (!options_parse(&options, argc, argv)) {
+        return EXIT_USAGE;
+    }
+    if (options.help || options.workload == NULL) {
+        explain(options.help ? stdout : stderr);
+        return options.help ? 0 : EXIT_USAGE;
+    }
+    struct report report;
+    if (!report_create(&report)) {
+        fputs("rethread-bench: no memory\n", stderr);
+        return EXIT_WRONG;
+    }
+    (void)signal(SIGPIPE, SIG_IGN);
+    bool good = run(&options, &report);
+    if (good) {
+        report_write_table(&report, stdout);
+        good = (options.json == NULL || write_file(&report, options.json, NULL)) &&
+               (options.report == NULL || write_file(&report, options.report, argv));
+    }
+    report_destroy(&report);
+    return good ? 0 : EXIT_WRONG;
+}

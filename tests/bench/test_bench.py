@@ -1,0 +1,127 @@
+"""rethread-bench from outside, with tiny counts: what it writes, and that wrong answers end it.
+
+Nothing here looks at how fast anything is.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import unittest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+SERVER = os.environ.get("RETHREAD_SERVER", os.path.join(ROOT, "build", "rethread-server"))
+BENCH = os.path.join(os.path.dirname(SERVER), "rethread-bench")
+MEMBERS = {"bench", "peer", "params", "metric", "ours", "theirs", "ratio", "unit"}
+
+
+def bench(*words):
+    return subprocess.run([BENCH, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, timeout=300)
+
+
+class Bench(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.json = os.path.join(folder.name, "rows.jsonl")
+        self.page = os.path.join(folder.name, "page.md")
+
+    def rows(self, *words):
+        done = bench(*words, "--json", self.json, "--report", self.page)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stderr, "", "a progress line, though there is no terminal")
+        with open(self.json, encoding="utf-8") as f:
+            rows = [json.loads(line) for line in f]
+        with open(self.page, encoding="utf-8") as f:
+            page = f.read()
+        for row in rows:
+            self.assertLessEqual(MEMBERS, row.keys())
+            self.assertGreater(row["ours"], 0)
+            self.assertLessEqual(row["ours_min"], row["ours"])
+            self.assertLessEqual(row["ours"], row["ours_max"])
+            self.assertEqual(row["rounds"], 3)
+            if row["theirs"] is None:
+                self.assertIsNone(row["ratio"])
+            else:
+                better = row["ours"] / row["theirs"]
+                better = better if row["metric"] == "throughput" else 1 / better
+                self.assertAlmostEqual(row["ratio"] / better, 1, places=3)
+            self.assertIn(row["metric"], page)
+        self.assertIn("--report " + self.page, page)
+        self.assertIn("Machine: ", page)
+        return rows
+
+    def kv(self, *words):
+        rows = self.rows("kv", "--quick", "--rounds", "3", "--count", "300", *words)
+        cases = {(r["params"]["op"], r["params"]["size_bytes"], r["params"]["in_flight"])
+                 for r in rows}
+        self.assertEqual(cases, {(op, size, n) for op in ("append", "replay")
+                                 for size, n in ((1024, 1), (1024, 16), (1024, 64), (16384, 16))})
+        self.assertEqual({r["metric"] for r in rows}, {"server_cpu_per_op", "throughput"})
+        return rows
+
+    def test_kv_alone(self):
+        rows = self.kv("--program", SERVER, "--peer", "none")
+        self.assertEqual({r["peer"] for r in rows}, {None})
+
+    @unittest.skipUnless(shutil.which("redis-server"), "redis-server is not installed")
+    def test_kv_beside_redis(self):
+        rows = self.kv("--peer", "redis")
+        self.assertEqual({r["peer"] for r in rows}, {"redis"})
+        self.assertTrue(all(r["ratio"] > 0 for r in rows))
+
+    def test_index(self):
+        rows = self.rows("index", "--rounds", "3", "--count", "5000")
+        self.assertEqual([r["metric"] for r in rows],
+                         ["insert", "find", "find_batched", "remove", "longest_insert"])
+        self.assertEqual({r["params"]["keys"] for r in rows}, {5000})
+
+    def test_wrong_reply_ends_it(self):
+        """A server that answers everything with one wrong frame."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            def serve():
+                held = []
+                while True:
+                    try:
+                        connection, _ = listener.accept()
+                    except OSError:
+                        break
+                    held.append(connection)
+                    connection.sendall(b"\xce\0\0\0\x06\x94\x01\x00\xc0\x91\x80")
+                for connection in held:
+                    connection.close()
+            thread = threading.Thread(target=serve, daemon=True)
+            thread.start()
+            done = bench("kv", "--quick", "--count", "100", "--peer", "none",
+                         "--server", "127.0.0.1:%d" % listener.getsockname()[1])
+            listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("wrong reply of 11 bytes", done.stderr)
+        self.assertEqual(done.stdout, "")
+
+    def test_refusals(self):
+        for words, message in (((), "Usage"), (("nothing",), "no workload"),
+                               (("kv", "index"), "one workload"), (("kv", "--fast"), "no option"),
+                               (("kv", "--rounds", "2"), "3 to 64"),
+                               (("kv", "--rounds", "x"), "number"), (("kv", "--json"), "FILE"),
+                               (("kv", "--peer", "other"), "no peer"),
+                               (("kv", "--server", "here"), "ADDR:PORT")):
+            with self.subTest(words=words):
+                done = bench(*words)
+                self.assertNotEqual(done.returncode, 0)
+                self.assertIn(message, done.stderr)
+
+    def test_help(self):
+        done = bench("--help")
+        self.assertEqual(done.returncode, 0)
+        for word in ("kv", "index", "--quick", "--json FILE"):
+            self.assertIn(word, done.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()
