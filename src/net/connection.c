@@ -11,7 +11,6 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -576,36 +575,6 @@ void net_connection_turn(struct net_connection *connection)
 }
 
 /* ---- Draining ----------------------------------------------------------------------------- */
-
-void net_connection_grant(struct net_connection *connection)
-{
-    int waiting = 0;
-    if (connection->lingering || connection->closing) {
-        return;
-    }
-    if (ioctl(connection->fd, FIONREAD, &waiting) < 0 || waiting < 0) {
-        waiting = 0;
-    }
-    connection->due_bytes = net_input_size(&connection->input) + (size_t)waiting;
-    if (waiting > 0 && connection->place == NET_NOWHERE && !connection->output) {
-        net_connection_place(connection, NET_READY);
-    }
-}
-
-enum net_due net_connection_due(const struct net_connection *connection)
-{
-    if (connection->lingering) {
-        return NET_DUE_NOTHING;
-    }
-    if (connection->output) {
-        return connection->late ? NET_DUE_REFUSALS : NET_DUE_ANSWERS;
-    }
-    if (connection->place != NET_NOWHERE) {
-        return connection->due_bytes > 0 ? NET_DUE_ANSWERS : NET_DUE_REFUSALS;
-    }
-    bool more = connection->due_bytes > net_input_size(&connection->input);
-    return more ? NET_DUE_ANSWERS : NET_DUE_NOTHING;
-}
 
 void net_connection_finish(struct net_connection *connection)
 {

@@ -19,7 +19,6 @@
 #include <event2/event_struct.h>
 
 enum net_place { NET_NOWHERE, NET_READY, NET_RETRY, NET_STOPPED };
-enum net_due { NET_DUE_NOTHING, NET_DUE_REFUSALS, NET_DUE_ANSWERS };
 enum net_watch { NET_WATCH_NOTHING, NET_WATCH_READ, NET_WATCH_WRITE };
 
 struct net_connection {
@@ -80,10 +79,6 @@ void net_connection_sweep(struct net_connection *connection);
 /* patience.c: false when it has waited for room long enough: it was refused and may be gone. */
 bool net_connection_is_patient(struct net_connection *connection);
 
-/* Draining: what has arrived by now is still served. */
-void net_connection_grant(struct net_connection *connection);
-/* Draining: what is still to be flushed or given. To refusals there may be no end. */
-enum net_due net_connection_due(const struct net_connection *connection);
 /* Draining, nothing is due: tells the peer that no more will come, once what is unsent of refusals
  * has left. It may be gone afterwards. */
 void net_connection_finish(struct net_connection *connection);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 enum {
@@ -158,6 +159,40 @@ bool net_loop_send(struct net_loop *loop, const struct net_message *message)
 
 /* ---- Drain -------------------------------------------------------------------------------- */
 
+enum due { DUE_NOTHING, DUE_REFUSALS, DUE_ANSWERS };
+
+/* What has arrived by now is still served. */
+static void grant(struct net_connection *connection)
+{
+    int waiting = 0;
+    if (connection->lingering || connection->closing) {
+        return;
+    }
+    if (ioctl(connection->fd, FIONREAD, &waiting) < 0 || waiting < 0) {
+        waiting = 0;
+    }
+    connection->due_bytes = net_input_size(&connection->input) + (size_t)waiting;
+    if (waiting > 0 && connection->place == NET_NOWHERE && !connection->output) {
+        net_connection_place(connection, NET_READY);
+    }
+}
+
+/* What is still to be flushed or given. To refusals there may be no end. */
+static enum due due_of(const struct net_connection *connection)
+{
+    if (connection->lingering) {
+        return DUE_NOTHING;
+    }
+    if (connection->output) {
+        return connection->late ? DUE_REFUSALS : DUE_ANSWERS;
+    }
+    if (connection->place != NET_NOWHERE) {
+        return connection->due_bytes > 0 ? DUE_ANSWERS : DUE_REFUSALS;
+    }
+    bool more = connection->due_bytes > net_input_size(&connection->input);
+    return more ? DUE_ANSWERS : DUE_NOTHING;
+}
+
 static void begin_drain(struct net_loop *loop)
 {
     while (read_inbox(loop)) {
@@ -165,7 +200,7 @@ static void begin_drain(struct net_loop *loop)
     loop->draining = true;
     loop->drain_until_ms = loop->now_ms + NET_DRAIN_MS;
     for (size_t i = 0; i < loop->connection_count; i++) {
-        net_connection_grant(loop->connections[i]);
+        grant(loop->connections[i]);
     }
 }
 
@@ -179,11 +214,11 @@ static void begin_finish(struct net_loop *loop)
     }
 }
 
-static enum net_due most_due(const struct net_loop *loop)
+static enum due most_due(const struct net_loop *loop)
 {
-    enum net_due most = NET_DUE_NOTHING;
-    for (size_t i = 0; i < loop->connection_count && most < NET_DUE_ANSWERS; i++) {
-        enum net_due due = net_connection_due(loop->connections[i]);
+    enum due most = DUE_NOTHING;
+    for (size_t i = 0; i < loop->connection_count && most < DUE_ANSWERS; i++) {
+        enum due due = due_of(loop->connections[i]);
         most = due > most ? due : most;
     }
     return most;
@@ -192,12 +227,11 @@ static enum net_due most_due(const struct net_loop *loop)
 /* All answers are given, and whoever goes on sending was refused for a while. */
 static bool nothing_due(struct net_loop *loop)
 {
-    enum net_due due = most_due(loop);
-    if (due == NET_DUE_REFUSALS && loop->late_until_ms == 0) {
+    enum due due = most_due(loop);
+    if (due == DUE_REFUSALS && loop->late_until_ms == 0) {
         loop->late_until_ms = loop->now_ms + NET_LATE_MS;
     }
-    return due == NET_DUE_NOTHING ||
-           (due == NET_DUE_REFUSALS && loop->now_ms >= loop->late_until_ms);
+    return due == DUE_NOTHING || (due == DUE_REFUSALS && loop->now_ms >= loop->late_until_ms);
 }
 
 /* Online, at the end of an iteration. True: no connection is to be waited for any more. */
@@ -228,7 +262,7 @@ static void close_all(struct net_loop *loop)
     uint64_t unfinished = 0;
     while (loop->connection_count > 0) {
         struct net_connection *last = loop->connections[loop->connection_count - 1];
-        unfinished += net_connection_due(last) == NET_DUE_ANSWERS;
+        unfinished += due_of(last) == DUE_ANSWERS;
         net_connection_close(last);
     }
     if (unfinished > 0) {

@@ -497,8 +497,7 @@ static bool fit_tombstones(struct settings *settings, struct settings_refusal *r
 static bool has_a_door(const struct settings *settings, struct settings_refusal *refusal)
 {
     return settings->listen.count > 0 || settings->unix_path.text[0] != '\0' ||
-           refuse(refusal, "listen: none is for a server with a unix socket; give --unix PATH as "
-                           "well, or an address");
+           refuse(refusal, "listen: none needs --unix PATH, for where else to be reached");
 }
 
 enum settings_action settings_load(struct settings *settings, int argc, char *const *argv,
