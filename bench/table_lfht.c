@@ -51,8 +51,8 @@ static void pause_at(uint32_t done)
 
 /*
  * Between inserts: doubles the table when there are more records than buckets. Not left to the
- * library (CDS_LFHT_AUTO_RESIZE), since version 0.13.2 with it was seen, several times, to
- * stay in one cds_lfht_add_unique for good.
+ * library (CDS_LFHT_AUTO_RESIZE): with that, runs of this benchmark several times did not end while
+ * inserting. Why was not found out, whether it lies with version 0.13.2 or with its use here.
  */
 static void pause_growing(struct table *table, uint32_t done)
 {
