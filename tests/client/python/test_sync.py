@@ -7,6 +7,8 @@ import unittest
 
 import rethread
 from fake_server import FakeServer, echo, error, frame, ok
+from rethread.address import Address
+from rethread.connection import Connection
 
 
 class Calls(unittest.TestCase):
@@ -47,6 +49,19 @@ class Calls(unittest.TestCase):
         blob = bytes(range(256)) * 40000
         with FakeServer(echo) as server, rethread.Client(server.address) as c:
             self.assertEqual(c.call("x", {}, [blob, b"1"])[1], [blob, b"1"])
+
+    def test_pump_returns_once_all_is_sent(self):
+        """An answer may have come before the request was sent whole: there may be no other."""
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listener.close)
+        connection = Connection(Address(*listener.getsockname()), 5, 1 << 20)
+        self.addCleanup(connection.close)
+        connection.queue([b"the last piece"])
+        pump = threading.Thread(target=connection.pump, args=(None,), daemon=True)
+        pump.start()
+        pump.join(20)
+        self.assertFalse(pump.is_alive(), "waits for an answer that nobody asked it to wait for")
+        self.assertEqual(connection.backlog_bytes, 0)
 
     def test_shared_between_threads(self):
         with FakeServer(echo) as server, rethread.Client(server.address) as c:

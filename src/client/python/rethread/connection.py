@@ -59,11 +59,15 @@ class Connection:
         ProtocolError, after either of which the connection is of no further use.
         """
         try:
+            wait_ms = None if timeout is None else max(1, int(timeout * 1000))
             if self._out:
                 self._send()
+                if not self._out:
+                    # That may be all the caller wants: the answer may have come meanwhile.
+                    wait_ms = 0
             events = select.POLLIN | (select.POLLOUT if self._out else 0)
             self._poll.register(self._socket, events)
-            ready = self._poll.poll(None if timeout is None else max(1, int(timeout * 1000)))
+            ready = self._poll.poll(wait_ms)
             if not ready:
                 return []
             if ready[0][1] & select.POLLOUT:
