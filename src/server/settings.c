@@ -335,21 +335,18 @@ static const char *environment_value(char *const *environment, const char *varia
     return NULL;
 }
 
+/* The clients' and the tests' variables, and what Kubernetes sets for a service of this name. */
 static bool belongs_to_others(const char *variable)
 {
-    static const char *const starts[] = {"CLI", "SERVER", "TEST", "BENCH", "SAN", "DEMO", "PORT"};
-    static const char *const parts[] = {"_SERVICE_HOST", "_SERVICE_PORT", "_PORT_"};
+    static const char *const starts[] = {"ADDRESS", "BENCH",  "CLI",      "DEMO", "PORT",
+                                         "SAN",     "SERVER", "SERVICE_", "TEST"};
     for (size_t i = 0; i < sizeof starts / sizeof *starts; i++) {
         if (strncmp(variable + strlen(prefix), starts[i], strlen(starts[i])) == 0) {
             return true;
         }
     }
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        if (strstr(variable, parts[i])) {
-            return true;
-        }
-    }
-    return strncmp(variable + strlen(prefix), "SERVICE_", strlen("SERVICE_")) == 0;
+    return strstr(variable, "_SERVICE_HOST") || strstr(variable, "_SERVICE_PORT") ||
+           strstr(variable, "_PORT_");
 }
 
 static const struct row *row_of_variable(const char *variable)
