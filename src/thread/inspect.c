@@ -6,17 +6,11 @@
 
 enum { LIST_DEFAULT = 100, LIST_RECORDS_AT_ONCE = 16384 };
 
-static uint64_t remaining_ms(const struct lane *lane, uint64_t word)
-{
-    uint64_t deadline_ms = word & LIFE_DEADLINE;
-    return deadline_ms > lane->now_ms ? deadline_ms - lane->now_ms : 0;
-}
-
 static uint64_t idle_ms(const struct lane *lane, const struct thread *thread, uint64_t word)
 {
     /* Relaxed: the deadline is the last use plus the ttl, so the ttl tells when that was. */
     uint64_t ttl_ms = atomic_load_explicit(&thread->ttl_ms, memory_order_relaxed);
-    uint64_t left_ms = remaining_ms(lane, word);
+    uint64_t left_ms = life_remaining_ms(word, lane->now_ms);
     return ttl_ms > left_ms ? ttl_ms - left_ms : 0;
 }
 
@@ -50,7 +44,7 @@ enum status thread_stat(struct lane *lane, const struct wire_request *request,
         .tokens = atomic_load_explicit(&now.spine->tokens, memory_order_relaxed),
         .age_ms = age_ms(lane, found.thread),
         .idle_ms = idle_ms(lane, found.thread, word),
-        .expires_in_ms = remaining_ms(lane, word),
+        .expires_in_ms = life_remaining_ms(word, lane->now_ms),
     };
     return STATUS_OK;
 }

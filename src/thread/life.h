@@ -35,6 +35,12 @@ static inline bool life_swap(struct thread *thread, uint64_t *word, uint64_t fre
                                                  memory_order_acquire);
 }
 
+static inline uint64_t life_remaining_ms(uint64_t word, uint64_t now_ms)
+{
+    uint64_t deadline_ms = word & LIFE_DEADLINE;
+    return deadline_ms > now_ms ? deadline_ms - now_ms : 0;
+}
+
 static inline enum reason life_reason(uint64_t word)
 {
     return (enum reason)(word & 0xff);

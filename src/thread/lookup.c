@@ -31,8 +31,7 @@ bool lookup_match(const struct index_record *record, const void *context)
     }
     const struct step *step = step_of_key(record);
     const struct thread *owner = lane_at(key->lane, step->owner);
-    const uint8_t *id = (const uint8_t *)step + (record->word >> 8);
-    return owner->tenant == key->tenant && bytes_equal(bytes_of(id, record->word & 0xff), key->id);
+    return owner->tenant == key->tenant && bytes_equal(step_key_id(step, record), key->id);
 }
 
 static struct lookup lookup_gone(struct lookup found, enum reason reason, uint32_t version,

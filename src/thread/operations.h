@@ -48,7 +48,6 @@ struct thread_replay_result {
     uint64_t payload_bytes; /* of all returned segments */
     /* Private to the room. */
     const struct spine *spine;
-    uint32_t length;
     uint32_t budget_end; /* positions below it were left out for the budget */
     struct bytes model;
 };

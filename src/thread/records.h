@@ -24,7 +24,6 @@
 
 enum {
     THREAD_STEPS_MAX = 1 << 20,
-    THREAD_SEGMENTS_MAX = WIRE_PAYLOADS_MAX,
     THREAD_RECALL_MAX = 64, /* appends whose idempotency keys are remembered */
 };
 
@@ -37,7 +36,7 @@ enum record_kind {
     RECORD_TOMBSTONE = 0x80,
 };
 
-/* How the room's objects are retired (index.c has EPOCH_KIND_SEGMENT to itself). */
+/* What the room retires through the epoch; RETIRE_INDEX is the index's own. */
 enum retire_kind {
     RETIRE_INDEX,
     RETIRE_THREAD,

@@ -76,11 +76,10 @@ static void skip_held(struct replay *replay, const struct thread *thread,
     result->begin = begin < result->end ? (uint32_t)begin : result->end;
 }
 
-static bool model_fits(const struct replay *replay, const struct step *step)
+static bool model_fits(const struct thread_replay_result *result, const struct step *step)
 {
     struct bytes model = step_model(step);
-    return replay->result->model.size == 0 || model.size == 0 ||
-           bytes_equal(model, replay->result->model);
+    return result->model.size == 0 || model.size == 0 || bytes_equal(model, result->model);
 }
 
 static uint64_t step_reply_bytes(const struct step *step)
@@ -118,7 +117,7 @@ static enum status fit(struct replay *replay)
     bool whole = true;
     for (uint32_t at = result->end; at > result->begin; at--) {
         const struct step *step = spine_step(replay->lane, result->spine, at - 1);
-        if (!step || !model_fits(replay, step)) {
+        if (!step || !model_fits(result, step)) {
             whole = false;
             continue;
         }
@@ -152,14 +151,11 @@ static enum status select_steps(struct replay *replay, const struct thread *thre
     const struct wire_request *request = replay->request;
     result->thread = thread_id(thread);
     result->spine = now->spine;
-    result->length = now->length;
     result->version = now->version;
     result->head = (int64_t)now->length - 1;
     result->end = end < now->length ? end : now->length;
     result->model = request->model;
-    uint64_t deadline_ms = life_load(thread) & LIFE_DEADLINE;
-    result->expires_in_ms =
-        deadline_ms > replay->lane->now_ms ? deadline_ms - replay->lane->now_ms : 0;
+    result->expires_in_ms = life_remaining_ms(life_load(thread), replay->lane->now_ms);
     skip_held(replay, thread, now);
     if (wire_given(request, WIRE_FIELD_last) && result->end - result->begin > request->last) {
         result->begin = result->end - (uint32_t)request->last;
@@ -177,14 +173,13 @@ const struct step *thread_replay_step(const struct lane *lane,
                                       enum reason *missing)
 {
     assert(position >= result->begin && position < result->end);
-    struct replay replay = {.result = (struct thread_replay_result *)(uintptr_t)result};
     const struct step *step = spine_step(lane, result->spine, position);
     *missing = REASON_NONE;
     if (!step) {
         *missing = (enum reason)result->spine->lost_reason;
     } else if (position < result->budget_end) {
         *missing = REASON_BUDGET;
-    } else if (!model_fits(&replay, step)) {
+    } else if (!model_fits(result, step)) {
         *missing = REASON_MODEL_MISMATCH;
     }
     return *missing == REASON_NONE ? step : NULL;

@@ -195,12 +195,16 @@ bool step_has_key(const struct step *step, enum record_kind kind, struct bytes i
 {
     for (unsigned i = 0; i < step->key_count; i++) {
         const struct index_record *record = &step->keys[i].record;
-        if (record->kind == (uint8_t)kind &&
-            bytes_equal(part(step, record->word >> 8, record->word & 0xff), id)) {
+        if (record->kind == (uint8_t)kind && bytes_equal(step_key_id(step, record), id)) {
             return true;
         }
     }
     return false;
+}
+
+struct bytes step_key_id(const struct step *step, const struct index_record *record)
+{
+    return part(step, record->word >> 8, record->word & 0xff);
 }
 
 struct step *step_of_key(const struct index_record *record)

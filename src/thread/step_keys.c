@@ -28,8 +28,8 @@ static void publish_key(struct lane *lane, struct thread *thread, struct step *s
                         struct index_record *record)
 {
     struct index *index = lane->threads->index;
-    struct bytes id = bytes_of((const uint8_t *)step + (record->word >> 8), record->word & 0xff);
-    struct lookup_key key = lookup_key(lane, (enum record_kind)record->kind, id);
+    struct lookup_key key =
+        lookup_key(lane, (enum record_kind)record->kind, step_key_id(step, record));
     record->hash_low = key.hash.low;
     struct index_record *existing = index_find(index, key.hash, lookup_match, &key);
     for (;;) {
@@ -61,8 +61,8 @@ void step_publish_keys(struct lane *lane, struct thread *thread, struct step *st
 static void bury_key(struct lane *lane, const struct step *step, const struct index_record *record,
                      enum reason reason)
 {
-    struct bytes id = bytes_of((const uint8_t *)step + (record->word >> 8), record->word & 0xff);
-    struct lookup_key key = lookup_key(lane, (enum record_kind)record->kind, id);
+    struct lookup_key key =
+        lookup_key(lane, (enum record_kind)record->kind, step_key_id(step, record));
     /* A newer step may have taken the key over; then there is nothing to explain. */
     if (index_find(lane->threads->index, key.hash, lookup_match, &key) == record) {
         const struct thread *owner = lane_at(lane, step->owner);

@@ -32,4 +32,7 @@ bool step_has_key(const struct step *step, enum record_kind kind, struct bytes i
 
 struct step *step_of_key(const struct index_record *record);
 
+/* The id that a key record of the step stands for. */
+struct bytes step_key_id(const struct step *step, const struct index_record *record);
+
 #endif
