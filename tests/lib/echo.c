@@ -2,6 +2,7 @@
 #include "tests/lib/echo.h"
 
 #include "base/log.h"
+#include "tests/lib/trial.h"
 #include "wire/request.h"
 
 #include <check.h>
@@ -27,13 +28,19 @@ static void make_pattern(void)
     }
 }
 
-uint64_t echo_hash(const uint8_t *data, size_t size)
+static uint64_t hash_of(const uint8_t *data, size_t size)
 {
     uint64_t hash = UINT64_C(14695981039346656037);
     for (size_t i = 0; i < size; i++) {
         hash = (hash ^ data[i]) * UINT64_C(1099511628211);
     }
     return hash;
+}
+
+static void put_sum(uint8_t sum[12], const uint8_t *data, size_t size)
+{
+    bytes_store_be32(sum, (uint32_t)size);
+    bytes_store_be64(sum + 4, hash_of(data, size));
 }
 
 static void put_header(uint8_t *at, size_t size)
@@ -102,8 +109,7 @@ static enum done run(struct net_reply *reply, struct bytes body, struct net_defe
     case 'E':
         return answer(reply, rest, size) ? DONE : NO_ROOM;
     case 'H':
-        bytes_store_be32(sum, (uint32_t)size);
-        bytes_store_be64(sum + 4, echo_hash(rest, size));
+        put_sum(sum, rest, size);
         return answer(reply, sum, sizeof sum) ? DONE : NO_ROOM;
     case 'R':
         return answer_reference(reply, number) ? DONE : NO_ROOM;
@@ -474,4 +480,21 @@ void echo_expect_end(int fd)
     uint8_t *body = echo_receive(fd, &got);
     ck_assert_uint_eq(got, SIZE_MAX);
     free(body);
+}
+
+void echo_expect_hash(int fd, const uint8_t *data, size_t size)
+{
+    uint8_t sum[12];
+    put_sum(sum, data, size);
+    echo_expect(fd, sum, sizeof sum);
+}
+
+uint8_t *echo_random_bytes(size_t size, uint64_t seed)
+{
+    uint8_t *data = malloc(size);
+    ck_assert_ptr_nonnull(data);
+    for (size_t i = 0; i < size; i++) {
+        data[i] = (uint8_t)trial_random(&seed);
+    }
+    return data;
 }

@@ -80,7 +80,10 @@ void echo_expect(int fd, const void *data, size_t size);
 void echo_expect_pattern(int fd, size_t size);
 void echo_expect_refusal(int fd, enum status status);
 void echo_expect_end(int fd);
-uint64_t echo_hash(const uint8_t *data, size_t size);
+/* The answer to an 'H' of these bytes. */
+void echo_expect_hash(int fd, const uint8_t *data, size_t size);
+/* To be freed by the caller; the same for the same seed. */
+uint8_t *echo_random_bytes(size_t size, uint64_t seed);
 
 /* Waits until a condition holds, 10 s at most. */
 #define ECHO_WAIT(condition)                                                                       \

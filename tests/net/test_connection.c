@@ -31,24 +31,6 @@ static void no_delay(int fd)
     ck_assert_int_eq(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on), 0);
 }
 
-static uint8_t *random_bytes(size_t size, uint64_t seed)
-{
-    uint8_t *data = malloc(size);
-    ck_assert_ptr_nonnull(data);
-    for (size_t i = 0; i < size; i++) {
-        data[i] = (uint8_t)trial_random(&seed);
-    }
-    return data;
-}
-
-static void expect_hash(int fd, const uint8_t *data, size_t size)
-{
-    uint8_t sum[12];
-    bytes_store_be32(sum, (uint32_t)size);
-    bytes_store_be64(sum + 4, echo_hash(data, size));
-    echo_expect(fd, sum, sizeof sum);
-}
-
 /* ---- Framing ------------------------------------------------------------------------------ */
 
 START_TEST(frames_split_at_every_byte)
@@ -102,7 +84,7 @@ START_TEST(frames_of_all_sizes_in_parts_of_all_sizes)
     start();
     int fd = echo_connect(&server);
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
-        uint8_t *data = random_bytes(sizes[s], s);
+        uint8_t *data = echo_random_bytes(sizes[s], s);
         uint8_t *frames = malloc(2 * sizes[s] + 64);
         ck_assert_ptr_nonnull(frames);
         size_t size = echo_put_frame(frames, 'H', data, sizes[s]);
@@ -112,9 +94,9 @@ START_TEST(frames_of_all_sizes_in_parts_of_all_sizes)
             for (size_t at = 0; at < size; at += parts[p]) {
                 echo_send(fd, frames + at, size - at < parts[p] ? size - at : parts[p]);
             }
-            expect_hash(fd, data, sizes[s]);
+            echo_expect_hash(fd, data, sizes[s]);
             echo_expect(fd, "between", 7);
-            expect_hash(fd, data, sizes[s] - 1);
+            echo_expect_hash(fd, data, sizes[s] - 1);
         }
         free(frames);
         free(data);
@@ -159,7 +141,7 @@ END_TEST
 START_TEST(the_last_answer_arrives_while_the_peer_sends)
 {
     size_t size = 24 * MIB; /* more than the kernel takes before the server has answered */
-    uint8_t *data = random_bytes(size, 1);
+    uint8_t *data = echo_random_bytes(size, 1);
     memcpy(data, "\xce\x7f\xff\xff\xff", 5);
     start();
     for (int i = 0; i < 3; i++) {

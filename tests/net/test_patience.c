@@ -1,7 +1,6 @@
 /* Peers that are given up, and peers that are not: silence, slowness, and who hoards memory. */
 #include "net/connection.h"
 #include "tests/lib/echo.h"
-#include "tests/lib/trial.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -20,24 +19,6 @@ static void start(void)
 static void stop(void)
 {
     echo_stop(&server);
-}
-
-static uint8_t *random_bytes(size_t size, uint64_t seed)
-{
-    uint8_t *data = malloc(size);
-    ck_assert_ptr_nonnull(data);
-    for (size_t i = 0; i < size; i++) {
-        data[i] = (uint8_t)trial_random(&seed);
-    }
-    return data;
-}
-
-static void expect_hash(int fd, const uint8_t *data, size_t size)
-{
-    uint8_t sum[12];
-    bytes_store_be32(sum, (uint32_t)size);
-    bytes_store_be64(sum + 4, echo_hash(data, size));
-    echo_expect(fd, sum, sizeof sum);
 }
 
 /* Until the kernel's buffers on both sides are full. */
@@ -159,7 +140,7 @@ END_TEST
 START_TEST(hoarders_fill_the_cap_and_lose)
 {
     enum { HOARDERS = 40, PART = 100 * KIB, LARGE = 200 * KIB };
-    uint8_t *data = random_bytes(LARGE, 3);
+    uint8_t *data = echo_random_bytes(LARGE, 3);
     memcpy(data, "\xce\x00\x08\x00\x00", 5);
     echo_prepare(&server);
     server.settings.frame_max_bytes = 512 * KIB;
@@ -189,7 +170,7 @@ START_TEST(hoarders_fill_the_cap_and_lose)
     echo_send_frame(large, 'H', data, LARGE);
     ECHO_WAIT(net_connections(server.net) == HOARDERS + 2);
     echo_pass(&server, 3500);
-    expect_hash(large, data, LARGE);
+    echo_expect_hash(large, data, LARGE);
     for (int i = 0; i < HOARDERS; i++) {
         echo_expect_refusal(hoarders[i], STATUS_BUSY);
         close(hoarders[i]);
@@ -206,7 +187,7 @@ END_TEST
 START_TEST(many_small_beginnings_leave_room)
 {
     enum { HOLDERS = 300, LARGE = 200 * KIB };
-    uint8_t *data = random_bytes(LARGE, 3);
+    uint8_t *data = echo_random_bytes(LARGE, 3);
     echo_prepare(&server);
     server.settings.frame_max_bytes = 512 * KIB;
     server.settings.buffers_max_bytes = MIB;
@@ -220,7 +201,7 @@ START_TEST(many_small_beginnings_leave_room)
     ck_assert_uint_le(net_buffer_bytes(server.net), HOLDERS * 64);
     int large = echo_connect(&server);
     echo_send_frame(large, 'H', data, LARGE);
-    expect_hash(large, data, LARGE);
+    echo_expect_hash(large, data, LARGE);
     ck_assert_uint_eq(net_connections(server.net), HOLDERS + 1);
     for (int i = 0; i < HOLDERS; i++) {
         close(holders[i]);
@@ -235,7 +216,7 @@ END_TEST
 START_TEST(a_crowd_of_small_hoarders_loses_too)
 {
     enum { HOLDERS = 300, PART = 4000, LARGE = 200 * KIB };
-    uint8_t *data = random_bytes(LARGE, 3);
+    uint8_t *data = echo_random_bytes(LARGE, 3);
     memcpy(data, "\xce\x00\x00\xff\xff", 5);
     echo_prepare(&server);
     server.settings.frame_max_bytes = 512 * KIB;
@@ -255,7 +236,7 @@ START_TEST(a_crowd_of_small_hoarders_loses_too)
     echo_send_frame(large, 'H', data, LARGE);
     ECHO_WAIT(net_connections(server.net) == HOLDERS + 2);
     echo_pass(&server, 3500);
-    expect_hash(large, data, LARGE);
+    echo_expect_hash(large, data, LARGE);
     for (int i = 0; i < HOLDERS; i++) {
         echo_expect_refusal(holders[i], STATUS_BUSY);
         close(holders[i]);
@@ -276,7 +257,7 @@ START_TEST(readers_that_hoard_replies_lose)
     server.settings.frame_max_bytes = 5 * MIB;
     server.settings.buffers_max_bytes = 16 * MIB;
     echo_start(&server);
-    uint8_t *data = random_bytes(LARGE, 5);
+    uint8_t *data = echo_random_bytes(LARGE, 5);
     int hoarder = echo_connect_narrow(&server);
     echo_send_number(hoarder, _i == 0 ? 'R' : 'M', 15 * MIB);
     ECHO_WAIT(net_buffer_bytes(server.net) > 8 * MIB);
@@ -292,7 +273,7 @@ START_TEST(readers_that_hoard_replies_lose)
         sent += echo_try_send(large, frame + sent, size - sent);
         clock_driven_advance(&server.clock, 1);
     }
-    expect_hash(large, data, LARGE);
+    echo_expect_hash(large, data, LARGE);
     ECHO_WAIT(net_connections(server.net) == 1 && echo_pins() == 0);
     free(frame);
     free(data);
@@ -306,7 +287,7 @@ END_TEST
 START_TEST(a_steady_reader_is_kept_under_pressure)
 {
     enum { REPLY = 15 * MIB, STEP = 512 * KIB };
-    uint8_t *data = random_bytes(3 * MIB, 5);
+    uint8_t *data = echo_random_bytes(3 * MIB, 5);
     uint8_t *got = malloc(REPLY + 5);
     ck_assert_ptr_nonnull(got);
     memcpy(data, "\xce\x00\x3f\xff\xff", 5);
