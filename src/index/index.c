@@ -47,7 +47,8 @@ static bool first_segment_create(struct index *index)
     return true;
 }
 
-struct index *index_create(struct arena *arena, struct epoch *epoch, unsigned epoch_kind)
+struct index *index_create(struct arena *arena, struct epoch *epoch, unsigned epoch_kind,
+                           const uint8_t *secret)
 {
     struct index *index = aligned_alloc(128, sizeof *index);
     if (index == NULL) {
@@ -58,7 +59,12 @@ struct index *index_create(struct arena *arena, struct epoch *epoch, unsigned ep
     index->epoch = epoch;
     index->epoch_kind = epoch_kind;
     index->base = arena_base(arena);
-    random_fill(index->secret, sizeof index->secret);
+    static_assert(sizeof index->secret == INDEX_SECRET_BYTES, "what the header promises");
+    if (secret != NULL) {
+        memcpy(index->secret, secret, sizeof index->secret);
+    } else {
+        random_fill(index->secret, sizeof index->secret);
+    }
     if (!directory_create(index)) {
         goto failed;
     }
@@ -114,8 +120,8 @@ void index_destroy(struct index *index)
     free(index);
 }
 
-struct index_hash index_hash(const struct index *index, uint16_t tenant, uint8_t kind,
-                             struct bytes id)
+struct index_hash index_hash_with(const uint8_t *secret, uint16_t tenant, uint8_t kind,
+                                  struct bytes id)
 {
     assert(id.size <= ID_BYTES_MAX);
     uint8_t whole[HASH_PREFIX_BYTES + ID_BYTES_MAX];
@@ -124,9 +130,15 @@ struct index_hash index_hash(const struct index *index, uint16_t tenant, uint8_t
     if (id.size > 0) {
         memcpy(whole + HASH_PREFIX_BYTES, id.data, id.size);
     }
-    XXH128_hash_t hash = XXH3_128bits_withSecret(whole, HASH_PREFIX_BYTES + id.size, index->secret,
-                                                 sizeof index->secret);
+    XXH128_hash_t hash =
+        XXH3_128bits_withSecret(whole, HASH_PREFIX_BYTES + id.size, secret, INDEX_SECRET_BYTES);
     return (struct index_hash){.low = hash.low64, .high = hash.high64};
+}
+
+struct index_hash index_hash(const struct index *index, uint16_t tenant, uint8_t kind,
+                             struct bytes id)
+{
+    return index_hash_with(index->secret, tenant, kind, id);
 }
 
 struct index_record *index_find(const struct index *index, struct index_hash hash,

@@ -45,8 +45,8 @@
 struct index;
 
 /*
- * A keyed XXH3-128 (random 192-byte secret per index). `low` places the record. XXH3 is no
- * cryptographic function: hashes never leave the process, or the secret could be worked out.
+ * A keyed XXH3-128 (192-byte secret per index). `low` places the record. XXH3 is no cryptographic
+ * function: hashes never reach a client or a log, or the secret could be worked out.
  */
 struct index_hash {
     uint64_t low;
@@ -64,14 +64,24 @@ struct index_record {
 /* Whether `record` (hash_low already compared) is the one meant by `key`, in full. */
 typedef bool index_match_fn(const struct index_record *record, const void *key);
 
-/* The epoch kind the index retires its segments under is `epoch_kind`: the index defines it. */
-struct index *index_create(struct arena *arena, struct epoch *epoch, unsigned epoch_kind);
+enum { INDEX_SECRET_BYTES = 192 };
+
+/*
+ * The epoch kind the index retires its segments under is `epoch_kind`: the index defines it.
+ * `secret`: INDEX_SECRET_BYTES of the hash, copied; NULL: a random one, for this process only.
+ */
+struct index *index_create(struct arena *arena, struct epoch *epoch, unsigned epoch_kind,
+                           const uint8_t *secret);
 /* After all members left and before epoch and arena go; NULL is allowed. Both this and
  * index_create open an arena cache for the time of the call. */
 void index_destroy(struct index *index);
 
 struct index_hash index_hash(const struct index *index, uint16_t tenant, uint8_t kind,
                              struct bytes id); /* at most 255 bytes */
+
+/* The same without an index, for who keeps names beyond the process. */
+struct index_hash index_hash_with(const uint8_t *secret, uint16_t tenant, uint8_t kind,
+                                  struct bytes id);
 
 /* The record, valid while the member stays online; NULL when absent. */
 struct index_record *index_find(const struct index *index, struct index_hash hash,

@@ -172,6 +172,31 @@ void step_view(const struct step *step, struct step_view *view)
     };
 }
 
+void step_parts(const struct step *step, struct step_parts *parts)
+{
+    struct step_view view;
+    step_view(step, &view);
+    bool prefix = (step->flags & STEP_HAS_PREFIX) != 0;
+    *parts = (struct step_parts){
+        .number = step->number,
+        .version = step->version,
+        .turn = step->turn,
+        .tokens = step->tokens,
+        .final = view.final,
+        .has_tokens = view.has_tokens,
+        .segment_count = step->segment_count,
+        .tool_call_count = step->tool_call_count,
+        .segments = part(step, sizeof *step + step->key_count * sizeof(struct step_key),
+                         step->segment_count * sizeof(uint32_t)),
+        .response_id = view.response_id,
+        .prefix = part(step, response_id_offset(step) + step->response_id_size,
+                       prefix ? WIRE_PREFIX_BYTES : 0),
+        .model = view.model,
+        .tool_calls = view.tool_calls.encoded,
+        .payload = view.payload,
+    };
+}
+
 static uint32_t segment_entry(const struct step *step, unsigned segment)
 {
     uint32_t entry;

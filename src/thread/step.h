@@ -32,6 +32,28 @@ struct step_view {
 };
 
 void step_view(const struct step *step, struct step_view *view);
+
+/* A step taken apart, to be stored, or to be built from what was stored. All bytes are borrowed. */
+struct step_parts {
+    uint32_t number; /* its position */
+    uint32_t version;
+    uint32_t turn;
+    uint32_t tokens;
+    bool final;
+    bool has_tokens;
+    bool corrupt;   /* only number counts: there was such a step, and it cannot be read */
+    bool inherited; /* committed by the thread that this one was forked from: its keys lead there */
+    uint8_t segment_count;
+    uint8_t tool_call_count;
+    struct bytes segments;    /* u32 each, native order, maybe unaligned: kind << 30 | bytes */
+    struct bytes response_id; /* empty: none */
+    struct bytes prefix;      /* 16 bytes, or empty */
+    struct bytes model;
+    struct bytes tool_calls; /* MessagePack items, as in struct wire_list */
+    struct bytes payload;    /* all segments, back to back */
+};
+
+void step_parts(const struct step *step, struct step_parts *parts);
 enum wire_kind step_segment_kind(const struct step *step, unsigned segment);
 uint32_t step_segment_bytes(const struct step *step, unsigned segment);
 

@@ -115,7 +115,8 @@ struct threads *threads_create(const struct threads_settings *settings)
         goto fail;
     }
     define_kinds(threads);
-    threads->index = index_create(threads->arena, threads->epoch, RETIRE_INDEX);
+    threads->index =
+        index_create(threads->arena, threads->epoch, RETIRE_INDEX, settings->hash_secret);
     if (!threads->index || !graveyard_open(threads)) {
         goto fail;
     }

@@ -23,14 +23,20 @@
 
 struct threads;
 struct lane;
+struct tier;
 
 struct threads_settings {
     uint64_t memory_bytes;    /* budget for payloads and overhead together */
-    uint64_t ttl_ms;          /* of threads that name none */
+    uint64_t ttl_ms;          /* of threads that name none, as is the next */
+    uint64_t retention_ms;    /* with a tier; 0: memory only, for good */
+    uint64_t max_age_ms;      /* 0: no limit */
     uint64_t frame_max_bytes; /* a replay never selects more than fits into one frame */
     uint32_t tombstones;      /* how many gone threads and keys are remembered */
     unsigned lanes_max;
     struct clock *clock;
+    struct tier *tier;          /* thread/tier.h; NULL: memory only */
+    struct clock *wall;         /* with a tier: its time */
+    const uint8_t *hash_secret; /* of the index, 192 bytes, the tier's; NULL: a random one */
 };
 
 struct threads *threads_create(const struct threads_settings *settings); /* NULL: no memory */
