@@ -83,7 +83,7 @@ static struct table *create(uint32_t count)
     table->arena = arena_create(BYTES_LEAST + (uint64_t)count * BYTES_PER_KEY, CACHES);
     table->epoch = table->arena != NULL ? epoch_create(table->arena) : NULL;
     table->index =
-        table->epoch != NULL ? index_create(table->arena, table->epoch, KIND_SEGMENT) : NULL;
+        table->epoch != NULL ? index_create(table->arena, table->epoch, KIND_SEGMENT, NULL) : NULL;
     table->member = table->index != NULL ? epoch_join(table->epoch) : NULL;
     if (table->items == NULL || table->member == NULL) {
         destroy(table);

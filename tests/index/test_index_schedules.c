@@ -260,7 +260,7 @@ static void ops_run(unsigned which)
 static void scenario_run(void)
 {
     explored_reset();
-    explored = index_create(NULL, NULL, 0);
+    explored = index_create(NULL, NULL, 0, NULL);
     records_create();
     lines_added_max = scenario->lines_added_max;
     split_records_min = scenario->split_records_min;
