@@ -51,11 +51,12 @@ CSTD := -std=c11 -D_GNU_SOURCE
 FLAGS = $(CSTD) $(OPT) $(WARN) $(HARDEN) $(INCLUDES) $(CPPFLAGS) $(CFLAGS)
 LINK = $(CC) $(OPT) -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(LDFLAGS)
 
-SERVER_LIBS := -levent -lxxhash -lpthread
+STORE_LIBS := -llmdb -lzstd
+SERVER_LIBS := -levent -lxxhash -lpthread $(STORE_LIBS)
 CLIENT_LIBS := -lmsgpackc -lxxhash -lpthread
 CLI_LIBS := -ljansson $(CLIENT_LIBS)
 # liburcu is only a peer to measure against: bench/table_lfht.c does without it where it is absent.
-BENCH_LIBS = -lxxhash -lm -lpthread $(shell pkg-config --libs liburcu-qsbr liburcu-cds 2>/dev/null)
+BENCH_LIBS = $(STORE_LIBS) -lxxhash -lm -lpthread $(shell pkg-config --libs liburcu-qsbr liburcu-cds 2>/dev/null)
 # Asked when a test is linked, not before: `make check` may install Check first.
 TEST_LIBS = $(shell pkg-config --libs check) -lsubunit -lrt -lm -ljansson -lmsgpackc $(SERVER_LIBS)
 
@@ -66,7 +67,9 @@ gcc the C compiler
 libc6-dev the C library's headers
 pkg-config finds the flags of libraries
 libevent-dev event loops of the server
-libxxhash-dev hashes of the index
+libxxhash-dev hashes of the index, checksums on disk
+liblmdb-dev the tree of the disk tier
+libzstd-dev compression of what goes to disk
 libmsgpack-dev MessagePack in the client library
 libjansson-dev JSON in rethread-cli
 $(if $(findstring clang,$(CC)),clang the chosen compiler)
@@ -105,7 +108,7 @@ LINK_net := net thread wire index base
 LINK_server := server net store thread wire index base
 LINK_client := client wire base
 LINK_everything := client $(LINK_server)
-LINK_bench := bench index base
+LINK_bench := bench store thread wire index base
 # A test that needs more says so here, by its path:
 #   ROOMS_tests/wire/test_frame := client wire base
 #   LIBS_tests/store/test_tree := -llmdb

@@ -250,12 +250,12 @@ static enum outcome run_forget(struct dispatch *dispatch, struct net_reply *repl
                                struct wire_writer *writer)
 {
     const uint8_t *start = writer->at;
-    bool forgotten = false;
-    enum status status = thread_forget(dispatch->lane, &job->request, &forgotten, &job->error);
+    struct thread_forget_result result;
+    enum status status = thread_forget(dispatch->lane, &job->request, &result, &job->error);
     if (status != STATUS_OK) {
         return answer_status(dispatch, reply, job, status);
     }
-    answer_forget(writer, job->request.msgid, forgotten);
+    answer_forget(writer, job->request.msgid, result.forgotten);
     return commit(reply, writer, start);
 }
 

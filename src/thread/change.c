@@ -175,11 +175,11 @@ out:
 
 /* ---- forget ---- */
 
-enum status thread_forget(struct lane *lane, const struct wire_request *request, bool *forgotten,
-                          struct wire_error *error)
+enum status thread_forget(struct lane *lane, const struct wire_request *request,
+                          struct thread_forget_result *result, struct wire_error *error)
 {
     (void)error;
-    *forgotten = false;
+    *result = (struct thread_forget_result){0};
     for (int looks = 0; looks < LOOKS_MAX; looks++) {
         struct lookup found = lookup_thread(lane, request->thread);
         if (!found.thread) {
@@ -188,7 +188,7 @@ enum status thread_forget(struct lane *lane, const struct wire_request *request,
         if (life_kill(found.thread, UINT64_MAX, REASON_FORGOTTEN)) {
             lane_count(lane, METRIC_FORGOTTEN, 1);
             thread_bury(lane, found.thread, REASON_FORGOTTEN);
-            *forgotten = true;
+            result->forgotten = true;
             return STATUS_OK;
         }
     }

@@ -25,6 +25,7 @@ struct thread_append_result {
     bool duplicate;
     uint64_t lost; /* earlier steps that are missing */
     uint64_t expires_in_ms;
+    struct tier_change *pending; /* ack: disk, or retention 0: answer later, see lane_await */
 };
 
 enum status thread_append(struct lane *lane, const struct wire_request *request,
@@ -36,6 +37,7 @@ struct thread_replay_result {
     uint64_t vouch_ms;   /* with REASON_NEVER_SEEN */
     bool ambiguous;      /* several threads wrote this prefix; the newest is answered */
     struct bytes thread; /* id; empty when a step key led nowhere */
+    bool from_disk;      /* its steps had to be loaded for this */
     uint64_t version;
     int64_t head; /* -1: no steps */
     bool has_first_changed;
@@ -71,6 +73,7 @@ struct thread_stat_result {
     uint64_t age_ms;
     uint64_t idle_ms;
     uint64_t expires_in_ms;
+    bool on_disk; /* and not in memory, but for this look at it */
 };
 
 enum status thread_stat(struct lane *lane, const struct wire_request *request,
@@ -96,14 +99,20 @@ struct thread_rewind_result {
 enum status thread_rewind(struct lane *lane, const struct wire_request *request,
                           struct thread_rewind_result *result, struct wire_error *error);
 
-enum status thread_forget(struct lane *lane, const struct wire_request *request, bool *forgotten,
-                          struct wire_error *error);
+struct thread_forget_result {
+    bool forgotten;
+    struct tier_change *pending; /* it was on disk: answer when the disk has forgotten it */
+};
+
+enum status thread_forget(struct lane *lane, const struct wire_request *request,
+                          struct thread_forget_result *result, struct wire_error *error);
 
 struct thread_listed {
     struct bytes id;
     uint64_t version;
     uint64_t payload_bytes;
     uint64_t idle_ms;
+    bool on_disk; /* and not in memory */
 };
 
 enum { THREAD_CURSOR_BYTES = 16, THREAD_LIST_MAX = 1000 };

@@ -241,6 +241,20 @@ uint64_t lane_work(const struct lane *lane)
     return lane->work;
 }
 
+void lane_await(struct lane *lane, struct tier_change *pending, struct lane_wait *wait)
+{
+    (void)lane;
+    (void)pending;
+    (void)wait;
+    assert(!"without a tier no result has a pending change");
+}
+
+uint64_t lane_waits(const struct lane *lane)
+{
+    (void)lane;
+    return 0;
+}
+
 void lane_charge(struct lane *lane, int64_t bytes)
 {
     arena_charge(lane->threads->arena, bytes);

@@ -37,6 +37,10 @@ struct threads_settings {
     struct tier *tier;          /* thread/tier.h; NULL: memory only */
     struct clock *wall;         /* with a tier: its time */
     const uint8_t *hash_secret; /* of the index, 192 bytes, the tier's; NULL: a random one */
+    /* Called from any operating-system thread when the lane of that share should be tended soon,
+     * because the tier has news for it. Only with a tier; NULL: lanes are tended often enough. */
+    void (*wake)(void *context, unsigned share);
+    void *wake_context;
 };
 
 struct threads *threads_create(const struct threads_settings *settings); /* NULL: no memory */
@@ -71,6 +75,22 @@ uint64_t lane_work(const struct lane *lane);
 
 /* Tends until nothing overdue is left in this lane's share and nothing waits for burial. */
 void lane_tend_fully(struct lane *lane);
+
+/*
+ * An answer that waits for the disk. An operation whose result has a `pending` change took effect
+ * in memory; its answer is due when `done` is called, once, from lane_tend or lane_close, with
+ * STATUS_OK or, when the disk did not take it, STATUS_READ_ONLY. lane_await follows the operation
+ * at once; `wait` is the caller's and stays where it is until then.
+ */
+struct lane_wait {
+    void (*done)(struct lane_wait *wait, enum status status);
+};
+
+struct tier_change;
+void lane_await(struct lane *lane, struct tier_change *pending, struct lane_wait *wait);
+
+/* Changes on their way to the disk and loads from it that this lane waits for. */
+uint64_t lane_waits(const struct lane *lane);
 
 /* Buffers held elsewhere on behalf of clients count against the budget (negative gives back). */
 void lane_charge(struct lane *lane, int64_t bytes);

@@ -70,7 +70,7 @@ static inline struct world world_create(void)
     epoch_define(
         world.epoch, WORLD_KIND_ITEM,
         (struct epoch_kind){.link_offset = offsetof(struct item, link), .reclaim = item_reclaim});
-    world.index = index_create(world.arena, world.epoch, WORLD_KIND_SEGMENT);
+    world.index = index_create(world.arena, world.epoch, WORLD_KIND_SEGMENT, NULL);
     ck_assert_ptr_nonnull(world.index);
     return world;
 }

@@ -374,7 +374,7 @@ static enum status change(struct domain *domain, const struct wire_request *requ
     struct thread_fork_result fork;
     struct thread_rewind_result rewind;
     enum reason missing = REASON_NONE;
-    bool forgotten = false;
+    struct thread_forget_result forgotten = {0};
     enum status status;
     switch (request->method) {
     case WIRE_METHOD_FORK:
@@ -392,7 +392,7 @@ static enum status change(struct domain *domain, const struct wire_request *requ
         return status;
     case WIRE_METHOD_FORGET:
         status = thread_forget(domain->lane, request, &forgotten, error);
-        put(writing, status ? "" : forgotten ? "forgotten" : "nothing");
+        put(writing, status ? "" : forgotten.forgotten ? "forgotten" : "nothing");
         return status;
     case WIRE_METHOD_TOUCH:
         status = thread_touch(domain->lane, request->thread, wire_given(request, WIRE_FIELD_ttl_ms),

@@ -86,6 +86,19 @@ bool lane_tend(struct lane *at)
 
 static int64_t charged;
 
+void lane_await(struct lane *at, struct tier_change *pending, struct lane_wait *wait)
+{
+    (void)at;
+    (void)pending;
+    (void)wait;
+}
+
+uint64_t lane_waits(const struct lane *at)
+{
+    (void)at;
+    return 0;
+}
+
 void lane_charge(struct lane *at, int64_t bytes)
 {
     (void)at;
@@ -226,13 +239,13 @@ enum status thread_rewind(struct lane *at, const struct wire_request *request,
     return outcome();
 }
 
-enum status thread_forget(struct lane *at, const struct wire_request *request, bool *forgotten,
-                          struct wire_error *error)
+enum status thread_forget(struct lane *at, const struct wire_request *request,
+                          struct thread_forget_result *result, struct wire_error *error)
 {
     (void)at;
     (void)request;
     (void)error;
-    *forgotten = true;
+    *result = (struct thread_forget_result){.forgotten = true};
     return outcome();
 }
 

@@ -113,7 +113,7 @@ static void bury_on(struct mate *mate)
         struct thread_append_result appended;
         struct thread_replay_result replayed;
         struct wire_error error;
-        bool forgotten;
+        struct thread_forget_result forgotten = {0};
         char id[16];
         /* A few names that come back, from both mates, and many that do not. */
         snprintf(id, sizeof id, "g%u", (unsigned)trial_below(&mate->random, i % 2 ? 3 : 100000));

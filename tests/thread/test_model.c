@@ -499,10 +499,10 @@ static void do_rewind(void)
 static void do_forget(void)
 {
     unsigned t = below(THREADS);
-    bool forgotten = !threads[t].alive;
+    struct thread_forget_result forgotten = {.forgotten = !threads[t].alive};
     ask_begin(&ask, WIRE_METHOD_FORGET, name_of(t));
     SAME(thread_forget(domain.lane, &ask.request, &forgotten, &error), STATUS_OK);
-    SAME(forgotten, threads[t].alive);
+    SAME(forgotten.forgotten, threads[t].alive);
     if (threads[t].alive) {
         thread_end(&threads[t], REASON_FORGOTTEN);
     }

@@ -239,7 +239,7 @@ static void use_at_the_deadline(struct mate *mate)
         }
         if (versions[t] > 2000) { /* a new life, lest its spine grow without end */
             ask_begin(&ask, WIRE_METHOD_FORGET, id);
-            bool forgotten;
+            struct thread_forget_result forgotten = {0};
             CREW_HOLDS(thread_forget(mate->lane, &ask.request, &forgotten, &error) == STATUS_OK);
             snprintf(ids[t], sizeof ids[t], "use%u.%lu", t, (unsigned long)i % 1000000);
             versions[t] = 0;
@@ -301,10 +301,10 @@ static void write_keys(struct mate *mate)
         CREW_HOLDS(domain_append(mate->lane, &ask, &result, &error) == STATUS_OK);
         atomic_store_explicit(&key_newest[mate->number], i, memory_order_release); /* for readers */
         if (i % KEY_FORGET_EVERY == mate->number) {
-            bool forgotten;
+            struct thread_forget_result forgotten = {0};
             ask_begin(&ask, WIRE_METHOD_FORGET, bytes_text(id));
             CREW_HOLDS(thread_forget(mate->lane, &ask.request, &forgotten, &error) == STATUS_OK);
-            CREW_HOLDS(forgotten);
+            CREW_HOLDS(forgotten.forgotten);
         } else if (i % KEY_FORGET_EVERY == 5) {
             struct thread_rewind_result rewound;
             ask_begin(&ask, WIRE_METHOD_REWIND, bytes_text(id));

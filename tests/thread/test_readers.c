@@ -183,12 +183,12 @@ static void write_forget(struct writer *writer, unsigned t)
 {
     struct owned *owned = &writer->owned[t];
     char id[16];
-    bool forgotten;
+    struct thread_forget_result forgotten = {0};
     begin(writer, WIRE_METHOD_FORGET, id, t);
     enum status status =
         thread_forget(writer->mate->lane, &writer->ask.request, &forgotten, &writer->error);
     if (status == STATUS_OK) {
-        owned->remembered = !forgotten && (owned->alive || owned->remembered);
+        owned->remembered = !forgotten.forgotten && (owned->alive || owned->remembered);
         owned->alive = false;
     }
 }
@@ -346,7 +346,7 @@ START_TEST(every_replay_is_a_state_the_thread_had)
     for (uint32_t thread = 0; thread < WRITERS * OWNED; thread++) {
         struct ask ask;
         char id[16];
-        bool forgotten;
+        struct thread_forget_result forgotten = {0};
         name_thread(id, thread);
         ask_begin(&ask, WIRE_METHOD_FORGET, bytes_text(id));
         thread_forget(domain.lane, &ask.request, &forgotten, &domain.error);

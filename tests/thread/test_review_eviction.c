@@ -52,10 +52,10 @@ static enum status put(const char *id, size_t size_bytes)
 static bool forget(const char *id)
 {
     struct ask ask;
-    bool forgotten = false;
+    struct thread_forget_result forgotten = {0};
     ask_begin(&ask, WIRE_METHOD_FORGET, bytes_text(id));
     thread_forget(domain.lane, &ask.request, &forgotten, &domain.error);
-    return forgotten;
+    return forgotten.forgotten;
 }
 
 /* Readers that took a part of a big step keep it pinned after its thread is gone. */

@@ -32,7 +32,7 @@ START_TEST(the_last_lane_reclaims_what_was_pinned)
         struct thread_append_result appended;
         struct thread_replay_result replayed;
         enum reason missing;
-        bool forgotten;
+        struct thread_forget_result forgotten = {0};
         domain_open(&domain, domain_settings());
         struct lane *last = lane_open(domain.threads, 0, 1);
         lane_online(last);

@@ -336,7 +336,7 @@ START_TEST(pins_keep_bytes_until_unpinned)
         step_pin(pinned[thread]);
         step_pin(pinned[thread]);
         ask_begin(&ask, WIRE_METHOD_FORGET, bytes_text(id));
-        bool forgotten;
+        struct thread_forget_result forgotten = {0};
         thread_forget(domain.lane, &ask.request, &forgotten, &domain.error);
     }
     for (uint32_t thread = PINNED; thread < MANY; thread++) {
