@@ -193,8 +193,8 @@ START_TEST(small_answers_fit)
     writer = wire_writer_on(room, sizeof room);
     answer_ping(&writer, UINT32_MAX);
     check_small(&writer, room);
-    struct thread_append_result append = {UINT32_MAX, UINT64_MAX, true,
-                                          true,       UINT64_MAX, UINT64_MAX};
+    struct thread_append_result append = {UINT32_MAX, UINT64_MAX, true, true,
+                                          UINT64_MAX, UINT64_MAX, NULL};
     writer = wire_writer_on(room, sizeof room);
     answer_append(&writer, &request, &append);
     check_small(&writer, room);
@@ -229,7 +229,7 @@ START_TEST(lists_and_info_stay_within_their_bounds)
     memset(longest, 'x', sizeof longest);
     for (unsigned i = 0; i < THREAD_LIST_MAX; i++) {
         list.listed[i] = (struct thread_listed){bytes_of(longest, sizeof longest), UINT64_MAX,
-                                                UINT64_MAX, UINT64_MAX};
+                                                UINT64_MAX, UINT64_MAX, true};
     }
     list.more = true;
     for (list.count = 0; list.count <= THREAD_LIST_MAX; list.count += 250) {
