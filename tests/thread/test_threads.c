@@ -116,7 +116,7 @@ START_TEST(what_a_closed_lane_left_is_reclaimed)
         struct lane *other = lane_open(domain.threads, 0, 1);
         struct ask ask;
         struct thread_append_result result;
-        bool forgotten;
+        struct thread_forget_result forgotten = {0};
         lane_online(other);
         lane_read_clock(other);
         for (int i = 0; i < 100; i++) {
@@ -163,7 +163,7 @@ static void open_and_close(struct mate *mate)
         struct ask ask;
         struct thread_append_result result;
         struct wire_error error;
-        bool forgotten;
+        struct thread_forget_result forgotten = {0};
         char id[16];
         if (!lane) {
             continue;
