@@ -113,6 +113,11 @@ struct tier_change {
      */
     enum reason reason;
     uint32_t drop_from;
+    /*
+     * Of a fork: positions below it are steps that its origin committed. They enter no keys, and
+     * their version is head.shared. Not the same as head.shared once a fork was rewound.
+     */
+    uint32_t inherited;
     uint32_t recall_count; /* entries of recalls that are new (all of them in a whole put) */
     const struct recall_entry *recalls;
     uint32_t step_count;
