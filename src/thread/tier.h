@@ -100,6 +100,7 @@ struct tier_change {
     struct tier_port *port; /* the events go here */
     enum tier_change_kind kind;
     bool wants_durable; /* a TIER_DURABLE event as well */
+    bool must;          /* taken beyond the limit too: the lane asked is_full before it began */
     /*
      * Of the tier's history of failures (calls->generation) when the lane judged what it must
      * submit. The tier fails a change of another generation: since a failure nobody knows what the
@@ -241,6 +242,7 @@ struct tier_calls {
     uint64_t (*take_uid)(struct tier *tier);
     uint32_t (*generation)(const struct tier *tier);
     bool (*is_read_only)(const struct tier *tier);
+    bool (*is_full)(const struct tier *tier); /* as much waits as may: submit would say AGAIN */
 
     /* Whether the disk may know the name; false is certain (for what was applied). Lock-free. */
     bool (*may_have)(const struct tier *tier, struct index_hash name);
