@@ -15,6 +15,8 @@
 #include "base/bytes.h"
 #include "thread/tier.h"
 
+struct ZSTD_CCtx_s;
+
 enum {
     RECORD_FORMAT = 1,
     RECORD_SEAL_BYTES = 16,  /* header of a tree value */
@@ -23,19 +25,26 @@ enum {
 
 enum record_compression { RECORD_PLAIN, RECORD_ZSTD };
 
-/* A growing buffer of malloc; `failed` sticks when memory ran out. */
+/*
+ * A growing buffer of malloc; starts zeroed, and size 0 empties it for use anew. `failed` sticks
+ * when memory ran out (what was in it before is still whole); set it to false to go on. It keeps
+ * the compressor that its groups need: one buffer, one operating-system thread at a time.
+ */
 struct record_buffer {
     uint8_t *data;
     size_t size;
     size_t capacity;
     bool failed;
+    struct ZSTD_CCtx_s *compressor; /* private: made when first needed */
 };
 
 void record_buffer_free(struct record_buffer *buffer);
 
 /*
- * Appends the change to the buffer as one group. Payloads are compressed one by one where that
- * gains an eighth or more. `secret`: of index_hash, 192 bytes, to name the steps' keys.
+ * Appends the change to the buffer as one group; false: no memory, the buffer is as before.
+ * Payloads of 64 bytes or more are compressed one by one where that gains an eighth or more.
+ * `secret`: of index_hash, 192 bytes, to name the steps' keys. A step below head.shared counts as
+ * inherited and as old as head.shared; a NULL step is written as corrupt.
  */
 bool record_put_group(struct record_buffer *buffer, const struct tier_change *change,
                       const uint8_t *secret, enum record_compression compression);
@@ -54,17 +63,22 @@ struct record_group {
     struct tier_head head;
     uint32_t recall_count;
     uint32_t step_count;
-    struct bytes rest; /* private: recalls, then steps */
+    struct bytes recalls; /* private: those not yet walked */
+    struct bytes steps;   /* private: likewise */
+    uint32_t steps_left;  /* private */
 };
 
+/* Looks over all of it (but for the checksums of its blobs), so that the walks that follow end
+ * early for nothing. False: damaged. */
 bool record_open_group(struct bytes bytes, struct record_group *group);
-/* Walks the recalls first, then the steps. False: damaged, or no more. */
+/* The next of the recalls, of the steps; false: no more. */
 bool record_next_recall(struct record_group *group, struct recall_entry *entry);
 
 /* A step as the tree stores it: `blob` (meta and payload) is cut into chunks as it is. */
 struct record_step {
     uint32_t number;
     uint32_t version;
+    bool corrupt;   /* only a place: the step could not be read when this was written */
     bool inherited; /* its keys are not to be entered */
     unsigned key_count;
     struct bytes keys; /* private */
@@ -75,12 +89,15 @@ bool record_next_step(struct record_group *group, struct record_step *step);
 bool record_next_key(struct record_step *step, struct record_key *key);
 
 /*
- * A blob back into its parts. record_step_bytes: how much scratch the decompressed parts need (0:
- * damaged). Keys of the blob can be walked too, to take them out of the tree again.
+ * A blob back into its parts. record_step_bytes: how much scratch that takes (0: damaged; it is
+ * bounded by what the blob's bytes can give). All of the parts lie in the scratch; the blob may go
+ * afterwards. record_open_step also compares the blob's checksum.
  */
 size_t record_step_bytes(struct bytes blob);
 bool record_open_step(struct bytes blob, uint8_t *scratch, size_t scratch_bytes,
                       struct step_parts *parts);
+/* The blob's keys, to take them out of the tree again. Its first RECORD_VALUE_MAX -
+ * RECORD_SEAL_BYTES bytes are enough for this. */
 bool record_step_keys(struct bytes blob, struct record_step *keys);
 
 /* ---- Tree values: encoded without, checked with their seal ---------------------------------- */

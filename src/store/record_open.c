@@ -1,0 +1,232 @@
+/* Blobs, read: every length is looked at before it is used. Owns nothing. */
+#include "store/record_blob.h"
+#include "thread/records.h"
+#include "wire/cursor.h"
+
+#include <xxhash.h>
+#include <zstd.h>
+
+/* A blob whose lengths fit together. `parts` leads into it, but for segments and payload, which
+ * are still as they lie there. */
+struct opened {
+    struct step_parts parts;
+    uint8_t flags;
+    uint32_t payload_bytes; /* not compressed */
+    struct bytes keys;
+};
+
+static bool are_keys(struct bytes keys)
+{
+    for (size_t at = 0; at < keys.size; at += KEY_BYTES) {
+        uint8_t kind = keys.data[at];
+        if (kind != RECORD_RESPONSE_ID && kind != RECORD_TOOL_CALL && kind != RECORD_PREFIX) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The fixed part and the keys; *rest is what comes behind them. */
+static bool open_front(struct bytes blob, struct opened *opened, struct bytes *rest)
+{
+    struct bytes fixed;
+    if (!record_take(&blob, BLOB_KEY, &fixed)) {
+        return false;
+    }
+    const uint8_t *at = fixed.data;
+    uint8_t flags = at[BLOB_FLAGS];
+    *opened = (struct opened){
+        .flags = flags,
+        .payload_bytes = bytes_load_be32(at + BLOB_PAYLOAD_BYTES),
+        .parts = {.number = bytes_load_be32(at + BLOB_NUMBER),
+                  .version = bytes_load_be32(at + BLOB_VERSION),
+                  .turn = bytes_load_be32(at + BLOB_TURN),
+                  .tokens = bytes_load_be32(at + BLOB_TOKENS),
+                  .final = (flags & FLAG_FINAL) != 0,
+                  .has_tokens = (flags & FLAG_HAS_TOKENS) != 0,
+                  .corrupt = (flags & FLAG_CORRUPT) != 0,
+                  .inherited = (flags & FLAG_INHERITED) != 0,
+                  .segment_count = at[BLOB_SEGMENTS],
+                  .tool_call_count = at[BLOB_TOOL_CALLS]},
+    };
+    if (flags & ~FLAGS_ALL || at[BLOB_SEGMENTS] > WIRE_PAYLOADS_MAX ||
+        at[BLOB_TOOL_CALLS] > WIRE_TOOL_CALLS_MAX || at[BLOB_KEYS] > KEYS_MAX ||
+        opened->payload_bytes > SEGMENT_BYTES_MAX ||
+        !record_take(&blob, (size_t)at[BLOB_KEYS] * KEY_BYTES, &opened->keys)) {
+        return false;
+    }
+    *rest = blob;
+    return are_keys(opened->keys);
+}
+
+static bool are_segments(struct bytes segments, uint32_t payload_bytes)
+{
+    uint64_t sum = 0;
+    for (size_t at = 0; at < segments.size; at += SEGMENT_BYTES) {
+        uint32_t entry = bytes_load_be32(segments.data + at);
+        if (entry >> SEGMENT_KIND_SHIFT >= WIRE_KIND_COUNT) {
+            return false;
+        }
+        sum += entry & SEGMENT_BYTES_MAX;
+    }
+    return sum == payload_bytes;
+}
+
+/* Whoever walks the list later trusts it. */
+static bool are_ids(struct bytes encoded, unsigned count)
+{
+    struct wire_cursor cursor = wire_cursor_on(encoded);
+    struct wire_item item;
+    for (unsigned i = 0; i < count; i++) {
+        if (!wire_take(&cursor, &item) ||
+            (item.type != WIRE_ITEM_STR && item.type != WIRE_ITEM_BIN) || item.bytes.size == 0 ||
+            item.bytes.size > WIRE_ID_BYTES_MAX) {
+            return false;
+        }
+    }
+    return wire_left(&cursor) == 0;
+}
+
+/* Whether the stored bytes can be a payload of the size that is declared. */
+static bool is_payload(const struct opened *opened)
+{
+    struct bytes stored = opened->parts.payload;
+    return opened->flags & FLAG_ZSTD
+               ? ZSTD_getFrameContentSize(stored.data, stored.size) == opened->payload_bytes &&
+                     /* No block takes less than 4 bytes, nor gives more than its maximum. */
+                     opened->payload_bytes / ZSTD_BLOCKSIZE_MAX <= stored.size / 4
+               : stored.size == opened->payload_bytes;
+}
+
+static bool open_blob(struct bytes blob, struct opened *opened)
+{
+    struct bytes rest;
+    if (!open_front(blob, opened, &rest)) {
+        return false;
+    }
+    struct step_parts *parts = &opened->parts;
+    if (parts->corrupt) {
+        return blob.size == BLOB_KEY;
+    }
+    size_t segment_bytes = (size_t)parts->segment_count * SEGMENT_BYTES;
+    size_t prefix_bytes = opened->flags & FLAG_HAS_PREFIX ? WIRE_PREFIX_BYTES : 0;
+    if (!record_take(&rest, segment_bytes, &parts->segments) ||
+        !record_take(&rest, blob.data[BLOB_RESPONSE_ID_BYTES], &parts->response_id) ||
+        !record_take(&rest, prefix_bytes, &parts->prefix) ||
+        !record_take(&rest, blob.data[BLOB_MODEL_BYTES], &parts->model) ||
+        !record_take(&rest, bytes_load_be16(blob.data + BLOB_TOOL_CALL_BYTES),
+                     &parts->tool_calls)) {
+        return false;
+    }
+    parts->payload = rest;
+    return are_segments(parts->segments, opened->payload_bytes) &&
+           are_ids(parts->tool_calls, parts->tool_call_count) && is_payload(opened);
+}
+
+/* At least 1, since 0 means damaged. */
+static size_t scratch_bytes_of(const struct opened *opened)
+{
+    const struct step_parts *parts = &opened->parts;
+    return 1 + parts->segments.size + parts->response_id.size + parts->prefix.size +
+           parts->model.size + parts->tool_calls.size + opened->payload_bytes;
+}
+
+size_t record_step_bytes(struct bytes blob)
+{
+    struct opened opened;
+    return open_blob(blob, &opened) ? scratch_bytes_of(&opened) : 0;
+}
+
+static uint8_t *move_bytes(uint8_t *at, struct bytes *bytes)
+{
+    uint8_t *end = put_bytes(at, *bytes);
+    *bytes = bytes_of(at, bytes->size);
+    return end;
+}
+
+static uint8_t *move_segments(uint8_t *at, struct step_parts *parts)
+{
+    struct bytes stored = parts->segments;
+    for (size_t i = 0; i < stored.size; i += SEGMENT_BYTES) {
+        uint32_t entry = bytes_load_be32(stored.data + i);
+        memcpy(at + i, &entry, sizeof entry);
+    }
+    parts->segments = bytes_of(at, stored.size);
+    return at + stored.size;
+}
+
+static bool move_payload(uint8_t *at, const struct opened *opened, struct bytes *payload)
+{
+    if (opened->flags & FLAG_ZSTD) {
+        size_t size = ZSTD_decompress(at, opened->payload_bytes, payload->data, payload->size);
+        if (ZSTD_isError(size) || size != opened->payload_bytes) {
+            return false;
+        }
+        *payload = bytes_of(at, size);
+    } else {
+        move_bytes(at, payload);
+    }
+    return true;
+}
+
+bool record_open_step(struct bytes blob, uint8_t *scratch, size_t scratch_bytes,
+                      struct step_parts *parts)
+{
+    struct opened opened;
+    if (!open_blob(blob, &opened) || scratch_bytes < scratch_bytes_of(&opened) ||
+        bytes_load_be64(blob.data + BLOB_SUM) !=
+            XXH3_64bits(blob.data + BLOB_FLAGS, blob.size - BLOB_FLAGS)) {
+        return false;
+    }
+    *parts = opened.parts;
+    uint8_t *at = move_segments(scratch, parts);
+    at = move_bytes(at, &parts->response_id);
+    at = move_bytes(at, &parts->prefix);
+    at = move_bytes(at, &parts->model);
+    at = move_bytes(at, &parts->tool_calls);
+    return move_payload(at, &opened, &parts->payload);
+}
+
+static void show_front(const struct opened *opened, struct bytes blob, struct record_step *step)
+{
+    *step = (struct record_step){.number = opened->parts.number,
+                                 .version = opened->parts.version,
+                                 .corrupt = opened->parts.corrupt,
+                                 .inherited = opened->parts.inherited,
+                                 .key_count = (unsigned)(opened->keys.size / KEY_BYTES),
+                                 .keys = opened->keys,
+                                 .blob = blob};
+}
+
+bool record_step_keys(struct bytes blob, struct record_step *keys)
+{
+    struct opened opened;
+    struct bytes rest;
+    if (!open_front(blob, &opened, &rest)) {
+        return false;
+    }
+    show_front(&opened, blob, keys);
+    return true;
+}
+
+bool record_survey_step(struct bytes blob, struct record_step *step)
+{
+    struct opened opened;
+    if (!open_blob(blob, &opened)) {
+        return false;
+    }
+    show_front(&opened, blob, step);
+    return true;
+}
+
+bool record_next_key(struct record_step *step, struct record_key *key)
+{
+    struct bytes taken;
+    if (!record_take(&step->keys, KEY_BYTES, &taken)) {
+        return false;
+    }
+    *key = (struct record_key){
+        .kind = taken.data[0],
+        .name = {.low = bytes_load_be64(taken.data + 1), .high = bytes_load_be64(taken.data + 9)}};
+    return true;
+}

@@ -1,0 +1,51 @@
+/*
+ * What the record_*.c share: a cursor over untrusted bytes, and how a buffer grows. Private.
+ *
+ * A cursor is a struct bytes of what is left.
+ */
+#ifndef RETHREAD_STORE_RECORD_PRIVATE_H
+#define RETHREAD_STORE_RECORD_PRIVATE_H
+
+#include "store/record.h"
+
+/* The next `size` bytes; false leaves the cursor where it was. */
+static inline bool record_take(struct bytes *rest, size_t size, struct bytes *taken)
+{
+    if (rest->size < size) {
+        return false;
+    }
+    *taken = bytes_of(rest->data, size);
+    if (size > 0) {
+        *rest = bytes_of(rest->data + size, rest->size - size);
+    }
+    return true;
+}
+
+static inline bool record_take_be32(struct bytes *rest, uint32_t *value)
+{
+    struct bytes taken;
+    if (!record_take(rest, sizeof *value, &taken)) {
+        return false;
+    }
+    *value = bytes_load_be32(taken.data);
+    return true;
+}
+
+/* Where `size` more bytes may be written (valid until the next call); NULL: no memory. Does not
+ * move buffer->size. */
+uint8_t *record_reserve(struct record_buffer *buffer, size_t size);
+
+/* What names a step's keys. */
+struct record_namer {
+    const uint8_t *secret;
+    uint16_t tenant;
+};
+
+/* Appends the blob of a step; false: no memory. */
+bool record_put_step(struct record_buffer *buffer, const struct step_parts *parts,
+                     struct record_namer namer, enum record_compression compression);
+
+/* Opens a blob's front (see record_step_keys) and looks over the rest as well. */
+bool record_survey_step(struct bytes blob, struct record_step *step);
+
+#endif
