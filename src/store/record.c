@@ -107,9 +107,7 @@ void record_put_head(uint8_t *at, const struct tier_head *head)
     bytes_store_be64(at + HEAD_RETENTION, head->retention_ms);
     bytes_store_be64(at + HEAD_PAYLOAD_BYTES, head->payload_bytes);
     bytes_store_be64(at + HEAD_TOKENS, head->tokens);
-    if (head->id.size > 0) {
-        memcpy(at + HEAD_ID, head->id.data, head->id.size);
-    }
+    record_put_bytes(at + HEAD_ID, head->id);
 }
 
 bool record_open_head(struct bytes body, struct tier_head *head)

@@ -139,7 +139,7 @@ size_t record_step_bytes(struct bytes blob)
 
 static uint8_t *move_bytes(uint8_t *at, struct bytes *bytes)
 {
-    uint8_t *end = put_bytes(at, *bytes);
+    uint8_t *end = record_put_bytes(at, *bytes);
     *bytes = bytes_of(at, bytes->size);
     return end;
 }

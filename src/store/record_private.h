@@ -31,6 +31,15 @@ static inline bool record_take_be32(struct bytes *rest, uint32_t *value)
     return true;
 }
 
+/* Returns where to go on. */
+static inline uint8_t *record_put_bytes(uint8_t *at, struct bytes bytes)
+{
+    if (bytes.size > 0) {
+        memcpy(at, bytes.data, bytes.size);
+    }
+    return at + bytes.size;
+}
+
 /* Where `size` more bytes may be written (valid until the next call); NULL: no memory. Does not
  * move buffer->size. */
 uint8_t *record_reserve(struct record_buffer *buffer, size_t size);

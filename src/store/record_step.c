@@ -86,14 +86,6 @@ static void put_fixed(uint8_t *at, const struct step_parts *parts, unsigned key_
     bytes_store_be32(at + BLOB_PAYLOAD_BYTES, (uint32_t)parts->payload.size);
 }
 
-static uint8_t *put_bytes(uint8_t *at, struct bytes bytes)
-{
-    if (bytes.size > 0) {
-        memcpy(at, bytes.data, bytes.size);
-    }
-    return at + bytes.size;
-}
-
 static uint8_t *put_keys(uint8_t *at, const struct key_list *list)
 {
     for (unsigned i = 0; i < list->count; i++) {
@@ -149,16 +141,16 @@ bool record_put_step(struct record_buffer *buffer, const struct step_parts *part
     put_fixed(blob, parts, list.count);
     uint8_t *at = put_keys(blob + BLOB_KEY, &list);
     at = put_segments(at, parts);
-    at = put_bytes(at, parts->response_id);
-    at = put_bytes(at, parts->prefix);
-    at = put_bytes(at, parts->model);
-    at = put_bytes(at, parts->tool_calls);
+    at = record_put_bytes(at, parts->response_id);
+    at = record_put_bytes(at, parts->prefix);
+    at = record_put_bytes(at, parts->model);
+    at = record_put_bytes(at, parts->tool_calls);
     assert(at == blob + meta_bytes);
     size_t stored = compression == RECORD_ZSTD ? compress(buffer, at, parts->payload) : 0;
     if (stored > 0) {
         blob[BLOB_FLAGS] |= FLAG_ZSTD;
     } else {
-        put_bytes(at, parts->payload);
+        record_put_bytes(at, parts->payload);
         stored = parts->payload.size;
     }
     size_t size = meta_bytes + stored;
