@@ -8,14 +8,17 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 static uint8_t *pattern;
 static _Atomic int64_t pins;
+static _Atomic unsigned gate_reached, gate_opened;
 
 /* ---- The handler -------------------------------------------------------------------------- */
 
@@ -96,9 +99,19 @@ static bool answer_reference(struct net_reply *reply, uint32_t size)
     return true;
 }
 
+static void pass_gate(void)
+{
+    /* Pairs with echo_wait_at_gate, and the load with echo_open_gate. */
+    unsigned number = atomic_fetch_add(&gate_reached, 1) + 1;
+    while (atomic_load(&gate_opened) < number) {
+        usleep(500);
+    }
+}
+
 enum done { DONE, DEFERRED, NO_ROOM };
 
-static enum done run(struct net_reply *reply, struct bytes body, struct net_deferral deferral)
+static enum done run(const struct echo *echo, struct net_reply *reply, struct bytes body,
+                     struct net_deferral deferral)
 {
     ck_assert_uint_ge(body.size, 1);
     const uint8_t *rest = body.data + 1;
@@ -130,11 +143,12 @@ static enum done run(struct net_reply *reply, struct bytes body, struct net_defe
         }
         bytes_store_be32(sum, deferral.attempts);
         return answer(reply, sum, 4) ? DONE : NO_ROOM;
-    case 'S': {
-        struct timespec wait = {.tv_nsec = (long)number * 1000};
-        nanosleep(&wait, NULL);
+    case 'N':
+        bytes_store_be32(sum, (uint32_t)atomic_load(&echo->served));
+        return answer(reply, sum, 4) ? DONE : NO_ROOM;
+    case 'G':
+        pass_gate();
         return answer(reply, NULL, 0) ? DONE : NO_ROOM;
-    }
     default:
         ck_abort_msg("unknown command");
     }
@@ -157,7 +171,7 @@ static unsigned on_serve(void *context, struct net_reply *reply, const struct by
         if (i > 0 && net_reply_is_full(reply)) {
             return i;
         }
-        enum done done = run(reply, bodies[i], i == 0 ? deferral : (struct net_deferral){0});
+        enum done done = run(echo, reply, bodies[i], i == 0 ? deferral : (struct net_deferral){0});
         if (done != DONE) {
             *deferred = done == DEFERRED;
             return i;
@@ -287,13 +301,9 @@ void echo_start(struct echo_server *server)
     ck_assert_int_eq(pthread_create(&server->front, NULL, run_front, server->net), 0);
 }
 
-void echo_join(struct echo_server *server)
+/* Nothing is left behind. */
+static void check_end(struct echo_server *server)
 {
-    /* What the drain waits for is bounded by the clock, which stands still by itself. */
-    while (pthread_tryjoin_np(server->front, NULL) != 0) {
-        clock_driven_advance(&server->clock, 5);
-        usleep(5000);
-    }
     ck_assert_uint_eq(net_connections(server->net), 0);
     ck_assert_uint_eq(net_buffer_bytes(server->net), 0);
     ck_assert_int_eq(echo_pins(), 0);
@@ -306,10 +316,38 @@ void echo_join(struct echo_server *server)
     pattern = NULL;
 }
 
+void echo_join(struct echo_server *server)
+{
+    /* What the drain waits for is bounded by the clock, which stands still by itself. */
+    while (pthread_tryjoin_np(server->front, NULL) != 0) {
+        clock_driven_advance(&server->clock, 5);
+        usleep(5000);
+    }
+    check_end(server);
+}
+
+void echo_join_now(struct echo_server *server)
+{
+    ECHO_WAIT(pthread_tryjoin_np(server->front, NULL) == 0);
+    check_end(server);
+}
+
 void echo_stop(struct echo_server *server)
 {
     net_stop(server->net);
     echo_join(server);
+}
+
+void echo_come_round(struct echo_server *server)
+{
+    uint64_t tends[ECHO_LOOPS_MAX];
+    for (unsigned i = 0; i < server->settings.loops; i++) {
+        tends[i] = atomic_load(&server->echoes[i].tends);
+    }
+    for (unsigned i = 0; i < server->settings.loops; i++) {
+        /* The first may end an iteration that had begun before. */
+        ECHO_WAIT(atomic_load(&server->echoes[i].tends) >= tends[i] + 2);
+    }
 }
 
 void echo_pass(struct echo_server *server, uint64_t time_ms)
@@ -318,8 +356,7 @@ void echo_pass(struct echo_server *server, uint64_t time_ms)
     for (uint64_t passed = 0; passed < time_ms; passed += step_ms) {
         uint64_t left_ms = time_ms - passed;
         clock_driven_advance(&server->clock, left_ms < step_ms ? left_ms : step_ms);
-        uint64_t tends = atomic_load(&server->echoes[0].tends);
-        ECHO_WAIT(atomic_load(&server->echoes[0].tends) >= tends + 2);
+        echo_come_round(server);
     }
 }
 
@@ -346,11 +383,31 @@ int64_t echo_pins(void)
     return atomic_load(&pins);
 }
 
+void echo_wait_at_gate(void)
+{
+    ECHO_WAIT(atomic_load(&gate_reached) > atomic_load(&gate_opened));
+}
+
+void echo_open_gate(void)
+{
+    atomic_fetch_add(&gate_opened, 1);
+}
+
+unsigned echo_patience_s(void)
+{
+    /* Somewhat less than a test is given, so that it can tell what it waited for. */
+    const char *limit = getenv("CK_DEFAULT_TIMEOUT");
+    const char *factor = getenv("CK_TIMEOUT_MULTIPLIER");
+    double limit_s = limit ? strtod(limit, NULL) : 4;
+    double patience_s = limit_s * (factor ? strtod(factor, NULL) : 1) * 3 / 4;
+    return patience_s >= 1 ? (unsigned)patience_s : 1;
+}
+
 /* ---- Clients ------------------------------------------------------------------------------ */
 
 static int connect_by(const struct echo_server *server, int buffer_bytes)
 {
-    struct timeval patience = {.tv_sec = 10};
+    struct timeval patience = {.tv_sec = echo_patience_s()};
     int fd = socket(server->address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     ck_assert_int_ge(fd, 0);
     if (buffer_bytes > 0) {
@@ -389,6 +446,12 @@ size_t echo_try_send(int fd, const void *data, size_t size)
 {
     ssize_t sent = send(fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
     return sent > 0 ? (size_t)sent : 0;
+}
+
+void echo_wait_arrived(int fd)
+{
+    int unacknowledged = 0;
+    ECHO_WAIT(ioctl(fd, SIOCOUTQ, &unacknowledged) == 0 && unacknowledged == 0);
 }
 
 size_t echo_put_frame(uint8_t *at, char command, const void *data, size_t size)
@@ -480,6 +543,21 @@ void echo_expect_end(int fd)
     uint8_t *body = echo_receive(fd, &got);
     ck_assert_uint_eq(got, SIZE_MAX);
     free(body);
+}
+
+unsigned echo_until_drained(int fd)
+{
+    for (unsigned served = 0;; served++) {
+        size_t size;
+        echo_send_frame(fd, 'E', "?", 1);
+        uint8_t *body = echo_receive(fd, &size);
+        bool refused = size == 4 && body[0] == 'X' && body[1] == STATUS_SHUTTING_DOWN;
+        ck_assert(refused || (size == 1 && body[0] == '?'));
+        free(body);
+        if (refused) {
+            return served;
+        }
+    }
 }
 
 void echo_expect_hash(int fd, const uint8_t *data, size_t size)

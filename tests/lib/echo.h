@@ -9,10 +9,14 @@
  *   'P' u32     a reply of so many 8-byte pieces, by turns copied and by reference
  *   'D' u32 b…  deferred so many times, then the reply's body is the bytes
  *   'W' u32     deferred for so many ms, then the reply's body is how often it was: 4 bytes
- *   'S' u32     takes so many microseconds, then an empty reply
+ *   'N'         the reply's body is how many requests the loop has served before: 4 bytes
+ *   'G'         holds its loop up at the gate until that is opened, then an empty reply
  *
  * A refused request is answered with 'X', the status and the first 8 bytes of its body. Pattern
  * byte i of a reply is (uint8_t)(i * 31 + i / 251).
+ *
+ * Nothing here may depend on how fast the machine is: tests wait for what they have caused, not for
+ * a time, and only the driven clock tells when a limit of the server's has passed.
  */
 #ifndef RETHREAD_TESTS_LIB_ECHO_H
 #define RETHREAD_TESTS_LIB_ECHO_H
@@ -51,8 +55,13 @@ void echo_prepare(struct echo_server *server);
 void echo_start(struct echo_server *server);
 /* Drains, and checks that nothing is left: no pin, no charge, no buffered byte. */
 void echo_stop(struct echo_server *server);
-/* The two halves of echo_stop: the drain must have been begun in between. */
+/* The second half of echo_stop: the drain must have been begun. Moves the clock until it ends. */
 void echo_join(struct echo_server *server);
+/* The same with the clock standing still: the drain ends by what was done, or by no more time. */
+void echo_join_now(struct echo_server *server);
+
+/* Every loop has seen all that was done before: the clock, what arrived, what was asked of it. */
+void echo_come_round(struct echo_server *server);
 
 /* Moves the clock in small steps while the loops look at it. */
 void echo_pass(struct echo_server *server, uint64_t time_ms);
@@ -61,7 +70,14 @@ uint64_t echo_served(struct echo_server *server);
 uint64_t echo_count(struct echo_server *server, enum metric metric);
 int64_t echo_pins(void);
 
-/* ---- Clients: blocking, 10 s at most ------------------------------------------------------ */
+/* Waits until a 'G' holds its loop up. One at a time. */
+void echo_wait_at_gate(void);
+void echo_open_gate(void);
+
+/* How long to wait for what must come: seconds, and more of them where code runs slower. */
+unsigned echo_patience_s(void);
+
+/* ---- Clients: blocking, for as long as there is patience ---------------------------------- */
 
 int echo_connect(const struct echo_server *server);
 /* With small buffers on the client's side, so that the server's socket fills early. */
@@ -69,6 +85,8 @@ int echo_connect_narrow(const struct echo_server *server);
 void echo_send(int fd, const void *data, size_t size);
 /* As much as the socket takes at once; returns how much. */
 size_t echo_try_send(int fd, const void *data, size_t size);
+/* Waits until the server's kernel has all that was sent over TCP. */
+void echo_wait_arrived(int fd);
 void echo_send_frame(int fd, char command, const void *data, size_t size);
 void echo_send_number(int fd, char command, uint32_t number);
 /* Writes a frame at `at`; returns its size. */
@@ -80,17 +98,19 @@ void echo_expect(int fd, const void *data, size_t size);
 void echo_expect_pattern(int fd, size_t size);
 void echo_expect_refusal(int fd, enum status status);
 void echo_expect_end(int fd);
+/* Sends requests until one is refused since the server drains; returns how many were not. */
+unsigned echo_until_drained(int fd);
 /* The answer to an 'H' of these bytes. */
 void echo_expect_hash(int fd, const uint8_t *data, size_t size);
 /* To be freed by the caller; the same for the same seed. */
 uint8_t *echo_random_bytes(size_t size, uint64_t seed);
 
-/* Waits until a condition holds, 10 s at most. */
+/* Waits until a condition holds. */
 #define ECHO_WAIT(condition)                                                                       \
     do {                                                                                           \
-        unsigned echo_rounds = 0;                                                                  \
+        unsigned echo_rounds_left = echo_patience_s() * 2000;                                      \
         while (!(condition)) {                                                                     \
-            ck_assert_msg(++echo_rounds < 20000, "waited in vain: " #condition);                   \
+            ck_assert_msg(echo_rounds_left-- > 0, "waited in vain: " #condition);                  \
             usleep(500);                                                                           \
         }                                                                                          \
     } while (0)
