@@ -104,7 +104,7 @@ static void take_apart(const struct tier_change *change, uint32_t i, struct step
     } else {
         *parts = (struct step_parts){.number = number, .corrupt = true};
     }
-    if (number < change->head.shared) {
+    if (number < change->inherited) {
         parts->inherited = true;
         parts->version = change->head.shared;
     }
