@@ -2,13 +2,13 @@
  * The tree: what the log was filled into, in LMDB (default sync), and what all reads come from.
  *
  * Tables (all values sealed by store/record.h):
- *   data   uid u64, part u32, chunk u16 -> head (part 0, chunk 0), recalls (part 0, chunk 1 +
- *          ordinal % 64), step chunks (part 1 + number)
+ *   data   uid u64, part u32, chunk u32 -> head (part 0, chunk 0), recalls (part 0, chunk 1 +
+ *          ordinal % 64), when it is armed (part 0, chunk 65), step chunks (part 1 + number)
  *   names  16-byte name of a thread -> uid
  *   keys   16-byte name of a step key -> uid, number, version, shared, writer
  *   due    deadline in s u64, uid u64 -> (empty): when to look whether a thread's time is up
- *   tombs  16-byte name -> reason, shared, version, steps, place in the ring
- *   ring   place u64 -> 16-byte name: the tombstones in order, the oldest go first
+ *   tombs  16-byte name -> reason, shared, version, steps, place in the ring, writer
+ *   ring   place u64 -> 16-byte name, time: the tombstones in order, the oldest go first
  *   meta   format, identity, secret, applied sequence, next uid, totals, first run
  *
  * Threading: tree_apply and tree_erase* are the filler's; reads take a read transaction of their
@@ -88,14 +88,16 @@ bool tree_names(struct tree *tree, struct index_hash *names, unsigned limit, uns
                 uint8_t after[24]);
 
 struct tree_numbers {
-    uint64_t file_bytes; /* in use by the file */
-    uint64_t live_bytes; /* of values in the tree */
+    uint64_t file_bytes; /* of the file: it never shrinks, pages within it are used again */
+    uint64_t used_bytes; /* of pages that are in use: what a budget is to be held against */
+    uint64_t live_bytes; /* of keys and values in the tree */
     uint64_t records;
     uint64_t threads;
     uint64_t names; /* threads, keys, tombstones */
     uint64_t tombstones;
     uint64_t vouch_since_ms; /* wall clock: every tombstone since then is there */
     uint64_t commits;
+    uint64_t damaged; /* records that the filler found damaged */
     bool broken;
 };
 

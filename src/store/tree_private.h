@@ -38,7 +38,6 @@ struct tree_state {
     uint64_t next_uid;   /* above every uid that was ever in it */
     uint64_t live_bytes; /* keys and values of all tables but meta */
     uint64_t threads;    /* heads */
-    uint64_t ring_first; /* place of the oldest tombstone */
     uint64_t ring_next;  /* place that the next one gets */
     uint64_t vouch_since_ms;
 };
@@ -87,11 +86,17 @@ static inline void tree_set_broken(struct tree *tree)
     atomic_store_explicit(&tree->broken, true, memory_order_release);
 }
 
+static inline void tree_count_damaged(struct tree *tree)
+{
+    /* Relaxed: a number of its own. */
+    atomic_fetch_add_explicit(&tree->published.damaged, 1, memory_order_relaxed);
+}
+
 /* ---- Keys ---------------------------------------------------------------------------------- */
 
 enum {
     TREE_BODY_MAX = RECORD_VALUE_MAX - RECORD_SEAL_BYTES, /* of a chunk */
-    TREE_DATA_KEY_BYTES = 14,
+    TREE_DATA_KEY_BYTES = 16,
     TREE_NAME_BYTES = 16,
     TREE_DUE_KEY_BYTES = 16,
     TREE_RING_KEY_BYTES = 8,
@@ -108,24 +113,24 @@ struct tree_data_key {
     uint8_t bytes[TREE_DATA_KEY_BYTES];
 };
 
-static inline struct tree_data_key tree_data_key(uint64_t uid, uint32_t part, uint16_t chunk)
+static inline struct tree_data_key tree_data_key(uint64_t uid, uint32_t part, uint32_t chunk)
 {
     struct tree_data_key key;
     bytes_store_be64(key.bytes, uid);
     bytes_store_be32(key.bytes + 8, part);
-    bytes_store_be16(key.bytes + 12, chunk);
+    bytes_store_be32(key.bytes + 12, chunk);
     return key;
 }
 
 /* False: no key of this table. */
-static inline bool tree_open_data_key(MDB_val key, uint64_t *uid, uint32_t *part, uint16_t *chunk)
+static inline bool tree_open_data_key(MDB_val key, uint64_t *uid, uint32_t *part, uint32_t *chunk)
 {
     if (key.mv_size != TREE_DATA_KEY_BYTES) {
         return false;
     }
     *uid = bytes_load_be64(key.mv_data);
     *part = bytes_load_be32((const uint8_t *)key.mv_data + 8);
-    *chunk = bytes_load_be16((const uint8_t *)key.mv_data + 12);
+    *chunk = bytes_load_be32((const uint8_t *)key.mv_data + 12);
     return true;
 }
 
@@ -187,7 +192,7 @@ enum {
     TREE_DUE_BODY_BYTES = 0,   /* due: RECORD_META, nothing but the seal */
     TREE_MARK_BYTES = 8,
     TREE_IDENTITY_BYTES = TREE_MARK_BYTES + 4 + TREE_SECRET_BYTES + 8,
-    TREE_STATE_BYTES = 7 * 8,
+    TREE_STATE_BYTES = 6 * 8,
 };
 
 /* keys: RECORD_KEY. */
@@ -310,6 +315,7 @@ enum status tree_open_mapped(const char *directory, const struct tree_settings *
 struct tree_txn {
     struct tree *tree;
     MDB_txn *txn;
+    MDB_cursor *cursor; /* on data; goes with the transaction */
     struct tree_state state;
     unsigned cost;       /* see TREE_TXN_COST */
     uint64_t size_bytes; /* put */
@@ -329,13 +335,15 @@ int tree_begin(struct tree *tree, struct tree_txn *txn);
 int tree_commit(struct tree_txn *txn);
 void tree_abort(struct tree_txn *txn); /* of one that is begun; may be called after tree_commit */
 
-/* MDB_NOTFOUND: absent. MDB_CORRUPTED: damaged (counted), `body` is empty then. */
+/* MDB_NOTFOUND: absent. 0 and no body->data: damaged (counted). */
 int tree_get(struct tree_txn *txn, enum tree_table table, MDB_val key, enum record_value kind,
              struct bytes *body);
 /* Seals and puts; an older value is replaced. */
 int tree_put(struct tree_txn *txn, enum tree_table table, MDB_val key, enum record_value kind,
              struct bytes body);
-int tree_delete(struct tree_txn *txn, enum tree_table table, MDB_val key); /* MDB_NOTFOUND is 0 */
+int tree_delete(struct tree_txn *txn, enum tree_table table, MDB_val key); /* absent: 0 */
+/* Deletes the record of data that the cursor is on; where it is afterwards, nobody knows. */
+int tree_delete_here(struct tree_txn *txn, MDB_val key, MDB_val value);
 
 /* Moves (or makes, or with UINT64_MAX removes) the due entry of a uid, and its armed record. */
 int tree_arm(struct tree_txn *txn, uint64_t uid, uint64_t second);

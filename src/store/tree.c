@@ -1,0 +1,703 @@
+/*
+ * The tree as a file: made, checked and opened; the filler's transactions; what it counts.
+ *
+ * LMDB trusts its file: a short or damaged one ends in SIGBUS or worse. So before anything is
+ * mapped the two meta pages are read with pread and compared with the file's size, and whatever
+ * touches the map runs under a guard. A new file is made beside and renamed into place when it is
+ * whole, so that a crash leaves either no tree or one that opens.
+ */
+#include "store/tree_private.h"
+
+#include "base/random.h"
+#include "store/guard.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#define FILE_NAME "tree.mdb"
+#define NEW_NAME  "tree.mdb.new"
+
+static const uint8_t mark[TREE_MARK_BYTES] = {'r', 'e', 't', 'h', 'r', 'e', 'a', 'd'};
+
+static const char *const table_names[TREE_TABLE_COUNT] = {
+    [TREE_DATA] = "data",   [TREE_NAMES] = "names", [TREE_KEYS] = "keys", [TREE_DUE] = "due",
+    [TREE_TOMBS] = "tombs", [TREE_RING] = "ring",   [TREE_META] = "meta",
+};
+
+enum {
+    READERS_EXTRA = 16, /* beside the pool's: the filler's look for what is due, tools */
+    FILE_MODE = 0600,
+    SPACE_LEFT_BYTES = 32 << 20, /* below it a failed write is for want of space */
+    LMDB_PAGE_HEADER_BYTES = 16,
+    LMDB_META_BYTES = 152, /* header, magic, version, address, map size, two tables, last, txn */
+    LMDB_MAGIC = (int)0xBEEFC0DE,
+    LMDB_VERSION = 1,
+    LMDB_PAGE_MAX = 1 << 16,
+};
+
+static const uint64_t map_least_bytes = (uint64_t)1 << 30;
+static const uint64_t map_most_bytes = (uint64_t)1 << 40;
+
+/* ---- Trouble -------------------------------------------------------------------------------- */
+
+static enum status refuse(struct wal_trouble *trouble, int error, const char *call,
+                          const char *text)
+{
+    trouble->error = error;
+    trouble->call = call;
+    snprintf(trouble->text, sizeof trouble->text, "%s", text);
+    return STATUS_INTERNAL;
+}
+
+/* LMDB calls a write that the kernel cut short EIO; the usual cause is a disk that is full. */
+static bool is_space_gone(const struct tree *tree)
+{
+    struct statvfs space;
+    return fstatvfs(tree->directory_fd, &space) == 0 &&
+           (uint64_t)space.f_bavail * space.f_frsize < SPACE_LEFT_BYTES;
+}
+
+enum status tree_fail(struct tree *tree, int code, struct wal_trouble *trouble)
+{
+    assert(code != 0);
+    if (code == MDB_MAP_FULL || code == ENOSPC || code == EDQUOT ||
+        (code == EIO && is_space_gone(tree))) {
+        return refuse(trouble, ENOSPC, "commit",
+                      code == MDB_MAP_FULL ? "The tree's map is full." : "The disk is full.");
+    }
+    tree_set_broken(tree);
+    refuse(trouble, code > 0 ? code : EIO, "commit", "");
+    snprintf(trouble->text, sizeof trouble->text, "The tree failed: %s.", mdb_strerror(code));
+    return STATUS_INTERNAL;
+}
+
+/* ---- The filler's transactions --------------------------------------------------------------- */
+
+int tree_begin(struct tree *tree, struct tree_txn *txn)
+{
+    *txn = (struct tree_txn){.tree = tree, .state = tree->state};
+    int code = mdb_txn_begin(tree->env, NULL, 0, &txn->txn);
+    if (code == 0) {
+        code = mdb_cursor_open(txn->txn, tree->tables[TREE_DATA], &txn->cursor);
+    }
+    return code;
+}
+
+void tree_abort(struct tree_txn *txn)
+{
+    if (txn->txn) {
+        mdb_txn_abort(txn->txn);
+        txn->txn = NULL;
+    }
+}
+
+static void put_state(uint8_t *at, const struct tree_state *state)
+{
+    bytes_store_be64(at, state->applied);
+    bytes_store_be64(at + 8, state->next_uid);
+    bytes_store_be64(at + 16, state->live_bytes);
+    bytes_store_be64(at + 24, state->threads);
+    bytes_store_be64(at + 32, state->ring_next);
+    bytes_store_be64(at + 40, state->vouch_since_ms);
+}
+
+static bool open_state(struct bytes body, struct tree_state *state)
+{
+    if (!body.data || body.size != TREE_STATE_BYTES) {
+        return false;
+    }
+    state->applied = bytes_load_be64(body.data);
+    state->next_uid = bytes_load_be64(body.data + 8);
+    state->live_bytes = bytes_load_be64(body.data + 16);
+    state->threads = bytes_load_be64(body.data + 24);
+    state->ring_next = bytes_load_be64(body.data + 32);
+    state->vouch_since_ms = bytes_load_be64(body.data + 40);
+    return true;
+}
+
+static void publish_one(_Atomic uint64_t *to, uint64_t value)
+{
+    /* Relaxed: each number stands alone, see struct tree_published. */
+    atomic_store_explicit(to, value, memory_order_relaxed);
+}
+
+static uint64_t read_one(const _Atomic uint64_t *from)
+{
+    return atomic_load_explicit(from, memory_order_relaxed); /* pairs with publish_one */
+}
+
+static void publish(struct tree *tree, const uint64_t *entries, uint64_t used_pages)
+{
+    struct tree_published *to = &tree->published;
+    uint64_t records = 0;
+    for (unsigned i = 0; i < TREE_TABLE_COUNT; i++) {
+        records += i == TREE_META ? 0 : entries[i];
+    }
+    MDB_envinfo info;
+    if (mdb_env_info(tree->env, &info) == 0) {
+        publish_one(&to->file_bytes, ((uint64_t)info.me_last_pgno + 1) * tree->page_bytes);
+    }
+    publish_one(&to->used_bytes, used_pages * tree->page_bytes);
+    publish_one(&to->records, records);
+    publish_one(&to->names, entries[TREE_NAMES] + entries[TREE_KEYS] + entries[TREE_TOMBS]);
+    publish_one(&to->tombstones, entries[TREE_TOMBS]);
+    publish_one(&to->applied, tree->state.applied);
+    publish_one(&to->next_uid, tree->state.next_uid);
+    publish_one(&to->live_bytes, tree->state.live_bytes);
+    publish_one(&to->threads, tree->state.threads);
+    publish_one(&to->vouch_since_ms, tree->state.vouch_since_ms);
+}
+
+/* Of all tables: entries, and pages in use (with LMDB's own two tables and meta pages). */
+static int count_tables(const struct tree *tree, MDB_txn *txn, uint64_t *entries, uint64_t *pages)
+{
+    *pages = 2;
+    for (unsigned i = 0; i < TREE_TABLE_COUNT + 2; i++) {
+        MDB_dbi own = i - TREE_TABLE_COUNT; /* 0: the free list, 1: the list of tables */
+        MDB_stat stat;
+        int code = mdb_stat(txn, i < TREE_TABLE_COUNT ? tree->tables[i] : own, &stat);
+        if (code) {
+            return code;
+        }
+        *pages += stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages;
+        if (i < TREE_TABLE_COUNT) {
+            entries[i] = stat.ms_entries;
+        }
+    }
+    return 0;
+}
+
+int tree_commit(struct tree_txn *txn)
+{
+    struct tree *tree = txn->tree;
+    if (txn->cost == 0 && memcmp(&txn->state, &tree->state, sizeof txn->state) == 0) {
+        tree_abort(txn);
+        return 0;
+    }
+    uint8_t body[TREE_STATE_BYTES];
+    put_state(body, &txn->state);
+    uint64_t entries[TREE_TABLE_COUNT];
+    uint64_t pages = 0;
+    MDB_val key = tree_val(TREE_STATE_KEY, sizeof TREE_STATE_KEY);
+    int code = tree_put(txn, TREE_META, key, RECORD_META, bytes_of(body, sizeof body));
+    code = code ? code : count_tables(tree, txn->txn, entries, &pages);
+    if (code) {
+        return code;
+    }
+    MDB_txn *mdb = txn->txn;
+    txn->txn = NULL; /* gone, whatever comes */
+    code = mdb_txn_commit(mdb);
+    if (code == 0) {
+        tree->state = txn->state;
+        publish(tree, entries, pages);
+        publish_one(&tree->published.commits, read_one(&tree->published.commits) + 1);
+    }
+    return code;
+}
+
+int tree_get(struct tree_txn *txn, enum tree_table table, MDB_val key, enum record_value kind,
+             struct bytes *body)
+{
+    *body = (struct bytes){0};
+    MDB_val value;
+    int code = mdb_get(txn->txn, txn->tree->tables[table], &key, &value);
+    if (code == 0) {
+        *body = tree_check(key, value, kind);
+        if (!body->data) {
+            tree_count_damaged(txn->tree);
+        }
+    }
+    return code;
+}
+
+static void count_put(struct tree_txn *txn, enum tree_table table, size_t key, size_t value,
+                      size_t before)
+{
+    txn->cost++;
+    txn->size_bytes += key + value;
+    if (table != TREE_META) {
+        txn->state.live_bytes += before ? value : key + value;
+        txn->state.live_bytes -= before;
+    }
+}
+
+int tree_put(struct tree_txn *txn, enum tree_table table, MDB_val key, enum record_value kind,
+             struct bytes body)
+{
+    assert(body.size <= TREE_BODY_MAX);
+    size_t size = RECORD_SEAL_BYTES + body.size;
+    MDB_dbi dbi = txn->tree->tables[table];
+    MDB_val value = {.mv_size = size};
+    size_t before = 0;
+    int code = mdb_put(txn->txn, dbi, &key, &value, MDB_NOOVERWRITE | MDB_RESERVE);
+    if (code == MDB_KEYEXIST) {
+        before = value.mv_size;
+        value = (MDB_val){.mv_size = size};
+        code = mdb_put(txn->txn, dbi, &key, &value, MDB_RESERVE);
+    }
+    if (code) {
+        return code;
+    }
+    if (body.size) {
+        memcpy((uint8_t *)value.mv_data + RECORD_SEAL_BYTES, body.data, body.size);
+    }
+    record_seal(value.mv_data, size, tree_bytes(key), kind);
+    count_put(txn, table, key.mv_size, size, before);
+    return 0;
+}
+
+static void count_delete(struct tree_txn *txn, enum tree_table table, MDB_val key, MDB_val value)
+{
+    assert(table != TREE_META);
+    txn->cost += TREE_COST_DELETE;
+    txn->state.live_bytes -= key.mv_size + value.mv_size;
+}
+
+int tree_delete(struct tree_txn *txn, enum tree_table table, MDB_val key)
+{
+    MDB_dbi dbi = txn->tree->tables[table];
+    MDB_val value;
+    int code = mdb_get(txn->txn, dbi, &key, &value);
+    if (code) {
+        return code == MDB_NOTFOUND ? 0 : code;
+    }
+    count_delete(txn, table, key, value);
+    return mdb_del(txn->txn, dbi, &key, NULL);
+}
+
+int tree_delete_here(struct tree_txn *txn, MDB_val key, MDB_val value)
+{
+    count_delete(txn, TREE_DATA, key, value);
+    return mdb_cursor_del(txn->cursor, 0);
+}
+
+int tree_armed(struct tree_txn *txn, uint64_t uid, uint64_t *second)
+{
+    struct tree_data_key at = tree_data_key(uid, 0, TREE_CHUNK_ARMED);
+    struct bytes body;
+    int code = tree_get(txn, TREE_DATA, tree_val(&at, sizeof at), RECORD_META, &body);
+    *second = code == 0 && body.data && body.size == 8 ? bytes_load_be64(body.data) : UINT64_MAX;
+    return code == MDB_NOTFOUND ? 0 : code;
+}
+
+int tree_arm(struct tree_txn *txn, uint64_t uid, uint64_t second)
+{
+    uint64_t before;
+    int code = tree_armed(txn, uid, &before);
+    if (code || before == second) {
+        return code;
+    }
+    if (before != UINT64_MAX) {
+        struct tree_due_key old = tree_due_key(before, uid);
+        code = tree_delete(txn, TREE_DUE, tree_val(&old, sizeof old));
+    }
+    struct tree_data_key at = tree_data_key(uid, 0, TREE_CHUNK_ARMED);
+    if (code || second == UINT64_MAX) {
+        return code ? code : tree_delete(txn, TREE_DATA, tree_val(&at, sizeof at));
+    }
+    uint8_t body[8];
+    bytes_store_be64(body, second);
+    struct tree_due_key due = tree_due_key(second, uid);
+    code = tree_put(txn, TREE_DATA, tree_val(&at, sizeof at), RECORD_META,
+                    bytes_of(body, sizeof body));
+    return code ? code
+                : tree_put(txn, TREE_DUE, tree_val(&due, sizeof due), RECORD_META,
+                           (struct bytes){0});
+}
+
+/* ---- A file that is there: checked before it is mapped ----------------------------------------
+ */
+
+/* One of LMDB's two meta pages, in native order as LMDB writes it. */
+struct lmdb_meta {
+    uint32_t magic;
+    uint32_t version;
+    uint32_t page_bytes;
+    uint64_t last_page;
+    uint64_t transaction;
+};
+
+static bool read_lmdb_meta(int fd, off_t at, struct lmdb_meta *meta)
+{
+    uint8_t raw[LMDB_META_BYTES];
+    if (pread(fd, raw, sizeof raw, at) != (ssize_t)sizeof raw) {
+        return false;
+    }
+    memcpy(&meta->magic, raw + LMDB_PAGE_HEADER_BYTES, 4);
+    memcpy(&meta->version, raw + LMDB_PAGE_HEADER_BYTES + 4, 4);
+    memcpy(&meta->page_bytes, raw + LMDB_PAGE_HEADER_BYTES + 24, 4);
+    memcpy(&meta->last_page, raw + LMDB_PAGE_HEADER_BYTES + 120, 8);
+    memcpy(&meta->transaction, raw + LMDB_PAGE_HEADER_BYTES + 128, 8);
+    return true;
+}
+
+static bool is_lmdb_meta(const struct lmdb_meta *meta)
+{
+    return meta->magic == (uint32_t)LMDB_MAGIC && meta->page_bytes >= 512 &&
+           meta->page_bytes <= LMDB_PAGE_MAX && (meta->page_bytes & (meta->page_bytes - 1)) == 0;
+}
+
+static enum status check_lmdb(struct tree *tree, int fd, uint64_t size, struct wal_trouble *trouble)
+{
+    struct lmdb_meta one;
+    struct lmdb_meta two;
+    if (!read_lmdb_meta(fd, 0, &one) || !is_lmdb_meta(&one)) {
+        return refuse(trouble, EINVAL, "open",
+                      FILE_NAME " is no tree of rethread, or its first page is damaged; move it "
+                                "away, or give another data directory.");
+    }
+    if (one.version != LMDB_VERSION) {
+        return refuse(trouble, EINVAL, "open",
+                      FILE_NAME " has another version of LMDB's format; use the rethread that "
+                                "wrote it.");
+    }
+    if (size < 2 * (uint64_t)one.page_bytes || !read_lmdb_meta(fd, one.page_bytes, &two) ||
+        !is_lmdb_meta(&two) || two.version != one.version || two.page_bytes != one.page_bytes) {
+        return refuse(trouble, EINVAL, "open",
+                      FILE_NAME " is cut short or its second page is damaged; restore it, or move "
+                                "it away to start anew.");
+    }
+    tree->page_bytes = one.page_bytes;
+    uint64_t last = one.transaction < two.transaction ? two.last_page : one.last_page;
+    /* A power cut may leave a torn page behind the last one: nobody reads it. */
+    if (size / one.page_bytes <= last) {
+        refuse(trouble, EINVAL, "open", "");
+        snprintf(trouble->text, sizeof trouble->text,
+                 FILE_NAME " is cut short: it has %llu of %llu pages; restore it, or move it away "
+                           "to start anew.",
+                 (unsigned long long)(size / one.page_bytes), (unsigned long long)last + 1);
+        return STATUS_INTERNAL;
+    }
+    return STATUS_OK;
+}
+
+/* *size is 0 for none (or an empty one): to be made. */
+static enum status check_file(struct tree *tree, uint64_t *size, struct wal_trouble *trouble)
+{
+    *size = 0;
+    int fd = openat(tree->directory_fd, FILE_NAME, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT) {
+        return STATUS_OK;
+    }
+    if (fd < 0) {
+        return refuse(trouble, errno, "open", FILE_NAME " cannot be read.");
+    }
+    enum status status = STATUS_OK;
+    struct stat stat;
+    if (fstat(fd, &stat)) {
+        status = refuse(trouble, errno, "fstat", FILE_NAME " cannot be read.");
+    } else if (!S_ISREG(stat.st_mode)) {
+        status = refuse(trouble, EINVAL, "open", FILE_NAME " is no regular file.");
+    } else if (stat.st_size > 0) {
+        *size = (uint64_t)stat.st_size;
+        status = check_lmdb(tree, fd, *size, trouble);
+    }
+    close(fd);
+    return status;
+}
+
+/* ---- Opening ----------------------------------------------------------------------------------
+ */
+
+struct opening {
+    struct tree *tree;
+    const char *directory;
+    uint64_t map_bytes;
+    struct wal_trouble *trouble;
+    enum status status;
+    char path[4096];
+};
+
+static void fail_assertion(MDB_env *env, const char *text)
+{
+    (void)env;
+    (void)text;
+    guard_fail();
+}
+
+static int open_env(struct opening *opening, const char *name, uint64_t map_bytes)
+{
+    struct tree *tree = opening->tree;
+    int length = snprintf(opening->path, sizeof opening->path, "%s/%s", opening->directory, name);
+    if (length < 0 || (size_t)length >= sizeof opening->path) {
+        return ENAMETOOLONG;
+    }
+    int code = mdb_env_create(&tree->env);
+    if (code) {
+        tree->env = NULL;
+        return code;
+    }
+    code = mdb_env_set_mapsize(tree->env, map_bytes);
+    code = code ? code : mdb_env_set_maxdbs(tree->env, TREE_TABLE_COUNT);
+    code = code ? code : mdb_env_set_maxreaders(tree->env, tree->settings.readers + READERS_EXTRA);
+    code = code ? code : mdb_env_set_assert(tree->env, fail_assertion);
+    code =
+        code ? code : mdb_env_open(tree->env, opening->path, MDB_NOSUBDIR | MDB_NOTLS, FILE_MODE);
+    int dead;
+    return code ? code : mdb_reader_check(tree->env, &dead);
+}
+
+static int open_tables(struct tree *tree, MDB_txn *txn, unsigned flags)
+{
+    for (unsigned i = 0; i < TREE_TABLE_COUNT; i++) {
+        int code = mdb_dbi_open(txn, table_names[i], flags, &tree->tables[i]);
+        if (code) {
+            return code;
+        }
+    }
+    return 0;
+}
+
+static int fill_new(struct tree *tree)
+{
+    struct tree_txn txn = {.tree = tree};
+    int code = mdb_txn_begin(tree->env, NULL, 0, &txn.txn);
+    code = code ? code : open_tables(tree, txn.txn, MDB_CREATE);
+    uint8_t body[TREE_IDENTITY_BYTES];
+    uint64_t now_ms = clock_read_ms(tree->settings.wall);
+    memcpy(body, mark, sizeof mark);
+    bytes_store_be32(body + TREE_MARK_BYTES, RECORD_FORMAT);
+    random_fill(body + TREE_MARK_BYTES + 4, TREE_SECRET_BYTES);
+    bytes_store_be64(body + TREE_MARK_BYTES + 4 + TREE_SECRET_BYTES, now_ms);
+    if (code == 0) {
+        MDB_val key = tree_val(TREE_IDENTITY_KEY, sizeof TREE_IDENTITY_KEY);
+        code = tree_put(&txn, TREE_META, key, RECORD_META, bytes_of(body, sizeof body));
+    }
+    txn.state = (struct tree_state){.next_uid = 1, .vouch_since_ms = now_ms};
+    code = code ? code : tree_commit(&txn);
+    tree_abort(&txn);
+    return code;
+}
+
+/* Makes the file under another name, whole and durable, and moves it into place. */
+static void make_file(void *context)
+{
+    struct opening *opening = context;
+    struct tree *tree = opening->tree;
+    int fd = tree->directory_fd;
+    unlinkat(fd, NEW_NAME, 0); /* of a start that did not come to its end */
+    int code = open_env(opening, NEW_NAME, map_least_bytes);
+    tree->page_bytes = (unsigned)sysconf(_SC_PAGESIZE);
+    code = code ? code : fill_new(tree);
+    if (tree->env) {
+        mdb_env_close(tree->env);
+        tree->env = NULL;
+    }
+    if (code == 0 && (renameat(fd, NEW_NAME, fd, FILE_NAME) || fsync(fd))) {
+        code = errno;
+    }
+    unlinkat(fd, NEW_NAME "-lock", 0);
+    if (code) {
+        unlinkat(fd, NEW_NAME, 0);
+        opening->status = refuse(opening->trouble, code > 0 ? code : EIO, "open", "");
+        snprintf(opening->trouble->text, sizeof opening->trouble->text,
+                 FILE_NAME " cannot be made in the data directory: %s.", mdb_strerror(code));
+    }
+}
+
+static enum status read_identity(struct tree *tree, MDB_val value, struct wal_trouble *trouble)
+{
+    MDB_val key = tree_val(TREE_IDENTITY_KEY, sizeof TREE_IDENTITY_KEY);
+    struct bytes body = tree_check(key, value, RECORD_META);
+    if (!body.data && record_is_newer(tree_bytes(value))) {
+        return refuse(trouble, EINVAL, "open",
+                      FILE_NAME " was written by a newer rethread; use that one.");
+    }
+    if (!body.data || body.size < sizeof mark + 4 || memcmp(body.data, mark, sizeof mark) != 0) {
+        return refuse(trouble, EINVAL, "open",
+                      FILE_NAME " is damaged where it says what it is; restore it, or move it away "
+                                "to start anew.");
+    }
+    if (bytes_load_be32(body.data + TREE_MARK_BYTES) > RECORD_FORMAT) {
+        return refuse(trouble, EINVAL, "open",
+                      FILE_NAME " was written by a newer rethread; use that one.");
+    }
+    if (body.size != TREE_IDENTITY_BYTES) {
+        return refuse(trouble, EINVAL, "open", FILE_NAME " has an unknown layout.");
+    }
+    memcpy(tree->secret, body.data + TREE_MARK_BYTES + 4, TREE_SECRET_BYTES);
+    tree->first_run_ms = bytes_load_be64(body.data + TREE_MARK_BYTES + 4 + TREE_SECRET_BYTES);
+    return STATUS_OK;
+}
+
+static enum status read_meta(struct tree *tree, MDB_txn *txn, struct wal_trouble *trouble)
+{
+    MDB_dbi meta;
+    MDB_val value;
+    MDB_val key = tree_val(TREE_IDENTITY_KEY, sizeof TREE_IDENTITY_KEY);
+    if (mdb_dbi_open(txn, table_names[TREE_META], 0, &meta) || mdb_get(txn, meta, &key, &value)) {
+        return refuse(trouble, EINVAL, "open",
+                      FILE_NAME
+                      " is a database, but none of rethread; move it away, or give another "
+                      "data directory.");
+    }
+    enum status status = read_identity(tree, value, trouble);
+    if (status) {
+        return status;
+    }
+    uint64_t entries[TREE_TABLE_COUNT];
+    uint64_t pages;
+    key = tree_val(TREE_STATE_KEY, sizeof TREE_STATE_KEY);
+    int code = open_tables(tree, txn, 0);
+    code = code ? code : mdb_get(txn, meta, &key, &value);
+    code = code ? code : count_tables(tree, txn, entries, &pages);
+    if (code || !open_state(tree_check(key, value, RECORD_META), &tree->state)) {
+        return refuse(trouble, EINVAL, "open",
+                      FILE_NAME " is damaged: a table, or the record of its state; restore it, or "
+                                "move it away to start anew.");
+    }
+    publish(tree, entries, pages);
+    return STATUS_OK;
+}
+
+/* Reads only; the tables' handles stay when the transaction is committed. */
+static void open_file(void *context)
+{
+    struct opening *opening = context;
+    struct tree *tree = opening->tree;
+    MDB_txn *txn = NULL;
+    int code = open_env(opening, FILE_NAME, opening->map_bytes);
+    code = code ? code : mdb_txn_begin(tree->env, NULL, MDB_RDONLY, &txn);
+    if (code) {
+        opening->status = refuse(opening->trouble, code > 0 ? code : EINVAL, "open", "");
+        snprintf(opening->trouble->text, sizeof opening->trouble->text,
+                 FILE_NAME " cannot be opened for writing: %s.", mdb_strerror(code));
+        return;
+    }
+    opening->status = read_meta(tree, txn, opening->trouble);
+    if (opening->status) {
+        mdb_txn_abort(txn);
+    } else {
+        mdb_txn_commit(txn);
+    }
+}
+
+static enum status run(struct opening *opening, guard_body_fn *body)
+{
+    opening->status = STATUS_OK;
+    if (!guard_run(body, opening)) {
+        opening->status = refuse(opening->trouble, EIO, "open",
+                                 FILE_NAME " is damaged beyond reading; restore it, or move it "
+                                           "away to start anew.");
+    }
+    return opening->status;
+}
+
+static uint64_t map_size(uint64_t asked, uint64_t file_bytes)
+{
+    /* A file that is larger (of a larger budget) must fit with room to work in. */
+    uint64_t least = file_bytes ? file_bytes + map_least_bytes : 0;
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    return ((asked > least ? asked : least) + page - 1) / page * page;
+}
+
+static enum status open_mapped(const char *directory, const struct tree_settings *settings,
+                               uint64_t map_bytes, bool exactly, struct tree **tree,
+                               struct wal_trouble *trouble)
+{
+    *trouble = (struct wal_trouble){0};
+    struct tree *made = calloc(1, sizeof *made);
+    if (!made) {
+        return refuse(trouble, ENOMEM, "malloc", "No memory for the tree.");
+    }
+    made->settings = *settings;
+    made->directory_fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (made->directory_fd < 0) {
+        refuse(trouble, errno, "open", "The data directory cannot be opened.");
+        tree_close(made);
+        return STATUS_INTERNAL;
+    }
+    struct opening opening = {.tree = made, .directory = directory, .trouble = trouble};
+    uint64_t file_bytes;
+    enum status status = check_file(made, &file_bytes, trouble);
+    if (status == STATUS_OK && file_bytes == 0) {
+        status = run(&opening, make_file);
+    }
+    if (status == STATUS_OK) {
+        opening.map_bytes = map_size(map_bytes, exactly ? 0 : file_bytes);
+        status = run(&opening, open_file);
+    }
+    if (status) {
+        tree_close(made);
+        return status;
+    }
+    *tree = made;
+    return STATUS_OK;
+}
+
+enum status tree_open_mapped(const char *directory, const struct tree_settings *settings,
+                             size_t map_bytes, struct tree **tree, struct wal_trouble *trouble)
+{
+    return open_mapped(directory, settings, map_bytes, true, tree, trouble);
+}
+
+enum status tree_open(const char *directory, const struct tree_settings *settings,
+                      struct tree **tree, struct wal_trouble *trouble)
+{
+    uint64_t bytes = settings->disk_bytes;
+    bytes = bytes > map_most_bytes / 4 ? map_most_bytes : bytes * 4;
+    return open_mapped(directory, settings, bytes < map_least_bytes ? map_least_bytes : bytes,
+                       false, tree, trouble);
+}
+
+static void close_env(void *context)
+{
+    struct tree *tree = context;
+    mdb_env_close(tree->env);
+}
+
+void tree_close(struct tree *tree)
+{
+    if (!tree) {
+        return;
+    }
+    if (tree->env) {
+        guard_run(close_env, tree);
+    }
+    if (tree->directory_fd >= 0) {
+        close(tree->directory_fd);
+    }
+    free(tree);
+}
+
+/* ---- What it says of itself --------------------------------------------------------------------
+ */
+
+const uint8_t *tree_secret(const struct tree *tree)
+{
+    return tree->secret;
+}
+
+uint64_t tree_applied(const struct tree *tree)
+{
+    return read_one(&tree->published.applied);
+}
+
+uint64_t tree_next_uid(const struct tree *tree)
+{
+    return read_one(&tree->published.next_uid);
+}
+
+struct tree_numbers tree_numbers(const struct tree *tree)
+{
+    const struct tree_published *from = &tree->published;
+    return (struct tree_numbers){
+        .file_bytes = read_one(&from->file_bytes),
+        .used_bytes = read_one(&from->used_bytes),
+        .live_bytes = read_one(&from->live_bytes),
+        .records = read_one(&from->records),
+        .threads = read_one(&from->threads),
+        .names = read_one(&from->names),
+        .tombstones = read_one(&from->tombstones),
+        .vouch_since_ms = read_one(&from->vouch_since_ms),
+        .commits = read_one(&from->commits),
+        .damaged = read_one(&from->damaged),
+        .broken = tree_is_broken(tree),
+    };
+}
