@@ -39,6 +39,8 @@ void domain_open(struct domain *domain, struct threads_settings settings)
     *domain = (struct domain){0};
     clock_driven_init(&domain->clock, DOMAIN_START_MS);
     settings.clock = &domain->clock.clock;
+    domain->wall = (struct clock_driven *)settings.wall;
+    assert(!settings.tier || (settings.wall && settings.hash_secret));
     domain->threads = threads_create(&settings);
     domain->lane = domain->threads ? lane_open(domain->threads, 0, 1) : NULL;
     if (!domain->lane) {
@@ -53,12 +55,16 @@ void domain_close(struct domain *domain)
 {
     lane_offline(domain->lane);
     lane_close(domain->lane);
+    assert(domain->waiting == 0);
     threads_destroy(domain->threads);
 }
 
 void domain_wait(struct domain *domain, uint64_t by_ms)
 {
     clock_driven_advance(&domain->clock, by_ms);
+    if (domain->wall) {
+        clock_driven_advance(domain->wall, by_ms);
+    }
     lane_read_clock(domain->lane);
 }
 
@@ -166,6 +172,7 @@ static bool read_number_option(struct ask *ask, const char *name, const char *va
     OPTION(final, bool)
     OPTION(touch, bool)
     OPTION(policy, enum wire_policy)
+    OPTION(ack, enum wire_ack)
 #undef OPTION
     return false;
 }
@@ -299,7 +306,7 @@ static void put_replay(struct writing *writing, struct domain *domain,
     if (result->has_first_changed) {
         put(writing, " first_changed %u", result->first_changed);
     }
-    put(writing, "%s:", result->ambiguous ? " ambiguous" : "");
+    put(writing, "%s%s:", result->ambiguous ? " ambiguous" : "", result->from_disk ? " disk" : "");
     uint64_t payload_bytes = 0;
     unsigned segment_count = 0;
     for (uint32_t at = result->begin; at < result->end; at++) {
@@ -322,6 +329,39 @@ static void put_replay(struct writing *writing, struct domain *domain,
     }
 }
 
+/* ---- what waits for the disk ---- */
+
+struct pending {
+    struct lane_wait wait;
+    struct domain *domain;
+};
+
+static void pending_done(struct lane_wait *wait, enum status status)
+{
+    struct pending *pending = (struct pending *)wait;
+    assert(pending->domain->waiting > 0);
+    pending->domain->waiting--;
+    pending->domain->told = status;
+    free(pending);
+}
+
+static void put_pending(struct writing *writing, struct domain *domain, struct tier_change *change)
+{
+    if (!change) {
+        return;
+    }
+    struct pending *pending = malloc(sizeof *pending);
+    if (!pending) {
+        give_up("no memory");
+    }
+    *pending = (struct pending){.wait.done = pending_done, .domain = domain};
+    domain->waiting++;
+    put(writing, " pending");
+    lane_await(domain->lane, change, &pending->wait);
+}
+
+/* ---- answers ---- */
+
 static void put_append(struct writing *writing, struct domain *domain,
                        const struct thread_append_result *result)
 {
@@ -331,6 +371,7 @@ static void put_append(struct writing *writing, struct domain *domain,
     if (result->lost) {
         put(writing, " lost %" PRIu64, result->lost);
     }
+    put_pending(writing, domain, result->pending);
 }
 
 static void put_stat(struct writing *writing, struct domain *domain)
@@ -341,9 +382,9 @@ static void put_stat(struct writing *writing, struct domain *domain)
     if (stat->state == THREAD_MISS) {
         put(writing, "miss %s v%" PRIu64, reason_name(stat->reason), stat->version);
     } else {
-        put(writing, "%s v%" PRIu64 " steps %" PRIu64 " bytes %" PRIu64 " tokens %" PRIu64,
+        put(writing, "%s v%" PRIu64 " steps %" PRIu64 " bytes %" PRIu64 " tokens %" PRIu64 "%s",
             stat->state == THREAD_COMPLETE ? "complete" : "partial", stat->version,
-            stat->step_count, stat->payload_bytes, stat->tokens);
+            stat->step_count, stat->payload_bytes, stat->tokens, stat->on_disk ? " disk" : "");
     }
 }
 
@@ -392,7 +433,10 @@ static enum status change(struct domain *domain, const struct wire_request *requ
         return status;
     case WIRE_METHOD_FORGET:
         status = thread_forget(domain->lane, request, &forgotten, error);
-        put(writing, status ? "" : forgotten.forgotten ? "forgotten" : "nothing");
+        if (status == STATUS_OK) {
+            put(writing, forgotten.forgotten ? "forgotten" : "nothing");
+            put_pending(writing, domain, forgotten.pending);
+        }
         return status;
     case WIRE_METHOD_TOUCH:
         status = thread_touch(domain->lane, request->thread, wire_given(request, WIRE_FIELD_ttl_ms),

@@ -14,6 +14,9 @@
  *   touch   touched | missing expired           fork   v2
  *   rewind  v4 dropped 2                        forget forgotten | nothing
  *   errors  conflict version v3 | bad_request turn | not_found from expired | again
+ * With a tier (settings.tier, .hash_secret and .wall, which is then a struct clock_driven that the
+ * tier has too, so that both outlive the domain): "disk" after a replay's or stat's first part when
+ * it came from there, "pending" after what waits for the disk; domain.told is what it came to.
  */
 #ifndef RETHREAD_TESTS_LIB_DOMAIN_H
 #define RETHREAD_TESTS_LIB_DOMAIN_H
@@ -25,6 +28,7 @@ enum { DOMAIN_START_MS = 1000000, DOMAIN_TTL_MS = 1000 };
 
 struct domain {
     struct clock_driven clock;
+    struct clock_driven *wall; /* the caller's; NULL: no tier */
     struct threads *threads;
     struct lane *lane; /* online */
     /* Of the last answer. */
@@ -32,6 +36,8 @@ struct domain {
     uint64_t vouch_ms;
     struct thread_stat_result stat;
     struct wire_error error;
+    unsigned waiting; /* answers that are pending */
+    enum status told; /* what the last of them that came said */
 };
 
 /* 64 MiB, DOMAIN_TTL_MS, 1 MiB frames, 4096 tombstones, 8 lanes; .clock is set by domain_open. */
@@ -41,7 +47,7 @@ struct threads_settings domain_settings(void);
 void domain_open(struct domain *domain, struct threads_settings settings);
 void domain_close(struct domain *domain);
 
-/* Moves the clock and reads it. Nothing is swept. */
+/* Moves the clocks and reads them. Nothing is swept. */
 void domain_wait(struct domain *domain, uint64_t by_ms);
 
 /* Does what the line says; the answer is valid until the next call. */
