@@ -1,0 +1,519 @@
+/*
+ * Loads: threads, keys, pages and all names, each in a read transaction of its own and under a
+ * guard. Owns nothing beyond a call; what it hands out is copied.
+ */
+#include "store/tree_read.h"
+
+#include "store/guard.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+enum { PAGE_LOOKS_MAX = 16384 };
+
+/* ---- One entry ----------------------------------------------------------------------------- */
+
+/* A page that LMDB itself finds wrong: nothing may be written where it is. */
+static enum tree_seen judge(struct tree_reading *reading, int code)
+{
+    if (code == 0) {
+        return TREE_SEEN;
+    }
+    if (code == MDB_NOTFOUND) {
+        return TREE_END;
+    }
+    if (code == ENOMEM || code == MDB_READERS_FULL || code == EAGAIN) {
+        return TREE_UNREADABLE;
+    }
+    tree_set_broken(reading->tree);
+    return TREE_DAMAGED;
+}
+
+enum tree_seen tree_read_begin(struct tree_reading *reading)
+{
+    assert(!reading->txn && !reading->cursor);
+    return judge(reading, mdb_txn_begin(reading->tree->env, NULL, MDB_RDONLY, &reading->txn));
+}
+
+/* Ending a read transaction frees its slot and its memory and looks at no page, so that it is safe
+ * after a fault as well. */
+void tree_read_end(struct tree_reading *reading)
+{
+    if (reading->cursor) {
+        mdb_cursor_close(reading->cursor);
+    }
+    if (reading->txn) {
+        mdb_txn_abort(reading->txn);
+    }
+    reading->cursor = NULL;
+    reading->txn = NULL;
+}
+
+enum tree_seen tree_read_table(struct tree_reading *reading, enum tree_table table)
+{
+    if (reading->cursor) {
+        mdb_cursor_close(reading->cursor);
+        reading->cursor = NULL;
+    }
+    MDB_dbi dbi = reading->tree->tables[table];
+    return judge(reading, mdb_cursor_open(reading->txn, dbi, &reading->cursor));
+}
+
+enum tree_seen tree_read_move(struct tree_reading *reading, MDB_cursor_op op, struct bytes from)
+{
+    MDB_val key = tree_val(from.data, from.size);
+    MDB_val value = {0};
+    reading->key_bytes = 0;
+    reading->value_bytes = 0;
+    enum tree_seen seen = judge(reading, mdb_cursor_get(reading->cursor, &key, &value, op));
+    if (seen != TREE_SEEN) {
+        return seen;
+    }
+    /* Not 0, so that the caller can tell an odd entry from a cursor that cannot move. */
+    reading->key_bytes = key.mv_size > 0 ? key.mv_size : SIZE_MAX;
+    if (key.mv_size == 0 || key.mv_size > sizeof reading->key ||
+        value.mv_size > sizeof reading->value) {
+        return TREE_DAMAGED;
+    }
+    memcpy(reading->key, key.mv_data, key.mv_size);
+    memcpy(reading->value, value.mv_data, value.mv_size);
+    reading->value_bytes = value.mv_size;
+    return TREE_SEEN;
+}
+
+struct bytes tree_read_body(const struct tree_reading *reading, enum record_value kind)
+{
+    assert(reading->key_bytes <= sizeof reading->key);
+    return record_check(bytes_of(reading->value, reading->value_bytes),
+                        bytes_of(reading->key, reading->key_bytes), kind);
+}
+
+/* Less, equal or greater than the copied key. */
+static int compare(struct bytes key, const struct tree_reading *reading)
+{
+    assert(key.size == reading->key_bytes);
+    return memcmp(key.data, reading->key, key.size);
+}
+
+/* Whether the copy is an entry that may stand on that side of the key. */
+static bool is_neighbour(const struct tree_reading *reading, struct bytes key,
+                         enum record_value kind, bool above)
+{
+    return reading->key_bytes == key.size && (compare(key, reading) < 0) == above &&
+           tree_read_body(reading, kind).data;
+}
+
+/* The cursor was sent to `key` and found `seen`, not the key. */
+static enum tree_seen prove_absent(struct tree_reading *reading, struct bytes key,
+                                   enum record_value kind, enum tree_seen seen)
+{
+    if (seen == TREE_SEEN && !is_neighbour(reading, key, kind, true)) {
+        return TREE_DAMAGED;
+    }
+    seen = tree_read_move(reading, seen == TREE_SEEN ? MDB_PREV : MDB_LAST, (struct bytes){0});
+    if (seen == TREE_SEEN && !is_neighbour(reading, key, kind, false)) {
+        return TREE_DAMAGED;
+    }
+    return seen == TREE_SEEN ? TREE_END : seen;
+}
+
+enum tree_seen tree_read_entry(struct tree_reading *reading, enum tree_table table,
+                               struct bytes key, enum record_value kind, struct bytes *body)
+{
+    enum tree_seen seen = tree_read_table(reading, table);
+    if (seen != TREE_SEEN) {
+        return seen == TREE_END ? TREE_DAMAGED : seen; /* the table itself is there, always */
+    }
+    seen = tree_read_move(reading, MDB_SET_RANGE, key);
+    if (seen == TREE_SEEN && reading->key_bytes == key.size && compare(key, reading) == 0) {
+        *body = tree_read_body(reading, kind);
+        seen = body->data ? TREE_SEEN : TREE_DAMAGED;
+    } else if (seen == TREE_SEEN || seen == TREE_END) {
+        seen = prove_absent(reading, key, kind, seen);
+    }
+    reading->damaged += seen == TREE_DAMAGED;
+    return seen;
+}
+
+enum tree_seen tree_read_head(struct tree_reading *reading, uint64_t uid, struct tier_head *head)
+{
+    enum tree_seen seen = tree_read_table(reading, TREE_DATA);
+    if (seen != TREE_SEEN) {
+        reading->damaged++;
+        return seen == TREE_END ? TREE_DAMAGED : seen;
+    }
+    struct tree_data_key wanted = tree_data_key(uid, 0, TREE_CHUNK_HEAD);
+    struct bytes key = bytes_of(wanted.bytes, sizeof wanted.bytes);
+    seen = tree_read_move(reading, MDB_SET_RANGE, key);
+    if (seen == TREE_SEEN && (reading->key_bytes != key.size || compare(key, reading) != 0)) {
+        return TREE_END;
+    }
+    if (seen == TREE_SEEN) {
+        struct bytes body = tree_read_body(reading, RECORD_HEAD);
+        bool sound = body.data && record_open_head(body, head) && head->uid == uid;
+        seen = sound ? TREE_SEEN : TREE_DAMAGED;
+    }
+    reading->damaged += seen == TREE_DAMAGED;
+    return seen;
+}
+
+/* ---- Loads --------------------------------------------------------------------------------- */
+
+struct loading {
+    struct tree_reading reading;
+    struct tree_gathering gathering;
+    struct tier_load *load;
+    enum tier_found found;
+};
+
+static enum tier_found found_of(enum tree_seen seen)
+{
+    switch (seen) {
+    case TREE_SEEN:
+        return TIER_FOUND;
+    case TREE_END:
+        return TIER_ABSENT;
+    case TREE_DAMAGED:
+        return TIER_CORRUPT;
+    case TREE_UNREADABLE:
+        break;
+    }
+    return TIER_FAILED;
+}
+
+/* What is not there may have left a tombstone. */
+static enum tier_found find_tomb(struct loading *loading)
+{
+    struct tier_load *load = loading->load;
+    struct tree_name name = tree_name(load->name);
+    struct bytes body;
+    enum tree_seen seen = tree_read_entry(
+        &loading->reading, TREE_TOMBS, bytes_of(name.bytes, sizeof name.bytes), RECORD_TOMB, &body);
+    if (seen != TREE_SEEN) {
+        return found_of(seen);
+    }
+    struct tree_tomb tomb;
+    if (!tree_open_tomb(body, &tomb)) {
+        loading->reading.damaged++;
+        return TIER_CORRUPT;
+    }
+    load->tombstone = (struct tier_tombstone){.reason = (enum reason)tomb.reason,
+                                              .shared = tomb.shared,
+                                              .version = tomb.version,
+                                              .steps = tomb.steps};
+    return TIER_TOMBSTONE;
+}
+
+static enum tier_found load_thread(struct loading *loading)
+{
+    struct tree_reading *reading = &loading->reading;
+    const struct tier_load *load = loading->load;
+    struct tree_name name = tree_name(load->name);
+    struct bytes body;
+    enum tree_seen seen = tree_read_entry(
+        reading, TREE_NAMES, bytes_of(name.bytes, sizeof name.bytes), RECORD_NAME, &body);
+    if (seen == TREE_END) {
+        return find_tomb(loading);
+    }
+    if (seen != TREE_SEEN) {
+        return found_of(seen);
+    }
+    struct tier_head head;
+    seen = body.size == TREE_UID_BYTES ? tree_read_head(reading, bytes_load_be64(body.data), &head)
+                                       : TREE_DAMAGED;
+    if (seen == TREE_END || (seen == TREE_SEEN && !tree_same_name(head.name, load->name))) {
+        reading->damaged++; /* a name's uid always has a head, and its own */
+        return TIER_CORRUPT;
+    }
+    if (seen != TREE_SEEN) {
+        return found_of(seen);
+    }
+    if (head.tenant != load->tenant || !bytes_equal(head.id, bytes_of(load->id, load->id_size))) {
+        return TIER_ABSENT; /* another thread with the same hash */
+    }
+    return found_of(tree_gather(reading, &head, &loading->gathering));
+}
+
+static enum tier_found load_key(struct loading *loading)
+{
+    struct tree_reading *reading = &loading->reading;
+    struct tier_load *load = loading->load;
+    struct tree_name name = tree_name(load->name);
+    struct bytes body;
+    enum tree_seen seen = tree_read_entry(
+        reading, TREE_KEYS, bytes_of(name.bytes, sizeof name.bytes), RECORD_KEY, &body);
+    if (seen == TREE_END) {
+        return find_tomb(loading);
+    }
+    struct tree_key_entry entry;
+    if (seen != TREE_SEEN || !tree_open_key_entry(body, &entry)) {
+        return seen == TREE_SEEN ? TIER_CORRUPT : found_of(seen);
+    }
+    if (entry.kind != load->record_kind) {
+        return TIER_ABSENT;
+    }
+    struct tier_head head;
+    seen = tree_read_head(reading, entry.uid, &head);
+    if (seen != TREE_SEEN) {
+        return found_of(seen); /* without a head its thread is on its way in or out */
+    }
+    if (!tree_same_name(head.name, entry.owner)) {
+        reading->damaged++;
+        return TIER_CORRUPT;
+    }
+    load->key = (struct tier_key){.owner = entry.owner,
+                                  .id_size = (uint8_t)head.id.size,
+                                  .uid = entry.uid,
+                                  .number = entry.number,
+                                  .version = entry.version,
+                                  .shared = entry.shared};
+    memcpy(load->key.id, head.id.data, head.id.size);
+    return TIER_FOUND;
+}
+
+/* ---- Pages --------------------------------------------------------------------------------- */
+
+static void list_head(struct tier_page *page, const struct tier_head *head)
+{
+    struct tier_listed *listed = &page->listed[page->count++];
+    listed->uid = head->uid;
+    listed->name = head->name;
+    listed->payload_bytes = head->payload_bytes;
+    listed->used_ms = head->used_ms;
+    listed->version = head->version;
+    listed->id_size = (uint8_t)head->id.size;
+    memcpy(listed->id, head->id.data, head->id.size);
+}
+
+/* Takes in the entry of which the copy is. False: it is damaged, and its uid may be anything. */
+static bool take_listed(const struct tree_reading *reading, const struct tier_load *load)
+{
+    uint64_t uid;
+    uint32_t part, chunk;
+    if (!tree_open_data_key(tree_val(reading->key, reading->key_bytes), &uid, &part, &chunk)) {
+        return false;
+    }
+    struct bytes body = tree_read_body(reading, tree_read_kind(part, chunk));
+    struct tier_page *page = load->page;
+    if (!body.data || uid <= page->last_uid) {
+        return false;
+    }
+    struct tier_head head;
+    if (tree_read_kind(part, chunk) != RECORD_HEAD) {
+        page->last_uid = uid; /* without a head it is on its way in or out */
+        return true;
+    }
+    if (!record_open_head(body, &head) || head.uid != uid) {
+        return false;
+    }
+    page->last_uid = uid;
+    if (head.tenant == load->tenant &&
+        bytes_start_with(head.id, bytes_of(load->id, load->id_size))) {
+        list_head(page, &head);
+    }
+    return true;
+}
+
+static uint32_t page_limit(const struct tier_load *load)
+{
+    return load->limit < TREE_PAGE_LIMIT ? load->limit : TREE_PAGE_LIMIT;
+}
+
+/* From head to head by uid. What is damaged is passed entry by entry. */
+static enum tier_found load_page(struct loading *loading)
+{
+    struct tree_reading *reading = &loading->reading;
+    struct tier_page *page = loading->load->page;
+    enum tree_seen seen = tree_read_table(reading, TREE_DATA);
+    bool jump = true;
+    page->more = false;
+    for (unsigned looks = 0; seen == TREE_SEEN; looks++) {
+        if (looks == PAGE_LOOKS_MAX || page->count == page_limit(loading->load)) {
+            page->more = true;
+            return TIER_FOUND;
+        }
+        if (jump && page->last_uid == UINT64_MAX) {
+            return TIER_FOUND;
+        }
+        struct tree_data_key next = tree_data_key(page->last_uid + 1, 0, TREE_CHUNK_HEAD);
+        seen = jump ? tree_read_move(reading, MDB_SET_RANGE, bytes_of(next.bytes, sizeof next))
+                    : tree_read_move(reading, MDB_NEXT, (struct bytes){0});
+        if (seen == TREE_SEEN || (seen == TREE_DAMAGED && reading->key_bytes)) {
+            jump = seen == TREE_SEEN && take_listed(reading, loading->load);
+            reading->damaged += !jump;
+            seen = TREE_SEEN;
+        }
+    }
+    reading->damaged += seen == TREE_DAMAGED;
+    return seen == TREE_UNREADABLE ? TIER_FAILED : TIER_FOUND;
+}
+
+/* ---- The face ------------------------------------------------------------------------------ */
+
+static void load_body(void *context)
+{
+    struct loading *loading = context;
+    enum tree_seen seen = tree_read_begin(&loading->reading);
+    if (seen != TREE_SEEN) {
+        loading->found = seen == TREE_UNREADABLE ? TIER_FAILED : TIER_CORRUPT;
+        return;
+    }
+    switch (loading->load->kind) {
+    case TIER_LOAD_THREAD:
+        loading->found = load_thread(loading);
+        break;
+    case TIER_LOAD_KEY:
+        loading->found = load_key(loading);
+        break;
+    case TIER_LOAD_PAGE:
+        loading->found = load_page(loading);
+        break;
+    }
+}
+
+static bool make_page(struct tier_load *load)
+{
+    load->page = malloc(sizeof *load->page + page_limit(load) * sizeof *load->page->listed);
+    if (load->page) {
+        *load->page = (struct tier_page){.last_uid = load->after_uid};
+    }
+    return load->page != NULL;
+}
+
+void tree_load(struct tree *tree, struct tier_load *load, unsigned *damaged)
+{
+    load->image = NULL;
+    load->page = NULL;
+    if (load->kind == TIER_LOAD_PAGE && !make_page(load)) {
+        load->found = TIER_FAILED;
+        return;
+    }
+    struct loading loading = {.reading = {.tree = tree}, .load = load, .found = TIER_CORRUPT};
+    if (!guard_run(load_body, &loading)) {
+        tree_set_broken(tree);
+        loading.found = TIER_CORRUPT;
+        loading.reading.damaged++;
+    }
+    tree_read_end(&loading.reading);
+    if (load->kind == TIER_LOAD_THREAD && loading.found == TIER_FOUND) {
+        load->image = tree_image_of(&loading.gathering);
+        loading.found = load->image ? TIER_FOUND : TIER_FAILED;
+    }
+    tree_gathering_free(&loading.gathering);
+    if (loading.found != TIER_FOUND) {
+        free(load->page);
+        load->page = NULL;
+    }
+    *damaged += loading.reading.damaged + loading.gathering.damaged;
+    load->found = loading.found;
+}
+
+/* ---- All names ----------------------------------------------------------------------------- */
+
+static const struct {
+    enum tree_table table;
+    enum record_value kind;
+} name_tables[] = {{TREE_NAMES, RECORD_NAME}, {TREE_KEYS, RECORD_KEY}, {TREE_TOMBS, RECORD_TOMB}};
+enum { NAME_TABLES = sizeof name_tables / sizeof name_tables[0] };
+
+/* Places in `after`. */
+enum { AFTER_TABLE, AFTER_WITHIN, AFTER_NAME, AFTER_END = AFTER_NAME + TREE_NAME_BYTES };
+static_assert(AFTER_END <= 24, "tree.h says how large it is");
+
+struct listing {
+    struct tree_reading reading;
+    struct index_hash *names;
+    unsigned limit;
+    unsigned count;
+    unsigned bad;
+    uint8_t *after;
+    bool more;
+};
+
+/*
+ * The entry of which the copy is. A name that fails its check is of use all the same (it may be the
+ * value that is damaged), but it may be another than it was: the walk does not go on from there,
+ * and leaves room for one that is sound.
+ */
+static bool take_name(struct listing *listing, enum record_value kind)
+{
+    const struct tree_reading *reading = &listing->reading;
+    uint8_t *last = listing->after + AFTER_NAME;
+    if (reading->key_bytes != TREE_NAME_BYTES ||
+        (listing->after[AFTER_WITHIN] && memcmp(reading->key, last, TREE_NAME_BYTES) <= 0)) {
+        return false;
+    }
+    bool sound = tree_read_body(reading, kind).data != NULL;
+    if (sound || listing->count < listing->limit / 2) {
+        listing->names[listing->count++] = tree_load_name(reading->key);
+    }
+    if (sound) {
+        memcpy(last, reading->key, TREE_NAME_BYTES);
+        listing->after[AFTER_WITHIN] = true;
+    }
+    return sound;
+}
+
+/* TREE_END: that was all of the table. */
+static enum tree_seen list_table(struct listing *listing)
+{
+    struct tree_reading *reading = &listing->reading;
+    unsigned which = listing->after[AFTER_TABLE];
+    enum tree_seen seen = tree_read_table(reading, name_tables[which].table);
+    bool first = true;
+    while (seen == TREE_SEEN && listing->count < listing->limit) {
+        struct bytes from = bytes_of(listing->after + AFTER_NAME, TREE_NAME_BYTES);
+        seen = !first                         ? tree_read_move(reading, MDB_NEXT, (struct bytes){0})
+               : listing->after[AFTER_WITHIN] ? tree_read_move(reading, MDB_SET_RANGE, from)
+                                              : tree_read_move(reading, MDB_FIRST, from);
+        bool again = first && seen == TREE_SEEN && listing->after[AFTER_WITHIN] &&
+                     reading->key_bytes == from.size &&
+                     memcmp(reading->key, from.data, from.size) == 0;
+        first = false;
+        if (again || seen == TREE_END || (seen != TREE_SEEN && !reading->key_bytes)) {
+            continue;
+        }
+        bool taken = seen == TREE_SEEN && take_name(listing, name_tables[which].kind);
+        listing->bad += !taken;
+        seen = listing->bad < TREE_READ_BAD_MAX ? TREE_SEEN : TREE_DAMAGED;
+    }
+    return seen;
+}
+
+static void list_body(void *context)
+{
+    struct listing *listing = context;
+    enum tree_seen seen = tree_read_begin(&listing->reading);
+    while (seen == TREE_SEEN && listing->after[AFTER_TABLE] < NAME_TABLES) {
+        seen = list_table(listing);
+        if (seen == TREE_SEEN) {
+            listing->more = true;
+            return;
+        }
+        if (seen == TREE_END) {
+            listing->after[AFTER_TABLE]++;
+            listing->after[AFTER_WITHIN] = false;
+            seen = TREE_SEEN;
+        }
+    }
+    listing->bad += seen == TREE_DAMAGED;
+}
+
+bool tree_names(struct tree *tree, struct index_hash *names, unsigned limit, unsigned *count,
+                uint8_t after[24])
+{
+    assert(limit > 0);
+    struct listing listing = {
+        .reading = {.tree = tree}, .names = names, .limit = limit, .after = after};
+    if (!guard_run(list_body, &listing)) {
+        tree_set_broken(tree);
+        listing.more = false;
+    }
+    tree_read_end(&listing.reading);
+    for (unsigned i = 0; i < listing.bad; i++) {
+        tree_count_damaged(tree);
+    }
+    *count = listing.count;
+    return listing.more;
+}
