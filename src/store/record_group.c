@@ -173,9 +173,12 @@ static bool open_front(struct bytes bytes, struct record_group *group)
 
 bool record_next_recall(struct record_group *group, struct recall_entry *entry)
 {
-    struct bytes body;
-    return record_take(&group->recalls, RECORD_RECALL_BYTES, &body) &&
-           record_open_recall(body, entry);
+    struct bytes rest = group->recalls, body;
+    if (!record_take(&rest, RECORD_RECALL_BYTES, &body) || !record_open_recall(body, entry)) {
+        return false;
+    }
+    group->recalls = rest;
+    return true;
 }
 
 bool record_next_step(struct record_group *group, struct record_step *step)

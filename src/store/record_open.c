@@ -106,7 +106,11 @@ static bool open_blob(struct bytes blob, struct opened *opened)
     }
     struct step_parts *parts = &opened->parts;
     if (parts->corrupt) {
-        return blob.size == BLOB_KEY;
+        *parts = (struct step_parts){.number = parts->number,
+                                     .version = parts->version,
+                                     .corrupt = true,
+                                     .inherited = parts->inherited};
+        return blob.size == BLOB_KEY && opened->payload_bytes == 0;
     }
     size_t segment_bytes = (size_t)parts->segment_count * SEGMENT_BYTES;
     size_t prefix_bytes = opened->flags & FLAG_HAS_PREFIX ? WIRE_PREFIX_BYTES : 0;
