@@ -46,8 +46,7 @@ static const uint64_t map_most_bytes = (uint64_t)1 << 40;
 
 /* ---- Trouble -------------------------------------------------------------------------------- */
 
-static enum status refuse(struct wal_trouble *trouble, int error, const char *call,
-                          const char *text)
+enum status tree_refuse(struct wal_trouble *trouble, int error, const char *call, const char *text)
 {
     trouble->error = error;
     trouble->call = call;
@@ -68,11 +67,11 @@ enum status tree_fail(struct tree *tree, int code, struct wal_trouble *trouble)
     assert(code != 0);
     if (code == MDB_MAP_FULL || code == ENOSPC || code == EDQUOT ||
         (code == EIO && is_space_gone(tree))) {
-        return refuse(trouble, ENOSPC, "commit",
-                      code == MDB_MAP_FULL ? "The tree's map is full." : "The disk is full.");
+        return tree_refuse(trouble, ENOSPC, "commit",
+                           code == MDB_MAP_FULL ? "The tree's map is full." : "The disk is full.");
     }
     tree_set_broken(tree);
-    refuse(trouble, code > 0 ? code : EIO, "commit", "");
+    tree_refuse(trouble, code > 0 ? code : EIO, "commit", "");
     snprintf(trouble->text, sizeof trouble->text, "The tree failed: %s.", mdb_strerror(code));
     return STATUS_INTERNAL;
 }
@@ -348,26 +347,28 @@ static enum status check_lmdb(struct tree *tree, int fd, uint64_t size, struct w
     struct lmdb_meta one;
     struct lmdb_meta two;
     if (!read_lmdb_meta(fd, 0, &one) || !is_lmdb_meta(&one)) {
-        return refuse(trouble, EINVAL, "open",
-                      FILE_NAME " is no tree of rethread, or its first page is damaged; move it "
-                                "away, or give another data directory.");
+        return tree_refuse(trouble, EINVAL, "open",
+                           FILE_NAME
+                           " is no tree of rethread, or its first page is damaged; move it "
+                           "away, or give another data directory.");
     }
     if (one.version != LMDB_VERSION) {
-        return refuse(trouble, EINVAL, "open",
-                      FILE_NAME " has another version of LMDB's format; use the rethread that "
-                                "wrote it.");
+        return tree_refuse(trouble, EINVAL, "open",
+                           FILE_NAME " has another version of LMDB's format; use the rethread that "
+                                     "wrote it.");
     }
     if (size < 2 * (uint64_t)one.page_bytes || !read_lmdb_meta(fd, one.page_bytes, &two) ||
         !is_lmdb_meta(&two) || two.version != one.version || two.page_bytes != one.page_bytes) {
-        return refuse(trouble, EINVAL, "open",
-                      FILE_NAME " is cut short or its second page is damaged; restore it, or move "
-                                "it away to start anew.");
+        return tree_refuse(trouble, EINVAL, "open",
+                           FILE_NAME
+                           " is cut short or its second page is damaged; restore it, or move "
+                           "it away to start anew.");
     }
     tree->page_bytes = one.page_bytes;
     uint64_t last = one.transaction < two.transaction ? two.last_page : one.last_page;
     /* A power cut may leave a torn page behind the last one: nobody reads it. */
     if (size / one.page_bytes <= last) {
-        refuse(trouble, EINVAL, "open", "");
+        tree_refuse(trouble, EINVAL, "open", "");
         snprintf(trouble->text, sizeof trouble->text,
                  FILE_NAME " is cut short: it has %llu of %llu pages; restore it, or move it away "
                            "to start anew.",
@@ -386,14 +387,14 @@ static enum status check_file(struct tree *tree, uint64_t *size, struct wal_trou
         return STATUS_OK;
     }
     if (fd < 0) {
-        return refuse(trouble, errno, "open", FILE_NAME " cannot be read.");
+        return tree_refuse(trouble, errno, "open", FILE_NAME " cannot be read.");
     }
     enum status status = STATUS_OK;
     struct stat stat;
     if (fstat(fd, &stat)) {
-        status = refuse(trouble, errno, "fstat", FILE_NAME " cannot be read.");
+        status = tree_refuse(trouble, errno, "fstat", FILE_NAME " cannot be read.");
     } else if (!S_ISREG(stat.st_mode)) {
-        status = refuse(trouble, EINVAL, "open", FILE_NAME " is no regular file.");
+        status = tree_refuse(trouble, EINVAL, "open", FILE_NAME " is no regular file.");
     } else if (stat.st_size > 0) {
         *size = (uint64_t)stat.st_size;
         status = check_lmdb(tree, fd, *size, trouble);
@@ -495,7 +496,7 @@ static void make_file(void *context)
     unlinkat(fd, NEW_NAME "-lock", 0);
     if (code) {
         unlinkat(fd, NEW_NAME, 0);
-        opening->status = refuse(opening->trouble, code > 0 ? code : EIO, "open", "");
+        opening->status = tree_refuse(opening->trouble, code > 0 ? code : EIO, "open", "");
         snprintf(opening->trouble->text, sizeof opening->trouble->text,
                  FILE_NAME " cannot be made in the data directory: %s.", mdb_strerror(code));
     }
@@ -506,20 +507,21 @@ static enum status read_identity(struct tree *tree, MDB_val value, struct wal_tr
     MDB_val key = tree_val(TREE_IDENTITY_KEY, sizeof TREE_IDENTITY_KEY);
     struct bytes body = tree_check(key, value, RECORD_META);
     if (!body.data && record_is_newer(tree_bytes(value))) {
-        return refuse(trouble, EINVAL, "open",
-                      FILE_NAME " was written by a newer rethread; use that one.");
+        return tree_refuse(trouble, EINVAL, "open",
+                           FILE_NAME " was written by a newer rethread; use that one.");
     }
     if (!body.data || body.size < sizeof mark + 4 || memcmp(body.data, mark, sizeof mark) != 0) {
-        return refuse(trouble, EINVAL, "open",
-                      FILE_NAME " is damaged where it says what it is; restore it, or move it away "
-                                "to start anew.");
+        return tree_refuse(trouble, EINVAL, "open",
+                           FILE_NAME
+                           " is damaged where it says what it is; restore it, or move it away "
+                           "to start anew.");
     }
     if (bytes_load_be32(body.data + TREE_MARK_BYTES) > RECORD_FORMAT) {
-        return refuse(trouble, EINVAL, "open",
-                      FILE_NAME " was written by a newer rethread; use that one.");
+        return tree_refuse(trouble, EINVAL, "open",
+                           FILE_NAME " was written by a newer rethread; use that one.");
     }
     if (body.size != TREE_IDENTITY_BYTES) {
-        return refuse(trouble, EINVAL, "open", FILE_NAME " has an unknown layout.");
+        return tree_refuse(trouble, EINVAL, "open", FILE_NAME " has an unknown layout.");
     }
     memcpy(tree->secret, body.data + TREE_MARK_BYTES + 4, TREE_SECRET_BYTES);
     tree->first_run_ms = bytes_load_be64(body.data + TREE_MARK_BYTES + 4 + TREE_SECRET_BYTES);
@@ -532,10 +534,10 @@ static enum status read_meta(struct tree *tree, MDB_txn *txn, struct wal_trouble
     MDB_val value;
     MDB_val key = tree_val(TREE_IDENTITY_KEY, sizeof TREE_IDENTITY_KEY);
     if (mdb_dbi_open(txn, table_names[TREE_META], 0, &meta) || mdb_get(txn, meta, &key, &value)) {
-        return refuse(trouble, EINVAL, "open",
-                      FILE_NAME
-                      " is a database, but none of rethread; move it away, or give another "
-                      "data directory.");
+        return tree_refuse(trouble, EINVAL, "open",
+                           FILE_NAME
+                           " is a database, but none of rethread; move it away, or give another "
+                           "data directory.");
     }
     enum status status = read_identity(tree, value, trouble);
     if (status) {
@@ -548,9 +550,10 @@ static enum status read_meta(struct tree *tree, MDB_txn *txn, struct wal_trouble
     code = code ? code : mdb_get(txn, meta, &key, &value);
     code = code ? code : count_tables(tree, txn, entries, &pages);
     if (code || !open_state(tree_check(key, value, RECORD_META), &tree->state)) {
-        return refuse(trouble, EINVAL, "open",
-                      FILE_NAME " is damaged: a table, or the record of its state; restore it, or "
-                                "move it away to start anew.");
+        return tree_refuse(trouble, EINVAL, "open",
+                           FILE_NAME
+                           " is damaged: a table, or the record of its state; restore it, or "
+                           "move it away to start anew.");
     }
     publish(tree, entries, pages);
     return STATUS_OK;
@@ -565,7 +568,7 @@ static void open_file(void *context)
     int code = open_env(opening, FILE_NAME, opening->map_bytes);
     code = code ? code : mdb_txn_begin(tree->env, NULL, MDB_RDONLY, &txn);
     if (code) {
-        opening->status = refuse(opening->trouble, code > 0 ? code : EINVAL, "open", "");
+        opening->status = tree_refuse(opening->trouble, code > 0 ? code : EINVAL, "open", "");
         snprintf(opening->trouble->text, sizeof opening->trouble->text,
                  FILE_NAME " cannot be opened for writing: %s.", mdb_strerror(code));
         return;
@@ -582,9 +585,10 @@ static enum status run(struct opening *opening, guard_body_fn *body)
 {
     opening->status = STATUS_OK;
     if (!guard_run(body, opening)) {
-        opening->status = refuse(opening->trouble, EIO, "open",
-                                 FILE_NAME " is damaged beyond reading; restore it, or move it "
-                                           "away to start anew.");
+        opening->status =
+            tree_refuse(opening->trouble, EIO, "open",
+                        FILE_NAME " is damaged beyond reading; restore it, or move it "
+                                  "away to start anew.");
     }
     return opening->status;
 }
@@ -604,12 +608,12 @@ static enum status open_mapped(const char *directory, const struct tree_settings
     *trouble = (struct wal_trouble){0};
     struct tree *made = calloc(1, sizeof *made);
     if (!made) {
-        return refuse(trouble, ENOMEM, "malloc", "No memory for the tree.");
+        return tree_refuse(trouble, ENOMEM, "malloc", "No memory for the tree.");
     }
     made->settings = *settings;
     made->directory_fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (made->directory_fd < 0) {
-        refuse(trouble, errno, "open", "The data directory cannot be opened.");
+        tree_refuse(trouble, errno, "open", "The data directory cannot be opened.");
         tree_close(made);
         return STATUS_INTERNAL;
     }

@@ -350,6 +350,9 @@ int tree_arm(struct tree_txn *txn, uint64_t uid, uint64_t second);
 /* *second is UINT64_MAX when it has none. */
 int tree_armed(struct tree_txn *txn, uint64_t uid, uint64_t *second);
 
+/* Fills in trouble; always STATUS_INTERNAL, as is the next. */
+enum status tree_refuse(struct wal_trouble *trouble, int error, const char *call, const char *text);
+
 /* Fills in trouble from a code; sets broken unless it is for lack of space. STATUS_INTERNAL. */
 enum status tree_fail(struct tree *tree, int code, struct wal_trouble *trouble);
 
