@@ -70,13 +70,15 @@ START_TEST(however_it_is_cut)
     size_t size;
     uint8_t *input = make_input(MIB, &size);
     /* Around the first frame's end, the header and the msgid; then in the middle and at the end. */
+    uint64_t sent = 0;
     const size_t far[] = {100, 70000, MIB / 2, size - 40, size - 12, size - 11, size - 1};
     for (size_t cut = 1; cut < 48 + sizeof far / sizeof far[0]; cut++) {
         size_t first = cut < 48 ? cut : far[cut - 48];
         int fd = echo_connect(&server);
         echo_send(fd, input, first);
-        usleep(2000);
+        ECHO_WAIT(echo_count(&server, METRIC_BYTES_RECEIVED) == sent + first);
         echo_send(fd, input + first, size - first);
+        sent += size;
         expect_passed_over(fd);
         close(fd);
     }
