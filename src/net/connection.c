@@ -2,6 +2,7 @@
 #include "net/connection.h"
 
 #include "net/input.h"
+#include "net/later.h"
 #include "net/oversize.h"
 #include "wire/parse.h"
 
@@ -130,6 +131,8 @@ void net_connection_open(struct net_loop *loop, int fd, uint64_t id)
     connection->request_ms = loop->now_ms;
     connection->progress_ms = loop->now_ms;
     connection->pace_ms = loop->now_ms;
+    TAILQ_INIT(&connection->waiting);
+    TAILQ_INIT(&connection->answered);
     loop->accepted++;
     int on = 1;
     /* Fails on a unix socket, which needs none. */
@@ -142,6 +145,7 @@ void net_connection_close(struct net_connection *connection)
     struct net_loop *loop = connection->loop;
     watch(connection, NET_WATCH_NOTHING);
     net_connection_place(connection, NET_NOWHERE);
+    net_later_abandon(connection);
     if (connection->output) {
         net_output_free(connection->output, loop->handler, &loop->account);
     }
@@ -228,8 +232,7 @@ static void note_moved(struct net_connection *connection, uint64_t size_bytes)
 
 /* ---- Sending ------------------------------------------------------------------------------ */
 
-/* Sends the turn's replies; what is left becomes the connection's output. False: it is closed. */
-static bool send_replies(struct net_connection *connection)
+bool net_connection_send(struct net_connection *connection)
 {
     struct net_loop *loop = connection->loop;
     uint64_t sent_bytes = 0;
@@ -275,7 +278,7 @@ static void send_output(struct net_connection *connection)
         net_output_free(connection->output, loop->handler, &loop->account);
         connection->output = NULL;
     }
-    net_connection_settle(connection);
+    net_later_give(connection);
 }
 
 void net_connection_answer(struct net_connection *connection, struct bytes body, enum status status)
@@ -286,7 +289,7 @@ void net_connection_answer(struct net_connection *connection, struct bytes body,
     /* The loop's own chunk is empty at this point: there is room, or the peer learns nothing. */
     (void)loop->handler->refuse(loop->handler->context, &loop->reply, body, status);
     net_connection_place(connection, NET_NOWHERE);
-    if (send_replies(connection)) {
+    if (net_connection_send(connection)) {
         net_input_clear(&connection->input, &loop->account);
         net_connection_settle(connection);
     }
@@ -334,6 +337,8 @@ void net_connection_settle(struct net_connection *connection)
     connection->stopped_ms = 0;
     if (connection->output) {
         wait_for(connection, NET_WATCH_WRITE);
+    } else if (connection->closing && connection->later_count > 0) {
+        wait_for(connection, NET_WATCH_NOTHING);
     } else if (connection->closing) {
         linger(connection);
     } else if (connection->attempts > RETRY_TURNS) {
@@ -424,7 +429,7 @@ static bool find_input(struct net_connection *connection, struct bytes *view)
     case RECEIVED_END:
         break;
     }
-    net_connection_close(connection);
+    net_connection_end(connection);
     return false;
 }
 
@@ -491,8 +496,10 @@ static unsigned run_batch(struct net_connection *connection, const struct batch 
     if (count == 0) {
         consumed = refuse_late(loop, batch);
     } else {
+        loop->reply.connection = connection;
         consumed = loop->handler->serve(loop->handler->context, &loop->reply, batch->bodies, count,
                                         deferral, &deferred);
+        loop->reply.connection = NULL;
     }
     assert(consumed <= batch->count);
     if (!deferred) {
@@ -542,10 +549,14 @@ static void serve(struct net_connection *connection, struct bytes view)
     if (!held && holds_something(connection)) {
         start_pace(connection);
     }
-    if (!send_replies(connection)) {
+    if (!net_connection_send(connection)) {
         return;
     }
-    if (batch.count > 0 && consumed == 0 && connection->attempts == 0 && !connection->output) {
+    bool stuck =
+        batch.count > 0 && consumed == 0 && connection->attempts == 0 && !connection->output;
+    if (stuck && net_later_is_full(connection)) {
+        wait_for(connection, NET_WATCH_NOTHING); /* for net_later_give */
+    } else if (stuck) {
         stop(connection); /* no room for a reply */
     } else {
         net_connection_settle(connection);
@@ -578,7 +589,7 @@ void net_connection_turn(struct net_connection *connection)
 
 void net_connection_finish(struct net_connection *connection)
 {
-    if (connection->output) {
+    if (connection->output || connection->later_count > 0) {
         connection->closing = true; /* flushed first, since it may have begun in mid-frame */
     } else if (!connection->lingering) {
         linger(connection);

@@ -4,7 +4,8 @@
  *
  * An idle connection owns nothing but its struct. Input is received into the loop's scratch and
  * served from there; only what is left over is stored. While output is unsent no further request
- * is run and nothing is read: the peer feels it as back-pressure.
+ * is run and nothing is read: the peer feels it as back-pressure. Answers that come later
+ * (net/later.h) keep no further request waiting, and keep the connection from being given up.
  *
  * At any time a connection is in one place: waiting for the socket (libevent tells), or in one of
  * the loop's queues.
@@ -32,7 +33,8 @@ struct net_connection {
     uint8_t watch; /* enum net_watch */
     bool closing;  /* a last answer was given: flush, linger, close */
     bool lingering;
-    bool late; /* draining: its unsent replies are but refusals of what came too late */
+    bool late;      /* draining: its unsent replies are but refusals of what came too late */
+    bool answering; /* in loop->answering */
 
     struct net_input input; /* received and not yet served */
     uint64_t skip_bytes;    /* of a frame refused for its size: still to be received and dropped */
@@ -40,6 +42,11 @@ struct net_connection {
     uint64_t deferred_ms;   /* when it was for the first time */
 
     struct net_output *output; /* NULL: all is sent */
+
+    TAILQ_ENTRY(net_connection) answering_link;
+    struct net_laters waiting;  /* their answers are still to come */
+    struct net_laters answered; /* and still to be sent */
+    unsigned later_count;       /* of both */
 
     size_t due_bytes;     /* draining: input up to here still gets served */
     size_t moved_bytes;   /* in or out, since pace_ms */
@@ -56,6 +63,14 @@ void net_connection_close(struct net_connection *connection); /* frees it */
 
 /* A connection taken off the ready queue has its turn. It may be gone afterwards. */
 void net_connection_turn(struct net_connection *connection);
+
+/* Sends the loop's reply; what is left becomes the connection's output, of which it has none.
+ * False: it is closed. */
+bool net_connection_send(struct net_connection *connection);
+
+/* patience.c: the peer sends no more. It is closed, at once or after answers that are still to
+ * come. */
+void net_connection_end(struct net_connection *connection);
 
 /* Decides what a connection waits for after its turn. */
 void net_connection_settle(struct net_connection *connection);

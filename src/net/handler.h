@@ -63,7 +63,8 @@ struct net_handler {
     void (*online)(void *context); /* reads the clock too */
     void (*offline)(void *context);
     void (*read_clock)(void *context); /* once before each connection's turn */
-    bool (*tend)(void *context); /* each iteration, at least every 50 ms; true: call again soon */
+    /* Each iteration, at least every 50 ms, and at once after net_wake; true: call again soon. */
+    bool (*tend)(void *context);
     void (*charge)(void *context, int64_t bytes);                  /* buffers grown or shrunk */
     void (*count)(void *context, enum metric metric, uint64_t by); /* this loop's counters */
 };
@@ -85,5 +86,25 @@ void net_reply_commit(struct net_reply *reply, size_t used_bytes);
 void net_reply_refer(struct net_reply *reply, const void *data, size_t size_bytes,
                      const void *object, size_t object_bytes);
 bool net_reply_is_full(const struct net_reply *reply);
+
+/*
+ * An answer that comes later, and out of order; net/later.c has it.
+ *
+ * net_reply_later reserves one for the request that serve is at, with `size_bytes` of room, at most
+ * NET_REPLY_SMALL_BYTES: before the request is run, so that it can be answered whatever comes.
+ * NULL: the connection awaits as many as it may, or the buffers may not grow; the request is then
+ * to be left as after a net_reply_room without room. Either cancel or send ends it.
+ *
+ * room: memory for any use, aligned for any type, until then; also when the connection has gone.
+ * send: `frame`, which may lie in the room and be no larger, is copied and goes out when the loop's
+ * turn or tend is over; nobody gets it when the connection has gone. Called like all of these from
+ * the loop's own operating-system thread, online; once the loop has ended, from any.
+ */
+struct net_later;
+
+struct net_later *net_reply_later(struct net_reply *reply, size_t size_bytes);
+void *net_later_room(struct net_later *later);
+void net_later_cancel(struct net_later *later);
+void net_later_send(struct net_later *later, const void *frame, size_t size_bytes);
 
 #endif

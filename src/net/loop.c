@@ -2,6 +2,7 @@
 #include "net/loop.h"
 
 #include "net/connection.h"
+#include "net/later.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -52,6 +54,7 @@ static void leave(struct net_loop *loop)
         loop->account.uncharged_bytes = 0;
     }
     loop->tend_again = handler->tend(handler->context);
+    net_later_flush(loop);
     handler->offline(handler->context);
     loop->online = false;
 }
@@ -157,6 +160,36 @@ bool net_loop_send(struct net_loop *loop, const struct net_message *message)
     return written == (ssize_t)sizeof *message;
 }
 
+/* ---- Waking ------------------------------------------------------------------------------- */
+
+/* What it was woken for comes by tending; requests that waited for it have their turn after that,
+ * in this iteration. */
+static void on_wake(evutil_socket_t fd, short what, void *context)
+{
+    struct net_loop *loop = context;
+    uint64_t times;
+    (void)what;
+    net_loop_enter(loop);
+    ssize_t got = read(fd, &times, sizeof times);
+    (void)got;
+    /* Pairs with the exchange in net_loop_wake: what came before that is seen from here on. */
+    (void)atomic_exchange_explicit(&loop->woken, false, memory_order_acq_rel);
+    (void)loop->handler->tend(loop->handler->context);
+    net_later_flush(loop);
+    make_ready(&loop->retry);
+}
+
+void net_loop_wake(struct net_loop *loop)
+{
+    uint64_t one = 1;
+    /* Pairs with the exchange in on_wake. */
+    if (!atomic_exchange_explicit(&loop->woken, true, memory_order_acq_rel)) {
+        ssize_t written = write(loop->wake_fd, &one, sizeof one);
+        assert(written == (ssize_t)sizeof one);
+        (void)written;
+    }
+}
+
 /* ---- Drain -------------------------------------------------------------------------------- */
 
 enum due { DUE_NOTHING, DUE_REFUSALS, DUE_ANSWERS };
@@ -182,6 +215,9 @@ static enum due due_of(const struct net_connection *connection)
 {
     if (connection->lingering) {
         return DUE_NOTHING;
+    }
+    if (connection->later_count > 0) {
+        return DUE_ANSWERS;
     }
     if (connection->output) {
         return connection->late ? DUE_REFUSALS : DUE_ANSWERS;
@@ -312,6 +348,7 @@ static void *run(void *context)
         leave(loop);
     }
     net_loop_enter(loop);
+    net_later_detach(loop);
     net_account_charge(&loop->account, -(int64_t)fixed_bytes);
     net_account_charge(&loop->account,
                        -(int64_t)(loop->connection_capacity * sizeof *loop->connections));
@@ -333,10 +370,12 @@ static bool create_events(struct net_loop *loop)
         return false;
     }
     loop->inbox_event = event_new(loop->base, loop->inbox[0], EV_READ | EV_PERSIST, on_inbox, loop);
+    loop->wake_event = event_new(loop->base, loop->wake_fd, EV_READ | EV_PERSIST, on_wake, loop);
     loop->tick_event = event_new(loop->base, -1, EV_PERSIST, on_tick, loop);
     loop->retry_event = event_new(loop->base, -1, 0, on_retry, loop);
-    return loop->inbox_event && loop->tick_event && loop->retry_event &&
-           event_add(loop->inbox_event, NULL) == 0 && event_add(loop->tick_event, &tick) == 0;
+    return loop->inbox_event && loop->wake_event && loop->tick_event && loop->retry_event &&
+           event_add(loop->inbox_event, NULL) == 0 && event_add(loop->wake_event, NULL) == 0 &&
+           event_add(loop->tick_event, &tick) == 0;
 }
 
 bool net_loop_create(struct net_loop *loop, struct net_shared *shared, unsigned number,
@@ -346,12 +385,15 @@ bool net_loop_create(struct net_loop *loop, struct net_shared *shared, unsigned 
                               .handler = handler,
                               .number = number,
                               .inbox = {-1, -1},
+                              .wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC),
                               .account.buffers = &shared->buffers};
     TAILQ_INIT(&loop->ready);
     TAILQ_INIT(&loop->retry);
     TAILQ_INIT(&loop->stopped);
+    TAILQ_INIT(&loop->answering);
+    TAILQ_INIT(&loop->orphans);
     loop->scratch = malloc(NET_QUOTA_BYTES);
-    if (loop->scratch && pipe2(loop->inbox, O_NONBLOCK | O_CLOEXEC) == 0 &&
+    if (loop->scratch && loop->wake_fd >= 0 && pipe2(loop->inbox, O_NONBLOCK | O_CLOEXEC) == 0 &&
         net_reply_create(&loop->reply, handler, &loop->account) && create_events(loop)) {
         return true;
     }
@@ -408,6 +450,7 @@ void net_loop_destroy(struct net_loop *loop)
     }
     free_event(loop->retry_event);
     free_event(loop->tick_event);
+    free_event(loop->wake_event);
     free_event(loop->inbox_event);
     if (loop->base) {
         event_base_free(loop->base);
@@ -417,6 +460,9 @@ void net_loop_destroy(struct net_loop *loop)
         if (loop->inbox[i] >= 0) {
             close(loop->inbox[i]);
         }
+    }
+    if (loop->wake_fd >= 0) {
+        close(loop->wake_fd);
     }
     free(loop->scratch);
     free(loop->connections);

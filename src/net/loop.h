@@ -7,7 +7,7 @@
  *
  * The loop is online (handler->online) from the first event of an iteration until its end, offline
  * while it waits. An iteration: callbacks of libevent, then one turn for each connection that was
- * ready at that point, then upkeep, then offline.
+ * ready at that point, then upkeep and the later answers that it brought, then offline.
  */
 #ifndef RETHREAD_NET_LOOP_H
 #define RETHREAD_NET_LOOP_H
@@ -50,6 +50,7 @@ struct net_message {
 };
 
 TAILQ_HEAD(net_queue, net_connection);
+TAILQ_HEAD(net_laters, net_later);
 
 struct net_loop {
     struct net_shared *shared;
@@ -60,7 +61,12 @@ struct net_loop {
 
     struct event_base *base;
     int inbox[2]; /* [0] is the loop's, [1] the front's */
+    int wake_fd;  /* an eventfd: net_loop_wake */
+    /* Set by whoever wakes, before it writes to wake_fd; cleared by the loop, before it tends: who
+     * finds it set need not write, since the loop will still see what it did. */
+    _Atomic bool woken;
     struct event *inbox_event;
+    struct event *wake_event;
     struct event *tick_event;  /* every NET_TICK_MS */
     struct event *retry_event; /* 1 ms, one shot */
 
@@ -74,8 +80,10 @@ struct net_loop {
     size_t sweep_at;
     struct net_queue ready; /* a turn each, this iteration or the next */
     size_t ready_count;
-    struct net_queue retry;   /* deferred often: ready again after 1 ms */
-    struct net_queue stopped; /* no room: ready again at the next tick */
+    struct net_queue retry;     /* deferred often: ready again after 1 ms */
+    struct net_queue stopped;   /* no room: ready again at the next tick */
+    struct net_queue answering; /* with later answers to send; beside the other queues */
+    struct net_laters orphans;  /* later answers that nobody awaits any more */
 
     bool online;
     bool tend_again;
@@ -104,6 +112,9 @@ void net_loop_destroy(struct net_loop *loop);
 
 /* From the front. False: the inbox is full, and the message was not taken. */
 bool net_loop_send(struct net_loop *loop, const struct net_message *message);
+
+/* From any operating-system thread, until it is destroyed: see net_wake. */
+void net_loop_wake(struct net_loop *loop);
 
 /* For connections: every callback of libevent begins with it. */
 void net_loop_enter(struct net_loop *loop);

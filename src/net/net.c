@@ -251,6 +251,12 @@ void net_stop(struct net *net)
     (void)written;
 }
 
+void net_wake(struct net *net, unsigned loop)
+{
+    assert(loop < net->loop_count);
+    net_loop_wake(&net->loops[loop]);
+}
+
 /* ---- Life --------------------------------------------------------------------------------- */
 
 static bool open_listeners(struct net *net)

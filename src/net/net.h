@@ -10,8 +10,8 @@
  * the drain is over), destroy. net_stop may be called from any operating-system thread, at any time
  * between create and destroy, and begins the drain:
  *   - listeners close; what a connection had sent until then is answered, and its replies are
- *     flushed; meanwhile, and for a moment at the least, a frame that is whole only afterwards gets
- *     shutting_down; then all is closed;
+ *     flushed, those that come later (net/handler.h) included; meanwhile, and for a moment at the
+ * least, a frame that is whole only afterwards gets shutting_down; then all is closed;
  *   - after NET_DRAIN_MS whatever is left is dropped.
  * With `catch_signals`, SIGTERM and SIGINT begin the drain, and a second one breaks it off: all is
  * closed at once. Only one server of a process may catch
@@ -53,6 +53,9 @@ struct net *net_create(const struct net_settings *settings, const struct net_han
 bool net_start(struct net *net); /* false: no operating-system thread to be had; logged */
 void net_run(struct net *net);   /* after net_start; returns when every loop has ended */
 void net_stop(struct net *net);
+/* From any operating-system thread, between create and destroy: that loop tends soon, and requests
+ * that were put off have their turn after it. Cheap while an earlier call is under way. */
+void net_wake(struct net *net, unsigned loop);
 void net_destroy(struct net *net); /* after net_run, or without net_start */
 
 /* Where listener `number` really listens (port 0 resolved), in the order of the settings with the

@@ -37,7 +37,7 @@ void net_oversize_skip(struct net_connection *connection)
     }
     ssize_t got = recv(connection->fd, loop->scratch, want, 0);
     if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
-        net_connection_close(connection);
+        net_connection_end(connection);
         return;
     }
     size_t skipped = got > 0 ? (size_t)got : 0;

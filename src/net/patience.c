@@ -53,6 +53,8 @@ void net_connection_sweep(struct net_connection *connection)
         }
     } else if (connection->output) {
         sweep_output(connection);
+    } else if (connection->later_count > 0) {
+        return; /* the server owes it answers */
     } else if (connection->place != NET_NOWHERE) {
         return; /* it has work to do, or waits for room, and will have its turn */
     } else if (connection->input.capacity > 0 || connection->skip_bytes > 0) {
@@ -78,4 +80,14 @@ bool net_connection_is_patient(struct net_connection *connection)
     }
     net_connection_refuse(connection, body, STATUS_BUSY, "no_room");
     return false;
+}
+
+void net_connection_end(struct net_connection *connection)
+{
+    if (connection->later_count > 0) {
+        connection->closing = true; /* it may read on */
+        net_connection_settle(connection);
+    } else {
+        net_connection_close(connection);
+    }
 }

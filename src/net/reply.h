@@ -26,12 +26,14 @@ struct net_piece {
 };
 
 struct net_chunk;
+struct net_connection;
 
 struct net_reply {
     const struct net_handler *handler;
     struct net_account *account;
-    uint64_t now_ms;          /* the loop keeps it up to date */
-    struct net_chunk *base;   /* first chunk, reused for ever */
+    struct net_connection *connection; /* whose request is being served; NULL: nobody's */
+    uint64_t now_ms;                   /* the loop keeps it up to date */
+    struct net_chunk *base;            /* first chunk, reused for ever */
     struct net_chunk *newest; /* chunks of this turn, linked to the one before, base last */
     size_t room_bytes;        /* handed out by net_reply_room and not yet committed */
     struct net_piece *pieces;
