@@ -611,6 +611,8 @@ static enum status open_mapped(const char *directory, const struct tree_settings
         return tree_refuse(trouble, ENOMEM, "malloc", "No memory for the tree.");
     }
     made->settings = *settings;
+    made->txn_cost = TREE_TXN_COST;
+    made->txn_bytes = TREE_TXN_BYTES;
     made->directory_fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (made->directory_fd < 0) {
         tree_refuse(trouble, errno, "open", "The data directory cannot be opened.");

@@ -51,6 +51,9 @@ struct tree {
     int directory_fd;
     unsigned page_bytes;
     struct tree_state state; /* as committed */
+    /* What fills a transaction, see TREE_TXN_COST; tests make it less. */
+    unsigned txn_cost;
+    uint64_t txn_bytes;
     /* Where the next look for what is due goes on, and when its pass began; see tree_due.c. */
     struct tree_pass {
         uint64_t begun_ms;
@@ -328,7 +331,7 @@ enum { TREE_TXN_COST = 8000, TREE_COST_DELETE = 4, TREE_TXN_BYTES = 16 << 20 };
 
 static inline bool tree_txn_is_full(const struct tree_txn *txn)
 {
-    return txn->cost >= TREE_TXN_COST || txn->size_bytes >= TREE_TXN_BYTES;
+    return txn->cost >= txn->tree->txn_cost || txn->size_bytes >= txn->tree->txn_bytes;
 }
 
 int tree_begin(struct tree *tree, struct tree_txn *txn);
