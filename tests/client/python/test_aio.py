@@ -75,13 +75,13 @@ class Aio(unittest.IsolatedAsyncioTestCase):
 
         def script(server, connection, request):
             if request[1] == "stat":
-                go.wait(5)
+                go.wait(60)
             echo(server, connection, request)
         with FakeServer(script) as server:
             async with rethread.AsyncClient(server.address, request_timeout=0.2) as c:
                 with self.assertRaises(rethread.RequestTimeout):
                     await c.stat("t")
-                c.request_timeout = 5
+                c.request_timeout = 60
                 task = asyncio.create_task(c.stat("t"))
                 await asyncio.sleep(0.05)
                 task.cancel()

@@ -2,7 +2,6 @@
 
 import socket
 import threading
-import time
 import unittest
 
 import rethread
@@ -117,15 +116,13 @@ class Failures(unittest.TestCase):
 
         def script(server, connection, request):
             if request[1] == "stat":
-                late.wait(5)
+                late.wait(60)
             echo(server, connection, request)
         with FakeServer(script) as server:
             with rethread.Client(server.address, request_timeout=0.2) as c:
-                start = time.monotonic()
                 self.assertRaises(rethread.RequestTimeout, c.stat, "t")
-                self.assertLess(time.monotonic() - start, 2)
-                late.set()
-                c.request_timeout = 5
+                late.set()  # only now: it was not waited for
+                c.request_timeout = 60
                 self.assertEqual(c.call("x", {}, [b"mine"])[1], [b"mine"])
                 self.assertEqual(server.connections, 1)
 
