@@ -1,6 +1,8 @@
 /* Groups: a change comes back as it was submitted, and damage never leads out of its bytes. */
 #include "tests/store/test_record.h"
 
+#include <sys/resource.h>
+
 enum { STEPS_MAX = 6 };
 
 static struct record_buffer buffer;
@@ -210,6 +212,49 @@ START_TEST(want_of_memory_leaves_the_buffer_as_it_was)
 }
 END_TEST
 
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+/* The same when memory runs out amid a group: its head found room, its step does not. */
+START_TEST(a_group_begun_in_vain_is_taken_back)
+{
+    uint64_t state = 30;
+    static struct sample sample;
+    do {
+        free_sample(&sample);
+        make_sample(&sample, &state);
+    } while (sample.change.step_count > 0);
+    size_t size = write_group(&sample.change).size;
+    ask_begin(&ask, WIRE_METHOD_APPEND, bytes_text("t"));
+    ask_payload(&ask, bytes_of(noise, sizeof noise));
+    struct step *step = step_of(&ask, 0, 1);
+    const struct step *steps[] = {step};
+    const struct tier_change large = {.kind = TIER_PUT,
+                                      .head = {.id = bytes_text("t"), .length = 1},
+                                      .step_count = 1,
+                                      .steps = steps};
+    struct rlimit was, none;
+    getrlimit(RLIMIT_AS, &was);
+    none = (struct rlimit){.rlim_cur = 0, .rlim_max = was.rlim_max};
+    setrlimit(RLIMIT_AS, &none);
+    bool done = record_put_group(&buffer, &large, secret, RECORD_ZSTD);
+    setrlimit(RLIMIT_AS, &was);
+    ck_assert(!done && buffer.failed);
+    ck_assert_uint_eq(buffer.size, size);
+    check_group(bytes_of(buffer.data, buffer.size), &sample.change);
+    buffer.failed = false;
+    ck_assert(record_put_group(&buffer, &large, secret, RECORD_ZSTD));
+    check_group(bytes_of(buffer.data + size, buffer.size - size), &large);
+    step_discard(domain.lane, step);
+    record_buffer_free(&buffer);
+}
+END_TEST
+#else
+/* The sanitizers need address space of their own. */
+START_TEST(a_group_begun_in_vain_is_taken_back)
+{
+}
+END_TEST
+#endif
+
 /* Walks all of it; whether it was taken. */
 static bool read_group(struct bytes bytes)
 {
@@ -344,9 +389,9 @@ END_TEST
 
 int main(void)
 {
-    return SUITE_RUN("record_group", setup, teardown, 120, changes_come_back,
-                     groups_lie_behind_one_another, erasures_say_only_who,
-                     want_of_memory_leaves_the_buffer_as_it_was, every_truncation_is_refused,
-                     longer_groups_are_refused, every_changed_byte_is_survived,
-                     wrong_numbers_are_refused, damage_is_survived);
+    return SUITE_RUN(
+        "record_group", setup, teardown, 120, changes_come_back, groups_lie_behind_one_another,
+        erasures_say_only_who, want_of_memory_leaves_the_buffer_as_it_was,
+        a_group_begun_in_vain_is_taken_back, every_truncation_is_refused, longer_groups_are_refused,
+        every_changed_byte_is_survived, wrong_numbers_are_refused, damage_is_survived);
 }
