@@ -68,6 +68,11 @@ static const char *state_name(enum thread_state state)
     return names[state];
 }
 
+static const char *tier_name(bool on_disk)
+{
+    return on_disk ? "disk" : "memory";
+}
+
 void answer_hello(struct wire_writer *writer, uint32_t msgid, uint64_t frame_max_bytes)
 {
     uint8_t *frame = wire_begin_response(writer, msgid, 0);
@@ -136,7 +141,7 @@ void answer_stat(struct wire_writer *writer, uint32_t msgid,
     put_u64_or_nil(writer, "age_ms", there, result->age_ms);
     put_u64_or_nil(writer, "idle_ms", there, result->idle_ms);
     put_u64_or_nil(writer, "expires_in_ms", there, result->expires_in_ms);
-    put_text_or_nil(writer, "tier", there ? "memory" : NULL);
+    put_text_or_nil(writer, "tier", there ? tier_name(result->on_disk) : NULL);
     wire_end_frame(writer, frame, 0);
 }
 
@@ -210,7 +215,7 @@ void answer_list(struct wire_writer *writer, uint32_t msgid,
         put_u64_field(writer, "version", listed->version);
         put_u64_field(writer, "bytes", listed->payload_bytes);
         put_u64_field(writer, "idle_ms", listed->idle_ms);
-        put_text_field(writer, "tier", "memory");
+        put_text_field(writer, "tier", tier_name(listed->on_disk));
     }
     put_bin_or_nil(writer, "cursor",
                    bytes_of(result->cursor, result->more ? THREAD_CURSOR_BYTES : 0));
@@ -284,7 +289,7 @@ uint64_t answer_replay_bytes(const struct lane *lane, const struct thread_replay
     return total;
 }
 
-static void put_step(struct wire_writer *writer, const struct step *step)
+static void put_step(struct wire_writer *writer, const struct step *step, bool from_disk)
 {
     struct step_view view;
     step_view(step, &view);
@@ -308,7 +313,7 @@ static void put_step(struct wire_writer *writer, const struct step *step)
         wire_put_text(writer, wire_kind_name(step_segment_kind(step, s)));
         wire_put_u64(writer, step_segment_bytes(step, s));
     }
-    put_text_field(writer, "source", "memory");
+    put_text_field(writer, "source", tier_name(from_disk));
 }
 
 static void put_steps(struct wire_writer *writer, const struct lane *lane,
@@ -320,7 +325,7 @@ static void put_steps(struct wire_writer *writer, const struct lane *lane,
         enum reason missing = REASON_NONE;
         const struct step *step = thread_replay_step(lane, result, position, &missing);
         if (step != NULL) {
-            put_step(writer, step);
+            put_step(writer, step, result->from_disk);
         } else {
             assert(missing != REASON_NONE);
             wire_put_map(writer, 2);

@@ -2,6 +2,7 @@
 #include "server/dispatch.h"
 
 #include "server/answer.h"
+#include "server/waiting.h"
 #include "wire/parse.h"
 
 #include <assert.h>
@@ -77,17 +78,64 @@ static enum outcome answer_status(struct dispatch *dispatch, struct net_reply *r
     return status == STATUS_AGAIN ? DEFERRED : answer_error(dispatch, reply, job, &job->error);
 }
 
+/*
+ * Gives the answer that the writer holds from `start` on: at once, or, when `pending` is not NULL,
+ * by `waiting` once the disk has the change.
+ */
+static enum outcome commit_pending(struct dispatch *dispatch, struct net_reply *reply,
+                                   const struct job *job, struct waiting *waiting,
+                                   struct tier_change *pending, const struct wire_writer *writer,
+                                   const uint8_t *start, const char *advice)
+{
+    if (pending == NULL) {
+        waiting_cancel(waiting);
+        return commit(reply, writer, start);
+    }
+    assert(waiting != NULL && !writer->overflow);
+    waiting_begin(waiting, dispatch->lane, pending, job->request.msgid,
+                  bytes_of(start, (size_t)(writer->at - start)), advice);
+    return ANSWERED;
+}
+
+static bool append_may_wait(const struct dispatch *dispatch, const struct wire_request *request)
+{
+    return dispatch->settings.has_disk &&
+           ((wire_given(request, WIRE_FIELD_ack) && request->ack == WIRE_ACK_DISK) ||
+            (wire_given(request, WIRE_FIELD_retention_ms) && request->retention_ms == 0));
+}
+
+static const char *append_advice(const struct wire_request *request)
+{
+    if (wire_given(request, WIRE_FIELD_retention_ms) && request->retention_ms == 0) {
+        return "the step is in memory, and what the disk has of the thread is not erased; once the "
+               "disk takes writes again, forget the thread or append to it again";
+    }
+    return wire_given(request, WIRE_FIELD_key)
+               ? "the step is in memory and not on disk; once the disk takes writes again, send "
+                 "the append again with the same key"
+               : "the step is in memory and not on disk; sent again without a key it would be "
+                 "there "
+                 "twice, so append it with a key, or ask stat for the version first";
+}
+
 static enum outcome run_append(struct dispatch *dispatch, struct net_reply *reply, struct job *job,
                                struct wire_writer *writer)
 {
     const uint8_t *start = writer->at;
+    bool may_wait = append_may_wait(dispatch, &job->request);
+    struct waiting *waiting = may_wait ? waiting_reserve(reply) : NULL;
+    if (may_wait && waiting == NULL) {
+        return NO_ROOM;
+    }
     struct thread_append_result result;
     enum status status = thread_append(dispatch->lane, &job->request, &result, &job->error);
     if (status != STATUS_OK) {
+        waiting_cancel(waiting);
         return answer_status(dispatch, reply, job, status);
     }
     answer_append(writer, &job->request, &result);
-    return commit(reply, writer, start);
+    return commit_pending(dispatch, reply, job, waiting, result.pending, writer, start,
+                          append_advice(&job->request));
 }
 
 /*
@@ -249,14 +297,21 @@ static enum outcome run_rewind(struct dispatch *dispatch, struct net_reply *repl
 static enum outcome run_forget(struct dispatch *dispatch, struct net_reply *reply, struct job *job,
                                struct wire_writer *writer)
 {
+    static const char advice[] = "the thread is gone from memory, and the disk has not forgotten "
+                                 "it; send the request again once the disk takes writes";
     const uint8_t *start = writer->at;
+    struct waiting *waiting = dispatch->settings.has_disk ? waiting_reserve(reply) : NULL;
+    if (dispatch->settings.has_disk && waiting == NULL) {
+        return NO_ROOM;
+    }
     struct thread_forget_result result;
     enum status status = thread_forget(dispatch->lane, &job->request, &result, &job->error);
     if (status != STATUS_OK) {
+        waiting_cancel(waiting);
         return answer_status(dispatch, reply, job, status);
     }
     answer_forget(writer, job->request.msgid, result.forgotten);
-    return commit(reply, writer, start);
+    return commit_pending(dispatch, reply, job, waiting, result.pending, writer, start, advice);
 }
 
 static enum outcome run_list(struct dispatch *dispatch, struct net_reply *reply, struct job *job)

@@ -24,6 +24,7 @@ struct dispatch_settings {
     unsigned share;          /* of the sweep: this loop of that many */
     unsigned shares;
     uint64_t frame_max_bytes;
+    bool has_disk;        /* answers may wait for it */
     uint64_t patience_ms; /* one request may be deferred for so long; 0: DISPATCH_PATIENCE_MS */
 
     /* Fills in the gauges that only the server knows, for `info`; from any loop. May be NULL. */

@@ -23,6 +23,14 @@ struct net_reply {
     unsigned refers;
     const void *referred; /* the object last referred to, and its bytes */
     const uint8_t *referred_data;
+    bool no_laters;  /* none is to be had */
+    unsigned laters; /* neither sent nor cancelled, as far as asked of this reply */
+};
+
+struct net_later {
+    struct net_reply *reply;
+    size_t room_size;
+    void *room;
 };
 
 static void reply_append(struct net_reply *reply, const void *data, size_t size)
@@ -36,7 +44,10 @@ static void reply_reset(struct net_reply *reply)
 {
     free(reply->out);
     free(reply->room);
-    *reply = (struct net_reply){.room_max = reply->room_max, .full = reply->full};
+    *reply = (struct net_reply){.room_max = reply->room_max,
+                                .full = reply->full,
+                                .no_laters = reply->no_laters,
+                                .laters = reply->laters};
 }
 
 uint8_t *net_reply_room(struct net_reply *reply, size_t size_bytes)
@@ -71,6 +82,37 @@ void net_reply_refer(struct net_reply *reply, const void *data, size_t size_byte
 bool net_reply_is_full(const struct net_reply *reply)
 {
     return reply->full;
+}
+
+struct net_later *net_reply_later(struct net_reply *reply, size_t size_bytes)
+{
+    if (reply->no_laters) {
+        return NULL;
+    }
+    struct net_later *later = malloc(sizeof *later);
+    *later = (struct net_later){reply, size_bytes, malloc(size_bytes)};
+    reply->laters++;
+    return later;
+}
+
+void *net_later_room(struct net_later *later)
+{
+    return later->room;
+}
+
+void net_later_cancel(struct net_later *later)
+{
+    later->reply->laters--;
+    free(later->room);
+    free(later);
+}
+
+/* The frame joins what is out by then. */
+void net_later_send(struct net_later *later, const void *frame, size_t size_bytes)
+{
+    assert(size_bytes > 0 && size_bytes <= later->room_size);
+    reply_append(later->reply, frame, size_bytes);
+    net_later_cancel(later);
 }
 
 #endif
