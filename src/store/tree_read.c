@@ -66,16 +66,18 @@ enum tree_seen tree_read_move(struct tree_reading *reading, MDB_cursor_op op, st
     MDB_val value = {0};
     reading->key_bytes = 0;
     reading->value_bytes = 0;
-    enum tree_seen seen = judge(reading, mdb_cursor_get(reading->cursor, &key, &value, op));
-    if (seen != TREE_SEEN) {
-        return seen;
+    reading->seen = judge(reading, mdb_cursor_get(reading->cursor, &key, &value, op));
+    if (reading->seen != TREE_SEEN) {
+        return reading->seen;
     }
+    reading->entries++;
     /* Not 0, so that the caller can tell an odd entry from a cursor that cannot move. */
     reading->key_bytes = key.mv_size > 0 ? key.mv_size : SIZE_MAX;
     if (key.mv_size == 0 || key.mv_size > sizeof reading->key ||
         value.mv_size > sizeof reading->value) {
-        return TREE_DAMAGED;
+        return reading->seen = TREE_DAMAGED;
     }
+    reading->entry_bytes += key.mv_size + value.mv_size;
     memcpy(reading->key, key.mv_data, key.mv_size);
     memcpy(reading->value, value.mv_data, value.mv_size);
     reading->value_bytes = value.mv_size;
@@ -416,9 +418,16 @@ static const struct {
     enum record_value kind;
 } name_tables[] = {{TREE_NAMES, RECORD_NAME}, {TREE_KEYS, RECORD_KEY}, {TREE_TOMBS, RECORD_TOMB}};
 enum { NAME_TABLES = sizeof name_tables / sizeof name_tables[0] };
+static_assert((int)NAME_TABLES == (int)TREE_NAMES_END, "tree.h says so");
 
 /* Places in `after`. */
-enum { AFTER_TABLE, AFTER_WITHIN, AFTER_NAME, AFTER_END = AFTER_NAME + TREE_NAME_BYTES };
+enum {
+    AFTER_TABLE,
+    AFTER_WITHIN,
+    AFTER_NAME,
+    AFTER_BAD = AFTER_NAME + TREE_NAME_BYTES, /* some entry so far was damaged */
+    AFTER_END,
+};
 static_assert(AFTER_END <= 24, "tree.h says how large it is");
 
 struct listing {
@@ -500,6 +509,21 @@ static void list_body(void *context)
     listing->bad += seen == TREE_DAMAGED;
 }
 
+/* A walk that met damage is not one that has seen all: who goes by what is missing in it would say
+ * of a thread that it never was. */
+static void note_damage(struct listing *listing)
+{
+    for (unsigned i = 0; i < listing->bad; i++) {
+        tree_count_damaged(listing->reading.tree);
+    }
+    if (listing->bad > 0) {
+        listing->after[AFTER_BAD] = true;
+    }
+    if (!listing->more && listing->after[AFTER_BAD]) {
+        listing->after[AFTER_TABLE] = TREE_NAMES_END + 1;
+    }
+}
+
 bool tree_names(struct tree *tree, struct index_hash *names, unsigned limit, unsigned *count,
                 uint8_t after[24])
 {
@@ -509,11 +533,10 @@ bool tree_names(struct tree *tree, struct index_hash *names, unsigned limit, uns
     if (!guard_run(list_body, &listing)) {
         tree_set_broken(tree);
         listing.more = false;
+        listing.bad++;
     }
     tree_read_end(&listing.reading);
-    for (unsigned i = 0; i < listing.bad; i++) {
-        tree_count_damaged(tree);
-    }
+    note_damage(&listing);
     *count = listing.count;
     return listing.more;
 }

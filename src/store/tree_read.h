@@ -25,7 +25,10 @@ struct tree_reading {
     struct tree *tree;
     MDB_txn *txn;
     MDB_cursor *cursor;
-    unsigned damaged; /* entries that fail their check */
+    unsigned damaged;    /* entries that fail their check */
+    enum tree_seen seen; /* what the last move came to */
+    uint64_t entries;    /* that LMDB handed out, and their bytes */
+    uint64_t entry_bytes;
     size_t key_bytes; /* of the copies */
     size_t value_bytes;
     uint8_t key[TREE_READ_KEY_MAX];
@@ -86,13 +89,25 @@ struct tree_gathering {
 /* What the data table has at such a key. */
 enum record_value tree_read_kind(uint32_t part, uint32_t chunk);
 
-/* Takes in all that belongs to `head`, on which the cursor stands. TREE_SEEN; damage is in spans
- * and counted. Runs under a guard. */
+/* Takes in all that belongs to `head`, on which the cursor stands, and leaves it on what comes
+ * behind (reading->seen). TREE_SEEN; damage is in spans and counted. Runs under a guard. */
 enum tree_seen tree_gather(struct tree_reading *reading, const struct tier_head *head,
                            struct tree_gathering *gathering);
 
 /* Decodes; needs neither guard nor transaction. NULL: no memory. */
 struct tier_image *tree_image_of(struct tree_gathering *gathering);
 void tree_gathering_free(struct tree_gathering *gathering);
+
+/* ---- tree_verify.c ------------------------------------------------------------------------- */
+
+/* tree_verify, for who wants to see how far it is. Either may be NULL. */
+struct tree_watch {
+    tree_damage_fn *found;
+    void (*progress)(void *context, uint64_t records);
+    void *context;
+};
+
+enum status tree_verify_watched(struct tree *tree, const struct tree_watch *watch,
+                                struct tree_audit *audit, struct wal_trouble *trouble);
 
 #endif
