@@ -454,7 +454,7 @@ static bool take_name(struct listing *listing, enum record_value kind)
         return false;
     }
     bool sound = tree_read_body(reading, kind).data != NULL;
-    if (sound || listing->count < listing->limit / 2) {
+    if (sound || listing->bad < listing->limit / 2) {
         listing->names[listing->count++] = tree_load_name(reading->key);
     }
     if (sound) {

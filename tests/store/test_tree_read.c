@@ -1,0 +1,759 @@
+/* Loads: what was put comes back; what is damaged, missing or another's never does. */
+#include "tests/store/test_image.h"
+
+#include "store/guard.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+static struct tier_load load;
+static unsigned damaged;
+
+#define LOAD(id)           load_thread_of(&load, (id), &damaged)
+#define LOAD_KEY(kind, id) load_key_of(&load, (kind), (id), &damaged)
+
+/* ---- Hands on the tree ----------------------------------------------------------------------- */
+
+/* Something done to one value, past all checks. */
+typedef void hand_fn(uint8_t *value, size_t size);
+
+static void spoil(uint8_t *value, size_t size)
+{
+    value[size - 1] ^= 1;
+}
+
+static void meddle(enum tree_table table, struct bytes at, hand_fn *hand)
+{
+    MDB_txn *txn;
+    ck_assert_int_eq(mdb_txn_begin(image.tree->env, NULL, 0, &txn), 0);
+    MDB_val key = tree_val(at.data, at.size);
+    MDB_val value;
+    if (hand) {
+        static uint8_t copy[RECORD_VALUE_MAX];
+        ck_assert_int_eq(mdb_get(txn, image.tree->tables[table], &key, &value), 0);
+        ck_assert_uint_le(value.mv_size, sizeof copy);
+        memcpy(copy, value.mv_data, value.mv_size);
+        hand(copy, value.mv_size);
+        value.mv_data = copy;
+        ck_assert_int_eq(mdb_put(txn, image.tree->tables[table], &key, &value, 0), 0);
+    } else {
+        ck_assert_int_eq(mdb_del(txn, image.tree->tables[table], &key, NULL), 0);
+    }
+    ck_assert_int_eq(mdb_txn_commit(txn), 0);
+}
+
+static void meddle_data(uint64_t uid, uint32_t part, uint32_t chunk, hand_fn *hand)
+{
+    struct tree_data_key key = tree_data_key(uid, part, chunk);
+    meddle(TREE_DATA, bytes_of(key.bytes, sizeof key.bytes), hand);
+}
+
+static void meddle_name(enum tree_table table, struct index_hash hash, hand_fn *hand)
+{
+    struct tree_name name = tree_name(hash);
+    meddle(table, bytes_of(name.bytes, sizeof name.bytes), hand);
+}
+
+/* A value as it is in the tree, under another key. */
+static void copy_value(struct tree_data_key from, struct tree_data_key to)
+{
+    MDB_txn *txn;
+    ck_assert_int_eq(mdb_txn_begin(image.tree->env, NULL, 0, &txn), 0);
+    MDB_val key = tree_val(from.bytes, sizeof from.bytes);
+    MDB_val value;
+    static uint8_t copy[RECORD_VALUE_MAX];
+    ck_assert_int_eq(mdb_get(txn, image.tree->tables[TREE_DATA], &key, &value), 0);
+    memcpy(copy, value.mv_data, value.mv_size);
+    value.mv_data = copy;
+    key = tree_val(to.bytes, sizeof to.bytes);
+    ck_assert_int_eq(mdb_put(txn, image.tree->tables[TREE_DATA], &key, &value, 0), 0);
+    ck_assert_int_eq(mdb_txn_commit(txn), 0);
+}
+
+/* A sound value of our own. */
+static void put_data(uint64_t uid, uint32_t part, uint32_t chunk, enum record_value kind,
+                     struct bytes body)
+{
+    struct tree_txn txn;
+    struct tree_data_key key = tree_data_key(uid, part, chunk);
+    ck_assert_int_eq(tree_begin(image.tree, &txn), 0);
+    ck_assert_int_eq(tree_put(&txn, TREE_DATA, tree_val(key.bytes, sizeof key.bytes), kind, body),
+                     0);
+    ck_assert_int_eq(tree_commit(&txn), 0);
+}
+
+static void put_head(const struct tier_head *head)
+{
+    uint8_t body[512];
+    record_put_head(body, head);
+    put_data(head->uid, 0, TREE_CHUNK_HEAD, RECORD_HEAD, bytes_of(body, record_head_bytes(head)));
+}
+
+/* Steps of 1, 1, 3, 1 chunks; recalls for two of its appends. */
+static void sample_four(struct sample *sample, const char *id, uint64_t uid)
+{
+    sample_begin(sample, id, uid);
+    sample_say(sample, "r0", "c0", bytes_text("zero"));
+    sample_say(sample, "r1", NULL, bytes_text("one"));
+    sample_say(sample, "r2", "c2", bytes_of(noise, 10000));
+    sample_say(sample, "r3", NULL, bytes_of(prose, 3000));
+    for (uint32_t i = 0; i < 2; i++) {
+        sample->recalls[i] = (struct recall_entry){
+            .key = {.low = uid, .high = i}, .digest = {7, i}, .ordinal = 2 + 2 * i, .step = 1};
+    }
+    sample->recall_count = 2;
+    sample_put(sample);
+}
+
+static void check_loads(const struct sample *sample, unsigned corrupt, unsigned damage)
+{
+    ck_assert_int_eq(LOAD(sample->id), TIER_FOUND);
+    ck_assert_uint_eq(check_image(load.image, sample), corrupt);
+    ck_assert_uint_eq(damaged, damage);
+    free(load.image);
+}
+
+static bool is_corrupt(const char *id, uint32_t step)
+{
+    ck_assert_int_eq(LOAD(id), TIER_FOUND);
+    bool corrupt = load.image->steps[step].corrupt;
+    free(load.image);
+    return corrupt;
+}
+
+/* ---- What is there ----------------------------------------------------------------------------
+ */
+
+START_TEST(threads_come_back)
+{
+    enum { THREADS = 30 };
+    static struct sample samples[THREADS];
+    static struct ask ask;
+    uint64_t state = 5;
+    for (unsigned i = 0; i < THREADS; i++) {
+        char id[16];
+        snprintf(id, sizeof id, "thread %u", i);
+        sample_begin(&samples[i], id, 1 + i * 3);
+        for (uint64_t steps = trial_below(&state, 12); steps > 0; steps--) {
+            ask_any(&ask, &state);
+            sample_add(&samples[i], &ask);
+        }
+        if (i % 5 == 0) {
+            sample_say(&samples[i], "big", NULL, bytes_of(noise, 300000));
+        }
+        sample_put(&samples[i]);
+    }
+    for (unsigned i = 0; i < THREADS; i++) {
+        check_loads(&samples[i], 0, 0);
+    }
+    tree_close(image.tree);
+    image_reopen();
+    for (unsigned i = 0; i < THREADS; i++) {
+        check_loads(&samples[i], 0, 0);
+    }
+}
+END_TEST
+
+START_TEST(chunks_of_every_size)
+{
+    static struct sample sample;
+    sample_begin(&sample, "t", 1);
+    /* Around the ends of chunks, whatever the blob adds. */
+    for (size_t more = 0; more < SAMPLE_STEPS_MAX; more++) {
+        sample_say(&sample, NULL, NULL, bytes_of(noise, TREE_BODY_MAX - SAMPLE_STEPS_MAX + more));
+    }
+    sample_put(&sample);
+    check_loads(&sample, 0, 0);
+}
+END_TEST
+
+START_TEST(appends_and_rewinds)
+{
+    static struct sample sample;
+    sample_begin(&sample, "t", 9);
+    for (unsigned i = 0; i < 6; i++) {
+        sample_say(&sample, NULL, NULL, bytes_of(noise + i, 5000));
+        sample_put_last(&sample);
+        check_loads(&sample, 0, 0);
+    }
+    sample_rewind(&sample, 2);
+    sample_put_rewound(&sample);
+    check_loads(&sample, 0, 0);
+    sample_say(&sample, NULL, NULL, bytes_text("short"));
+    sample_put_last(&sample);
+    check_loads(&sample, 0, 0);
+}
+END_TEST
+
+START_TEST(what_is_lost_and_what_was_corrupt)
+{
+    static struct sample sample;
+    sample_begin(&sample, "t", 9);
+    for (unsigned i = 0; i < 6; i++) {
+        sample_say(&sample, NULL, NULL, bytes_of(noise + i, 50));
+    }
+    sample.head.lost = 2;
+    sample.head.lost_base = 2;
+    sample.head.lost_reason = REASON_EXPIRED;
+    sample.steps[0] = sample.steps[1] = sample.steps[4] = NULL;
+    sample_put(&sample);
+    check_loads(&sample, 0, 0);
+    ck_assert(is_corrupt("t", 2));
+}
+END_TEST
+
+START_TEST(recalls_come_by_ordinal)
+{
+    static struct sample sample;
+    sample_begin(&sample, "t", 1);
+    sample_say(&sample, NULL, NULL, bytes_text("x"));
+    for (uint32_t i = 0; i < TIER_RECALL_MAX; i++) {
+        sample.recalls[i] =
+            (struct recall_entry){.key = {i, 1}, .ordinal = 100 + i, .step = i, .created = i == 0};
+    }
+    sample.recall_count = TIER_RECALL_MAX;
+    sample_put(&sample);
+    ck_assert_int_eq(LOAD("t"), TIER_FOUND);
+    ck_assert_uint_eq(load.image->recall_count, TIER_RECALL_MAX);
+    for (uint32_t i = 0; i < TIER_RECALL_MAX; i++) {
+        ck_assert(is_same_recall(&load.image->recalls[i], &sample.recalls[i]));
+    }
+    free(load.image);
+}
+END_TEST
+
+START_TEST(keys_lead_to_the_newest)
+{
+    static struct sample one, two;
+    sample_four(&one, "one", 1);
+    ck_assert_int_eq(LOAD_KEY(RECORD_RESPONSE_ID, "r2"), TIER_FOUND);
+    ck_assert_uint_eq(load.key.uid, 1);
+    ck_assert_uint_eq(load.key.number, 2);
+    ck_assert_uint_eq(load.key.version, 3);
+    ck_assert(!load.key.shared);
+    ck_assert(bytes_equal(bytes_of(load.key.id, load.key.id_size), bytes_text("one")));
+    ck_assert(tree_same_name(load.key.owner, one.head.name));
+    sample_begin(&two, "two", 2);
+    sample_say(&two, "other", "c2", bytes_text("x"));
+    sample_put(&two);
+    ck_assert_int_eq(LOAD_KEY(RECORD_TOOL_CALL, "c2"), TIER_FOUND);
+    ck_assert_uint_eq(load.key.uid, 2);
+    ck_assert_uint_eq(load.key.number, 0);
+    ck_assert(load.key.shared);
+    /* Of one kind is not of another. */
+    ck_assert_int_eq(LOAD_KEY(RECORD_RESPONSE_ID, "c2"), TIER_ABSENT);
+    ck_assert_uint_eq(damaged, 0);
+}
+END_TEST
+
+/* ---- What is not there ------------------------------------------------------------------------
+ */
+
+START_TEST(what_never_was)
+{
+    static struct sample sample;
+    ck_assert_int_eq(LOAD("nobody"), TIER_ABSENT);
+    sample_four(&sample, "t", 1);
+    ck_assert_int_eq(LOAD("nobody"), TIER_ABSENT);
+    ck_assert_int_eq(LOAD_KEY(RECORD_PREFIX, "r0"), TIER_ABSENT);
+    ck_assert_uint_eq(damaged, 0);
+}
+END_TEST
+
+/* The same hash: of another id, of another tenant, of another kind. */
+START_TEST(what_only_looks_the_same)
+{
+    static struct sample sample;
+    sample_four(&sample, "t", 1);
+    load_begin(&load, TIER_LOAD_THREAD, RECORD_THREAD, bytes_text("u"));
+    load.name = sample.head.name;
+    tree_load(image.tree, &load, &damaged);
+    ck_assert_int_eq(load.found, TIER_ABSENT);
+    load_begin(&load, TIER_LOAD_THREAD, RECORD_THREAD, bytes_text("t"));
+    load.tenant = 1;
+    tree_load(image.tree, &load, &damaged);
+    ck_assert_int_eq(load.found, TIER_ABSENT);
+    load_begin(&load, TIER_LOAD_KEY, RECORD_RESPONSE_ID, bytes_text("r0"));
+    load.record_kind = RECORD_PREFIX;
+    tree_load(image.tree, &load, &damaged);
+    ck_assert_int_eq(load.found, TIER_ABSENT);
+    ck_assert_uint_eq(damaged, 0);
+}
+END_TEST
+
+START_TEST(tombstones_say_why)
+{
+    static struct sample sample;
+    sample_four(&sample, "t", 1);
+    sample_erase(&sample, REASON_EXPIRED);
+    ck_assert_int_eq(LOAD("t"), TIER_TOMBSTONE);
+    ck_assert_int_eq(load.tombstone.reason, REASON_EXPIRED);
+    ck_assert_uint_eq(load.tombstone.version, 4);
+    ck_assert_uint_eq(load.tombstone.steps, 4);
+    ck_assert_int_eq(LOAD_KEY(RECORD_TOOL_CALL, "c2"), TIER_TOMBSTONE);
+    ck_assert_int_eq(load.tombstone.reason, REASON_EXPIRED);
+    ck_assert_uint_eq(load.tombstone.version, (uint32_t)sample.head.name.high);
+    ck_assert_uint_eq(damaged, 0);
+}
+END_TEST
+
+/* Between two transactions of a large group. */
+START_TEST(a_key_whose_thread_has_no_head)
+{
+    static struct sample sample;
+    sample_four(&sample, "t", 1);
+    meddle_data(1, 0, TREE_CHUNK_HEAD, NULL);
+    ck_assert_int_eq(LOAD_KEY(RECORD_RESPONSE_ID, "r0"), TIER_ABSENT);
+    ck_assert_uint_eq(damaged, 0);
+}
+END_TEST
+
+/* ---- Damage -----------------------------------------------------------------------------------
+ */
+
+START_TEST(a_damaged_chunk_is_one_corrupt_step)
+{
+    static struct sample sample;
+    sample_four(&sample, "t", 1);
+    for (uint32_t chunk = 0; chunk < 3; chunk++) {
+        meddle_data(1, TREE_PART_STEPS + 2, chunk, spoil);
+        check_loads(&sample, 1, 1);
+        ck_assert(is_corrupt("t", 2));
+        meddle_data(1, TREE_PART_STEPS + 2, chunk, spoil); /* and back */
+        check_loads(&sample, 0, 0);
+    }
+    meddle_data(1, TREE_PART_STEPS + 0, 0, spoil);
+    meddle_data(1, TREE_PART_STEPS + 3, 0, spoil);
+    check_loads(&sample, 2, 2);
+    ck_assert(!tree_is_broken(image.tree)); /* values, not pages */
+}
+END_TEST
+
+START_TEST(a_missing_chunk_is_one_corrupt_step)
+{
+    for (uint32_t chunk = 0; chunk < 3; chunk++) {
+        static struct sample sample;
+        sample_four(&sample, "t", 1 + chunk);
+        meddle_data(1 + chunk, TREE_PART_STEPS + 2, chunk, NULL);
+        check_loads(&sample, 1, 1);
+        ck_assert(is_corrupt("t", 2));
+    }
+}
+END_TEST
+
+START_TEST(a_chunk_too_many_is_one_corrupt_step)
+{
+    static struct sample sample;
+    sample_four(&sample, "t", 1);
+    put_data(1, TREE_PART_STEPS + 1, 1, RECORD_CHUNK, bytes_text("more"));
+    put_data(1, TREE_PART_STEPS + 2, 3, RECORD_CHUNK, bytes_text("more"));
+    check_loads(&sample, 2, 2);
+}
+END_TEST
+
+/* A sound value under a key that is not its own. */
+START_TEST(a_chunk_of_another_is_never_taken)
+{
+    static struct sample one, two;
+    sample_four(&one, "one", 1);
+    sample_four(&two, "two", 2);
+    copy_value(tree_data_key(2, TREE_PART_STEPS + 1, 0), tree_data_key(1, TREE_PART_STEPS + 1, 0));
+    check_loads(&one, 1, 1);
+    copy_value(tree_data_key(1, TREE_PART_STEPS + 3, 0), tree_data_key(1, TREE_PART_STEPS + 0, 0));
+    check_loads(&one, 2, 2);
+    copy_value(tree_data_key(2, 0, TREE_CHUNK_HEAD), tree_data_key(1, 0, TREE_CHUNK_HEAD));
+    ck_assert_int_eq(LOAD("one"), TIER_CORRUPT);
+    check_loads(&two, 0, 0);
+}
+END_TEST
+
+/* A whole blob that passes its own checksum, of another position or of a time to come. */
+START_TEST(a_step_that_does_not_fit_is_corrupt)
+{
+    static struct sample sample;
+    sample_four(&sample, "t", 1);
+    struct record_buffer buffer = {0};
+    struct step_parts parts;
+    struct record_namer namer = {.secret = tree_secret(image.tree)};
+    step_parts(sample.steps[1], &parts);
+    parts.number = 3;
+    ck_assert(record_put_step(&buffer, &parts, namer, RECORD_PLAIN));
+    put_data(1, TREE_PART_STEPS + 1, 0, RECORD_CHUNK, bytes_of(buffer.data, buffer.size));
+    check_loads(&sample, 1, 1);
+    static const uint32_t versions[] = {5, 4, 0};
+    for (unsigned i = 0; i < 3; i++) {
+        buffer.size = 0;
+        step_parts(sample.steps[1], &parts);
+        parts.version = versions[i];
+        ck_assert(record_put_step(&buffer, &parts, namer, RECORD_PLAIN));
+        put_data(1, TREE_PART_STEPS + 1, 0, RECORD_CHUNK, bytes_of(buffer.data, buffer.size));
+        ck_assert_int_eq(LOAD("t"), TIER_FOUND);
+        ck_assert_uint_ge(damaged, 1);
+        free(load.image);
+    }
+    record_buffer_free(&buffer);
+}
+END_TEST
+
+START_TEST(a_damaged_head)
+{
+    static struct sample sample;
+    sample_four(&sample, "t", 1);
+    meddle_data(1, 0, TREE_CHUNK_HEAD, spoil);
+    ck_assert_int_eq(LOAD("t"), TIER_CORRUPT);
+    ck_assert_uint_eq(damaged, 1);
+    ck_assert_int_eq(LOAD_KEY(RECORD_RESPONSE_ID, "r0"), TIER_CORRUPT);
+    ck_assert_uint_eq(damaged, 1);
+    meddle_data(1, 0, TREE_CHUNK_HEAD, NULL);
+    ck_assert_int_eq(LOAD("t"), TIER_CORRUPT); /* its name says that it is there */
+    ck_assert_uint_eq(damaged, 1);
+}
+END_TEST
+
+START_TEST(a_head_that_promises_too_much)
+{
+    static struct sample sample;
+    sample_four(&sample, "t", 1);
+    struct tier_head head = sample.head;
+    head.length = UINT32_MAX - 1;
+    put_head(&head);
+    ck_assert_int_eq(LOAD("t"), TIER_CORRUPT);
+    head.length = 6; /* two more than there are */
+    put_head(&head);
+    ck_assert_int_eq(LOAD("t"), TIER_FOUND);
+    ck_assert_uint_eq(load.image->step_count, 6);
+    ck_assert(load.image->steps[4].corrupt && load.image->steps[5].corrupt);
+    ck_assert(!load.image->steps[3].corrupt);
+    ck_assert_uint_eq(damaged, 2);
+    free(load.image);
+}
+END_TEST
+
+START_TEST(a_damaged_recall)
+{
+    static struct sample sample;
+    sample_four(&sample, "t", 1);
+    meddle_data(1, 0, TREE_CHUNK_RECALLS + 2, spoil);
+    ck_assert_int_eq(LOAD("t"), TIER_FOUND);
+    ck_assert_uint_eq(check_image(load.image, &sample), 0);
+    ck_assert_uint_eq(load.image->recall_count, 1);
+    ck_assert(is_same_recall(&load.image->recalls[0], &sample.recalls[1]));
+    ck_assert_uint_eq(damaged, 1);
+    free(load.image);
+}
+END_TEST
+
+START_TEST(damaged_ways_in)
+{
+    static struct sample sample, gone;
+    sample_four(&sample, "t", 1);
+    sample_begin(&gone, "gone", 2);
+    sample_say(&gone, "g", NULL, bytes_text("x"));
+    sample_put(&gone);
+    sample_erase(&gone, REASON_FORGOTTEN);
+    meddle_name(TREE_NAMES, sample.head.name, spoil);
+    ck_assert_int_eq(LOAD("t"), TIER_CORRUPT);
+    ck_assert_uint_eq(damaged, 1);
+    /* Its neighbour is damaged: whether it was there cannot be told. */
+    ck_assert_int_eq(LOAD("gone"), TIER_CORRUPT);
+    struct index_hash key = image_name(RECORD_RESPONSE_ID, bytes_text("r2"));
+    meddle_name(TREE_KEYS, key, spoil);
+    ck_assert_int_eq(LOAD_KEY(RECORD_RESPONSE_ID, "r2"), TIER_CORRUPT);
+    meddle_name(TREE_NAMES, sample.head.name, spoil);
+    meddle_name(TREE_TOMBS, gone.head.name, spoil);
+    ck_assert_int_eq(LOAD("gone"), TIER_CORRUPT);
+    check_loads(&sample, 0, 0);
+}
+END_TEST
+
+/* The way to the pages is cut: the file became shorter under the map. More often than there are
+ * readers' slots, so that none may get lost. */
+START_TEST(a_fault_inside_the_map)
+{
+    static struct sample sample;
+    sample_four(&sample, "t", 1);
+    char path[96];
+    snprintf(path, sizeof path, "%s/tree.mdb", image.directory);
+    ck_assert_int_eq(truncate(path, 8192), 0);
+    for (unsigned i = 0; i < 200; i++) {
+        ck_assert_int_eq(LOAD("t"), TIER_CORRUPT);
+        ck_assert_uint_eq(damaged, 1);
+        ck_assert_int_eq(LOAD_KEY(RECORD_RESPONSE_ID, "r0"), TIER_CORRUPT);
+    }
+    ck_assert(tree_is_broken(image.tree));
+    struct tier_change change = sample_change(&sample, 0, 0);
+    struct tree_group group = {.bytes = image_encode(&change), .sequence = ++image.sequence};
+    struct wal_trouble trouble;
+    size_t taken;
+    ck_assert_int_eq(tree_apply(image.tree, &group, 1, &taken, NULL, NULL, &trouble),
+                     STATUS_INTERNAL);
+    ck_assert_uint_eq(taken, 0);
+}
+END_TEST
+
+/* ---- Pages ------------------------------------------------------------------------------------
+ */
+
+static enum tier_found load_page_of(const char *prefix, uint64_t after, uint32_t limit)
+{
+    load_begin(&load, TIER_LOAD_PAGE, RECORD_THREAD, bytes_text(prefix));
+    load.after_uid = after;
+    load.limit = limit;
+    damaged = 0;
+    tree_load(image.tree, &load, &damaged);
+    return load.found;
+}
+
+static void put_row(unsigned count)
+{
+    for (unsigned i = 1; i <= count; i++) {
+        static struct sample sample;
+        char id[16];
+        snprintf(id, sizeof id, "%s%u", i % 2 ? "odd" : "even", i);
+        sample_begin(&sample, id, i * 10);
+        sample_say(&sample, NULL, NULL, bytes_of(noise, i));
+        sample_put(&sample);
+    }
+}
+
+START_TEST(pages_in_the_order_of_uids)
+{
+    put_row(20);
+    uint64_t after = 0;
+    unsigned seen = 0;
+    bool more = true;
+    while (more) {
+        ck_assert_int_eq(load_page_of("", after, 3), TIER_FOUND);
+        for (uint32_t i = 0; i < load.page->count; i++) {
+            const struct tier_listed *listed = &load.page->listed[i];
+            seen++;
+            ck_assert_uint_eq(listed->uid, seen * 10);
+            ck_assert_uint_eq(listed->payload_bytes, seen);
+            ck_assert_uint_eq(listed->used_ms, IMAGE_WALL_MS + listed->uid);
+            ck_assert_uint_eq(listed->version, 1);
+            struct bytes id = bytes_of(listed->id, listed->id_size);
+            ck_assert(tree_same_name(listed->name, image_name(RECORD_THREAD, id)));
+        }
+        more = load.page->more;
+        after = load.page->last_uid;
+        free(load.page);
+    }
+    ck_assert_uint_eq(seen, 20);
+    ck_assert_uint_eq(damaged, 0);
+}
+END_TEST
+
+START_TEST(pages_of_a_prefix_and_a_tenant)
+{
+    put_row(20);
+    ck_assert_int_eq(load_page_of("ev", 45, 100), TIER_FOUND);
+    ck_assert_uint_eq(load.page->count, 8);
+    ck_assert_uint_eq(load.page->listed[0].uid, 60);
+    ck_assert(!load.page->more);
+    ck_assert_uint_eq(load.page->last_uid, 200);
+    free(load.page);
+    load_begin(&load, TIER_LOAD_PAGE, RECORD_THREAD, (struct bytes){0});
+    load.tenant = 3;
+    load.limit = 100;
+    tree_load(image.tree, &load, &damaged);
+    ck_assert_int_eq(load.found, TIER_FOUND);
+    ck_assert_uint_eq(load.page->count, 0);
+    free(load.page);
+    ck_assert_int_eq(load_page_of("", UINT64_MAX, 10), TIER_FOUND);
+    ck_assert_uint_eq(load.page->count, 0);
+    ck_assert(!load.page->more);
+    free(load.page);
+}
+END_TEST
+
+START_TEST(pages_pass_damage)
+{
+    put_row(20);
+    meddle_data(50, 0, TREE_CHUNK_HEAD, spoil);
+    meddle_data(70, 0, TREE_CHUNK_HEAD, NULL); /* on its way in or out */
+    ck_assert_int_eq(load_page_of("", 0, 100), TIER_FOUND);
+    ck_assert_uint_eq(load.page->count, 18);
+    ck_assert_uint_eq(damaged, 1);
+    free(load.page);
+}
+END_TEST
+
+START_TEST(pages_are_bounded)
+{
+    put_row(20);
+    ck_assert_int_eq(load_page_of("", 0, UINT32_MAX), TIER_FOUND);
+    ck_assert_uint_eq(load.page->count, 20);
+    free(load.page);
+    /* More heads than one look may see, none of which is wanted. */
+    struct tree_txn txn;
+    ck_assert_int_eq(tree_begin(image.tree, &txn), 0);
+    static struct sample sample;
+    sample_begin(&sample, "odd", 0);
+    for (uint64_t uid = 1000; uid < 1000 + 17000; uid++) {
+        uint8_t body[512];
+        sample.head.uid = uid;
+        record_put_head(body, &sample.head);
+        struct tree_data_key key = tree_data_key(uid, 0, TREE_CHUNK_HEAD);
+        ck_assert_int_eq(tree_put(&txn, TREE_DATA, tree_val(key.bytes, sizeof key.bytes),
+                                  RECORD_HEAD, bytes_of(body, record_head_bytes(&sample.head))),
+                         0);
+    }
+    ck_assert_int_eq(tree_commit(&txn), 0);
+    ck_assert_int_eq(load_page_of("even", 0, 100), TIER_FOUND);
+    ck_assert(load.page->more);
+    ck_assert_uint_eq(load.page->count, 10);
+    uint64_t reached = load.page->last_uid;
+    ck_assert_uint_lt(reached, 1000 + 17000 - 1);
+    free(load.page);
+    ck_assert_int_eq(load_page_of("even", reached, 100), TIER_FOUND);
+    ck_assert(!load.page->more);
+    ck_assert_uint_eq(load.page->last_uid, 1000 + 17000 - 1);
+    free(load.page);
+}
+END_TEST
+
+/* ---- All names --------------------------------------------------------------------------------
+ */
+
+static struct index_hash all_names[4096];
+static unsigned all_count;
+
+/* True: all was read. */
+static bool read_names(unsigned limit)
+{
+    uint8_t after[24] = {0};
+    bool more = true;
+    all_count = 0;
+    for (unsigned pieces = 0; more; pieces++) {
+        unsigned count;
+        ck_assert_uint_lt(pieces, 4096);
+        ck_assert_uint_le(all_count + limit, 4096);
+        more = tree_names(image.tree, all_names + all_count, limit, &count, after);
+        ck_assert_uint_le(count, limit);
+        all_count += count;
+    }
+    return after[0] == TREE_NAMES_END;
+}
+
+static unsigned times_named(struct index_hash name)
+{
+    unsigned times = 0;
+    for (unsigned i = 0; i < all_count; i++) {
+        times += tree_same_name(all_names[i], name);
+    }
+    return times;
+}
+
+START_TEST(names_in_pieces_of_any_size)
+{
+    static struct sample sample, gone;
+    ck_assert(read_names(7));
+    ck_assert_uint_eq(all_count, 0);
+    put_row(20);
+    sample_four(&sample, "t", 1);
+    sample_begin(&gone, "gone", 2);
+    sample_say(&gone, "g", NULL, bytes_text("x"));
+    sample_put(&gone);
+    sample_erase(&gone, REASON_FORGOTTEN);
+    for (unsigned limit = 1; limit < 50; limit++) {
+        ck_assert(read_names(limit));
+        ck_assert_uint_eq(all_count, 20 + 1 + 6 + 2);
+        ck_assert_uint_eq(times_named(sample.head.name), 1);
+        ck_assert_uint_eq(times_named(gone.head.name), 1);
+        ck_assert_uint_eq(times_named(image_name(RECORD_RESPONSE_ID, bytes_text("r3"))), 1);
+        ck_assert_uint_eq(times_named(image_name(RECORD_RESPONSE_ID, bytes_text("g"))), 1);
+        ck_assert_uint_eq(times_named(image_name(RECORD_TOOL_CALL, bytes_text("c2"))), 1);
+    }
+    ck_assert_uint_eq(tree_numbers(image.tree).names, 20 + 1 + 6 + 2);
+}
+END_TEST
+
+START_TEST(names_with_damage_are_not_all)
+{
+    static struct sample sample;
+    put_row(20);
+    sample_four(&sample, "t", 1);
+    meddle_name(TREE_NAMES, sample.head.name, spoil);
+    for (unsigned limit = 1; limit < 50; limit++) {
+        uint64_t before = tree_numbers(image.tree).damaged;
+        ck_assert(!read_names(limit));
+        ck_assert_uint_gt(tree_numbers(image.tree).damaged, before);
+        ck_assert_uint_eq(times_named(image_name(RECORD_THREAD, bytes_text("odd7"))), 1);
+        ck_assert_uint_eq(times_named(image_name(RECORD_TOOL_CALL, bytes_text("c2"))), 1);
+        ck_assert(limit == 1 || times_named(sample.head.name) >= 1);
+    }
+}
+END_TEST
+
+/* ---- Beside the filler ------------------------------------------------------------------------
+ */
+
+/* Version n of the thread has n steps; step i says so. */
+static void *load_again(void *context)
+{
+    atomic_bool *stop = context;
+    uint32_t newest = 0;
+    uint64_t loads = 0;
+    ck_assert(guard_thread_begin());
+    while (!atomic_load(stop)) {
+        struct tier_load mine;
+        unsigned found = 0;
+        load_begin(&mine, TIER_LOAD_THREAD, RECORD_THREAD, bytes_text("t"));
+        tree_load(image.tree, &mine, &found);
+        if (mine.found == TIER_ABSENT && newest == 0) {
+            continue;
+        }
+        ck_assert_int_eq(mine.found, TIER_FOUND);
+        ck_assert_uint_eq(found, 0);
+        ck_assert_uint_ge(mine.image->head.version, newest);
+        newest = mine.image->head.version;
+        ck_assert_uint_eq(mine.image->step_count, newest);
+        for (uint32_t i = 0; i < newest; i++) {
+            ck_assert(!mine.image->steps[i].corrupt);
+            ck_assert(bytes_equal(mine.image->steps[i].payload, bytes_of(noise + i, 6000)));
+        }
+        free(mine.image);
+        loads++;
+    }
+    guard_thread_end();
+    return loads ? context : NULL;
+}
+
+START_TEST(loads_beside_the_filler)
+{
+    enum { CREW = 3, ROUNDS = 3 };
+    static struct sample sample;
+    atomic_bool stop = false;
+    pthread_t crew[CREW];
+    for (unsigned i = 0; i < CREW; i++) {
+        ck_assert_int_eq(pthread_create(&crew[i], NULL, load_again, &stop), 0);
+    }
+    sample_begin(&sample, "t", 1);
+    for (unsigned i = 0; i < SAMPLE_STEPS_MAX; i++) {
+        sample_say(&sample, NULL, NULL, bytes_of(noise + i, 6000));
+        sample_put_last(&sample);
+    }
+    atomic_store(&stop, true);
+    for (unsigned i = 0; i < CREW; i++) {
+        void *result = NULL;
+        ck_assert_int_eq(pthread_join(crew[i], &result), 0);
+        ck_assert_ptr_eq(result, &stop);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    return SUITE_RUN(
+        "tree_read", image_open, image_close, 60, threads_come_back, chunks_of_every_size,
+        appends_and_rewinds, what_is_lost_and_what_was_corrupt, recalls_come_by_ordinal,
+        keys_lead_to_the_newest, what_never_was, what_only_looks_the_same, tombstones_say_why,
+        a_key_whose_thread_has_no_head, a_damaged_chunk_is_one_corrupt_step,
+        a_missing_chunk_is_one_corrupt_step, a_chunk_too_many_is_one_corrupt_step,
+        a_chunk_of_another_is_never_taken, a_step_that_does_not_fit_is_corrupt, a_damaged_head,
+        a_head_that_promises_too_much, a_damaged_recall, damaged_ways_in, a_fault_inside_the_map,
+        pages_in_the_order_of_uids, pages_of_a_prefix_and_a_tenant, pages_pass_damage,
+        pages_are_bounded, names_in_pieces_of_any_size, names_with_damage_are_not_all,
+        loads_beside_the_filler);
+}
