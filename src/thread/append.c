@@ -4,6 +4,8 @@
  * The step is built before the claim is taken, so that the claim covers only a handful of stores.
  * Whatever can fail comes before the first store that others can see.
  */
+#include "thread/cold.h"
+#include "thread/journal.h"
 #include "thread/lookup.h"
 #include "thread/operations.h"
 #include "thread/recall.h"
@@ -26,6 +28,7 @@ struct append {
     bool has_key;
     bool has_expect;
     uint64_t ttl_ms;
+    enum journal_wait wait;
 };
 
 static enum status conflict(struct append *append, const char *cause, uint64_t version)
@@ -69,8 +72,46 @@ static void step_committed(struct append *append, struct thread *thread)
     step_publish_keys(lane, thread, append->step);
     append->result->step = append->step->number;
     append->result->version = append->step->version;
-    append->result->expires_in_ms = append->ttl_ms;
     append->step = NULL; /* the thread's now */
+}
+
+/* The lifetimes the request gives. Under the claim, before the change is submitted. */
+static void set_lifetimes(const struct append *append, struct thread *thread)
+{
+    const struct wire_request *request = append->request;
+    /* Relaxed, both: numbers that the word's reset publishes, see enum life_use. */
+    if (wire_given(request, WIRE_FIELD_ttl_ms)) {
+        atomic_store_explicit(&thread->ttl_ms, request->ttl_ms, memory_order_relaxed);
+    }
+    if (wire_given(request, WIRE_FIELD_retention_ms) && append->lane->tier) {
+        atomic_store_explicit(&thread->retention_ms, request->retention_ms, memory_order_relaxed);
+    }
+}
+
+/* Tells the disk, or has it forget. Under the claim. */
+static enum status keep(struct append *append, struct thread *thread)
+{
+    struct thread_append_result *result = append->result;
+    if (!journal_keeps(append->lane, thread)) {
+        result->pending = journal_erase(append->lane, thread, REASON_NONE, JOURNAL_WAIT_APPLIED);
+        return STATUS_OK;
+    }
+    struct tier_change *change =
+        journal_put(append->lane, thread, result->step, REASON_NONE,
+                    append->has_key ? &append->recall : NULL, append->wait);
+    if (append->wait == JOURNAL_NO_WAIT) {
+        return STATUS_OK;
+    }
+    result->pending = change;
+    return change ? STATUS_OK
+                  : wire_fail(append->error, STATUS_READ_ONLY, "ack",
+                              "the step is in memory, but the disk takes no writes; append it "
+                              "again with the same key when it does");
+}
+
+static uint64_t remaining_ms(const struct append *append, const struct thread *thread)
+{
+    return life_remaining_ms(thread, life_load(thread), append->lane->now_ms);
 }
 
 /* ---- to a thread that is there ---- */
@@ -98,7 +139,7 @@ static enum status check_turn(struct append *append, uint32_t previous_turn)
 }
 
 /* The same key again: the first result, if its step is still what it was. */
-static enum status answer_duplicate(struct append *append, const struct thread *thread,
+static enum status answer_duplicate(struct append *append, struct thread *thread,
                                     const struct snapshot *now, const struct recall_entry *first)
 {
     const struct step *step =
@@ -107,15 +148,42 @@ static enum status answer_duplicate(struct append *append, const struct thread *
         step->owner != lane_ref(append->lane, thread) || step->version != first->version) {
         return conflict(append, "key", now->version);
     }
-    /* Nothing is set anew, the ttl neither: the first append did. Relaxed: as in append_to. */
-    append->ttl_ms = atomic_load_explicit(&thread->ttl_ms, memory_order_relaxed);
+    /* Nothing is set anew, the ttl neither: the first append did. */
     *append->result = (struct thread_append_result){.step = first->step,
                                                     .version = first->version,
                                                     .created = first->created,
                                                     .duplicate = true,
-                                                    .lost = first->lost,
-                                                    .expires_in_ms = append->ttl_ms};
+                                                    .lost = first->lost};
     lane_count(append->lane, METRIC_DUPLICATES, 1);
+    if (append->wait == JOURNAL_NO_WAIT || journal_is_saved(thread)) {
+        return STATUS_OK;
+    }
+    /* The first may still be on its way, or was refused: what follows it is durable after it. */
+    append->result->pending =
+        journal_put(append->lane, thread, now->length, REASON_NONE, NULL, append->wait);
+    return append->result->pending
+               ? STATUS_OK
+               : wire_fail(append->error, STATUS_READ_ONLY, "ack",
+                           "the step is in memory, but the disk takes no writes; try again");
+}
+
+static enum status check_lifetimes(const struct append *append, const struct thread *thread)
+{
+    const struct wire_request *request = append->request;
+    if (!append->lane->tier) {
+        return STATUS_OK;
+    }
+    bool given = wire_given(request, WIRE_FIELD_retention_ms);
+    bool keeps = thread ? journal_keeps(append->lane, thread)
+                        : append->lane->threads->settings.retention_ms > 0 || given;
+    if (thread && given && request->retention_ms > 0 && !keeps) {
+        return wire_fail(append->error, STATUS_BAD_REQUEST, "retention_ms",
+                         "the thread has retention 0, which cannot be undone; start a new thread");
+    }
+    if (append->wait != JOURNAL_NO_WAIT && (!keeps || (given && request->retention_ms == 0))) {
+        return wire_fail(append->error, STATUS_BAD_REQUEST, "ack",
+                         "a thread with retention 0 never touches the disk; leave out ack: disk");
+    }
     return STATUS_OK;
 }
 
@@ -145,6 +213,7 @@ static enum status commit_claimed(struct append *append, struct thread *thread)
     enum status status = check_expect(append, now.version);
     status = status ? status : check_turn(append, previous_turn);
     status = status ? status : check_limits(append, &now);
+    status = status ? status : check_lifetimes(append, thread);
     if (status) {
         return status;
     }
@@ -173,10 +242,15 @@ static enum status commit_claimed(struct append *append, struct thread *thread)
     return STATUS_OK;
 }
 
+static bool changes_lifetimes(const struct append *append)
+{
+    return wire_given(append->request, WIRE_FIELD_ttl_ms) ||
+           wire_given(append->request, WIRE_FIELD_retention_ms);
+}
+
 static enum status append_to(struct append *append, struct thread *thread)
 {
     struct lane *lane = append->lane;
-    bool new_ttl = wire_given(append->request, WIRE_FIELD_ttl_ms);
     if (!append->has_key) {
         /* Without the claim yet: the common stale caller disturbs nobody. */
         enum status status = check_expect(append, spine_snapshot(lane, thread).version);
@@ -195,17 +269,24 @@ static enum status append_to(struct append *append, struct thread *thread)
     case LIFE_ALIVE:
         break;
     }
-    /* Relaxed: ttl_ms is a number by itself, and the claim orders its writers. */
-    append->ttl_ms = new_ttl ? append->request->ttl_ms
-                             : atomic_load_explicit(&thread->ttl_ms, memory_order_relaxed);
     enum status status = commit_claimed(append, thread);
-    if (status == STATUS_OK && new_ttl && !append->result->duplicate) {
-        atomic_store_explicit(&thread->ttl_ms, append->ttl_ms, memory_order_relaxed);
-        life_release(thread, lane->now_ms, LIFE_RESET);
-        thread_retick(lane, thread);
-    } else {
-        life_release(thread, lane->now_ms, status == STATUS_OK ? LIFE_EXTEND : LIFE_KEEP);
+    enum life_use use = status == STATUS_OK ? LIFE_EXTEND : LIFE_KEEP;
+    if (status == STATUS_OK && !append->result->duplicate) {
+        if (changes_lifetimes(append)) {
+            set_lifetimes(append, thread);
+            use = LIFE_RESET;
+        }
+        /* The use comes first, so that the disk learns of it; the claim stays. */
+        life_refresh(thread, lane->now_ms, use);
+        thread_used(thread);
+        status = keep(append, thread);
     }
+    append->result->expires_in_ms = remaining_ms(append, thread);
+    life_release(thread, lane->now_ms, use);
+    if (use == LIFE_RESET) {
+        thread_retick(lane, thread);
+    }
+    append->result->expires_in_ms = remaining_ms(append, thread);
     return status;
 }
 
@@ -218,6 +299,10 @@ static bool continues(enum reason reason)
 
 static enum status judge_gone(struct append *append, const struct lookup *gone, bool *continued)
 {
+    if (gone->reason == REASON_CORRUPT && !(append->has_expect && append->request->expect == 0)) {
+        /* Its version is not known, and a tail must not pass for the whole. */
+        return conflict(append, "version", 0);
+    }
     *continued = continues(gone->reason);
     uint32_t version = *continued ? gone->version : 0;
     if (!append->has_expect) {
@@ -243,6 +328,7 @@ static enum status append_new(struct append *append, struct lookup *found)
     struct snapshot past = {.length = continued ? found->steps : 0,
                             .version = continued ? found->version : 0};
     status = check_limits(append, &past);
+    status = status ? status : check_lifetimes(append, NULL);
     if (status) {
         return status;
     }
@@ -255,6 +341,8 @@ static enum status append_new(struct append *append, struct lookup *found)
     if (!spine || (append->has_key && !recall_reserve(lane, thread))) {
         goto fail;
     }
+    set_lifetimes(append, thread);
+    life_refresh(thread, lane->now_ms, LIFE_RESET);
     spine->lost_reason = (uint8_t)found->reason;
     append->result->created = !continued;
     append->result->lost = past.length;
@@ -268,8 +356,10 @@ static enum status append_new(struct append *append, struct lookup *found)
     }
     lane_count(lane, METRIC_THREADS_CREATED, 1);
     step_committed(append, thread);
+    status = keep(append, thread);
+    append->result->expires_in_ms = remaining_ms(append, thread);
     life_release(thread, lane->now_ms, LIFE_KEEP);
-    return STATUS_OK;
+    return status;
 fail:
     arena_free(lane->cache, spine);
     thread_discard(lane, thread);
@@ -294,6 +384,25 @@ static enum status build_step(struct append *append)
     return append->step ? STATUS_OK : lane_put_back(append->lane, WANT_MEMORY);
 }
 
+/* What the disk must have, it must be able to take. */
+static enum status check_disk(const struct append *append)
+{
+    const struct lane *lane = append->lane;
+    if (append->wait == JOURNAL_NO_WAIT) {
+        return journal_is_full(lane) ? lane_put_back(append->lane, WANT_DISK) : STATUS_OK;
+    }
+    if (!lane->tier) {
+        return wire_fail(append->error, STATUS_BAD_REQUEST, "ack",
+                         "ack: disk needs a disk tier; give the server --data DIR");
+    }
+    if (lane->tier->calls->is_read_only(lane->tier)) {
+        return wire_fail(append->error, STATUS_READ_ONLY, "ack",
+                         "the disk takes no writes at the moment; nothing was done, info tells "
+                         "more");
+    }
+    return journal_is_full(lane) ? lane_put_back(append->lane, WANT_DISK) : STATUS_OK;
+}
+
 enum status thread_append(struct lane *lane, const struct wire_request *request,
                           struct thread_append_result *result, struct wire_error *error)
 {
@@ -304,11 +413,17 @@ enum status thread_append(struct lane *lane, const struct wire_request *request,
         .error = error,
         .has_key = wire_given(request, WIRE_FIELD_key),
         .has_expect = wire_given(request, WIRE_FIELD_expect),
+        .wait = request->ack == WIRE_ACK_DISK ? JOURNAL_WAIT_DURABLE : JOURNAL_NO_WAIT,
     };
     *result = (struct thread_append_result){0};
-    enum status status = build_step(&append);
+    enum status status = check_disk(&append);
+    status = status ? status : build_step(&append);
     if (status) {
         return status;
+    }
+    if (!cold_know_keys(lane, append.step)) {
+        step_discard(lane, append.step);
+        return lane_put_back(lane, WANT_DISK);
     }
     if (append.has_key) {
         append.recall = recall_prepare(lane, request);
@@ -316,7 +431,9 @@ enum status thread_append(struct lane *lane, const struct wire_request *request,
     status = STATUS_LOOK_AGAIN;
     for (int looks = 0; status == STATUS_LOOK_AGAIN && looks < LOOKS_MAX; looks++) {
         struct lookup found = lookup_thread(lane, request->thread);
-        status = found.thread ? append_to(&append, found.thread) : append_new(&append, &found);
+        status = found.loading  ? lane_put_back(lane, WANT_DISK)
+                 : found.thread ? append_to(&append, found.thread)
+                                : append_new(&append, &found);
     }
     if (append.step) {
         step_discard(lane, append.step);

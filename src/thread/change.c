@@ -1,4 +1,5 @@
 /* Fork, rewind, forget and touch: what changes a thread without adding a step. */
+#include "thread/journal.h"
 #include "thread/lookup.h"
 #include "thread/operations.h"
 #include "thread/steps.h"
@@ -29,6 +30,9 @@ static enum status claim_thread(struct lane *lane, struct bytes id, const char *
 {
     for (int looks = 0; looks < LOOKS_MAX; looks++) {
         struct lookup found = lookup_thread(lane, id);
+        if (found.loading) {
+            return lane_put_back(lane, WANT_DISK);
+        }
         if (!found.thread) {
             return not_found(error, option, found.reason);
         }
@@ -89,6 +93,11 @@ static enum status fork_claimed(struct lane *lane, const struct wire_request *re
     }
     thread->shared = keep;
     thread->created_ms = from->created_ms; /* a fork inherits its origin's age */
+    thread_set_age(lane, thread);
+    /* Relaxed: a number by itself. */
+    uint64_t retention_ms = atomic_load_explicit(&from->retention_ms, memory_order_relaxed);
+    atomic_store_explicit(&thread->retention_ms, retention_ms, memory_order_relaxed);
+    life_refresh(thread, lane->now_ms, LIFE_RESET);
     /* Relaxed: not shared yet; the index publishes it. */
     atomic_store_explicit(&thread->spine, lane_ref(lane, spine), memory_order_relaxed);
     if (!thread_publish(lane, found, thread)) {
@@ -100,10 +109,13 @@ static enum status fork_claimed(struct lane *lane, const struct wire_request *re
         thread_discard(lane, thread);
         return lane_put_back(lane, WANT_CLAIM);
     }
+    journal_put(lane, thread, 0, REASON_NONE, NULL, JOURNAL_NO_WAIT);
+    *result = (struct thread_fork_result){
+        .version = keep,
+        .expires_in_ms = life_remaining_ms(thread, life_load(thread), lane->now_ms)};
     life_release(thread, lane->now_ms, LIFE_KEEP);
     lane_count(lane, METRIC_THREADS_CREATED, 1);
     lane_count(lane, METRIC_FORKS, 1);
-    *result = (struct thread_fork_result){.version = keep, .expires_in_ms = ttl_ms};
     return STATUS_OK;
 }
 
@@ -113,13 +125,18 @@ enum status thread_fork(struct lane *lane, const struct wire_request *request,
     if (lane->burial_steps > BURIAL_BACKLOG_MAX) {
         return lane_put_back(lane, WANT_CLAIM);
     }
+    if (journal_is_full(lane)) {
+        return lane_put_back(lane, WANT_DISK);
+    }
     struct thread *from;
     enum status status = claim_thread(lane, request->from, "from", &from, error);
     if (status) {
         return status;
     }
     struct lookup found = lookup_thread(lane, request->thread);
-    if (found.thread) {
+    if (found.loading) {
+        status = lane_put_back(lane, WANT_DISK);
+    } else if (found.thread) {
         status = wire_fail(error, STATUS_CONFLICT, "thread", "the new thread exists already");
         error->version = spine_snapshot(lane, found.thread).version;
         error->cause = "exists";
@@ -136,6 +153,9 @@ enum status thread_rewind(struct lane *lane, const struct wire_request *request,
                           struct thread_rewind_result *result, struct wire_error *error)
 {
     struct thread *thread;
+    if (journal_is_full(lane)) {
+        return lane_put_back(lane, WANT_DISK);
+    }
     enum status status = claim_thread(lane, request->thread, "thread", &thread, error);
     if (status) {
         return status;
@@ -164,6 +184,7 @@ enum status thread_rewind(struct lane *lane, const struct wire_request *request,
     }
     /* Pairs with the acquire in spine_of. */
     atomic_store_explicit(&thread->spine, lane_ref(lane, spine), memory_order_release);
+    journal_put(lane, thread, keep, REASON_REWOUND, NULL, JOURNAL_NO_WAIT);
     spine_bury(lane, thread, old, keep > old->lost ? keep : old->lost, now.length, REASON_REWOUND);
     lane_count(lane, METRIC_REWINDS, 1);
     *result =
@@ -178,16 +199,24 @@ out:
 enum status thread_forget(struct lane *lane, const struct wire_request *request,
                           struct thread_forget_result *result, struct wire_error *error)
 {
-    (void)error;
     *result = (struct thread_forget_result){0};
     for (int looks = 0; looks < LOOKS_MAX; looks++) {
         struct lookup found = lookup_thread(lane, request->thread);
+        if (found.loading) {
+            return lane_put_back(lane, WANT_DISK);
+        }
         if (!found.thread) {
             return STATUS_OK;
         }
+        if (journal_keeps(lane, found.thread) && lane->tier->calls->is_read_only(lane->tier)) {
+            return wire_fail(error, STATUS_READ_ONLY, "",
+                             "the disk takes no writes at the moment and would keep the thread; "
+                             "nothing was forgotten, try again");
+        }
         if (life_kill(found.thread, UINT64_MAX, REASON_FORGOTTEN)) {
             lane_count(lane, METRIC_FORGOTTEN, 1);
-            thread_bury(lane, found.thread, REASON_FORGOTTEN);
+            result->pending =
+                thread_end(lane, found.thread, REASON_FORGOTTEN, JOURNAL_WAIT_DURABLE);
             result->forgotten = true;
             return STATUS_OK;
         }
@@ -202,6 +231,9 @@ enum status thread_touch(struct lane *lane, struct bytes id, bool has_ttl, uint6
 {
     for (;;) {
         struct lookup found = lookup_thread(lane, id);
+        if (found.loading) {
+            return lane_put_back(lane, WANT_DISK);
+        }
         if (!found.thread) {
             *missing = found.reason;
             return STATUS_OK;
@@ -209,6 +241,7 @@ enum status thread_touch(struct lane *lane, struct bytes id, bool has_ttl, uint6
         if (has_ttl) {
             /* Relaxed: before the reset, which publishes it. The latest value wins. */
             atomic_store_explicit(&found.thread->ttl_ms, ttl_ms, memory_order_relaxed);
+            atomic_store_explicit(&found.thread->retuned, 1, memory_order_relaxed);
         }
         enum life life =
             life_refresh(found.thread, lane->now_ms, has_ttl ? LIFE_RESET : LIFE_EXTEND);
@@ -216,6 +249,7 @@ enum status thread_touch(struct lane *lane, struct bytes id, bool has_ttl, uint6
             if (has_ttl) {
                 thread_retick(lane, found.thread);
             }
+            thread_used(found.thread);
             *missing = REASON_NONE;
             return STATUS_OK;
         }

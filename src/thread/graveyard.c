@@ -86,7 +86,7 @@ void graveyard_bury(struct lane *lane, const struct index_record *record, uint64
     }
     *tombstone = (struct tombstone){
         .record = {.hash_low = record->hash_low,
-                   .kind = (uint8_t)(record->kind | RECORD_TOMBSTONE),
+                   .kind = (uint8_t)((record->kind & ~RECORD_COLD) | RECORD_TOMBSTONE),
                    .flags = (uint8_t)reason,
                    .small = small},
         .hash_high = hash_high,

@@ -1,17 +1,19 @@
 /* Stat and list: looking at threads without using them. */
+#include "thread/cold.h"
 #include "thread/cursor.h"
 #include "thread/graveyard.h"
 #include "thread/lookup.h"
+#include "thread/inspect.h"
 #include "thread/operations.h"
+
+#include <stdlib.h>
 
 enum { LIST_DEFAULT = 100, LIST_RECORDS_AT_ONCE = 16384 };
 
 static uint64_t idle_ms(const struct lane *lane, const struct thread *thread, uint64_t word)
 {
-    /* Relaxed: the deadline is the last use plus the ttl, so the ttl tells when that was. */
-    uint64_t ttl_ms = atomic_load_explicit(&thread->ttl_ms, memory_order_relaxed);
-    uint64_t left_ms = life_remaining_ms(word, lane->now_ms);
-    return ttl_ms > left_ms ? ttl_ms - left_ms : 0;
+    uint64_t used_ms = life_used_ms(thread, word);
+    return lane->now_ms > used_ms ? lane->now_ms - used_ms : 0;
 }
 
 static uint64_t age_ms(const struct lane *lane, const struct thread *thread)
@@ -25,6 +27,9 @@ enum status thread_stat(struct lane *lane, const struct wire_request *request,
 {
     (void)error;
     struct lookup found = lookup_thread(lane, request->thread);
+    if (found.loading) {
+        return lane_put_back(lane, WANT_DISK);
+    }
     if (!found.thread) {
         *result = (struct thread_stat_result){
             .state = THREAD_MISS, .reason = found.reason, .version = found.version};
@@ -44,13 +49,20 @@ enum status thread_stat(struct lane *lane, const struct wire_request *request,
         .tokens = atomic_load_explicit(&now.spine->tokens, memory_order_relaxed),
         .age_ms = age_ms(lane, found.thread),
         .idle_ms = idle_ms(lane, found.thread, word),
-        .expires_in_ms = life_remaining_ms(word, lane->now_ms),
+        .expires_in_ms = life_remaining_ms(found.thread, word, lane->now_ms),
+        /* Relaxed: a hint for who asks where it is. */
+        .on_disk = atomic_load_explicit(&found.thread->from_disk, memory_order_relaxed),
     };
     return STATUS_OK;
 }
 
 /* ---- list ---- */
 
+/*
+ * Memory comes first: the threads of which the disk has nothing. Then the disk's, by age, shown as
+ * memory has them where it does. So none is left out that was there all the time, wherever it moved
+ * meanwhile; one that reaches the disk while it is listed may be listed twice.
+ */
 struct listing {
     struct lane *lane;
     struct bytes starts_with;
@@ -58,29 +70,143 @@ struct listing {
     struct thread_list_result *result;
 };
 
+/* A scan of the disk's threads: `position` is the last uid. No arena reference is as high. */
+enum { AFTER_DISK = -1 };
+
+static bool scans_disk(const struct index_scan *scan)
+{
+    return scan->after == (uint32_t)AFTER_DISK;
+}
+
+static void list_thread(struct listing *listing, const struct thread *thread, uint64_t word)
+{
+    struct thread_list_result *result = listing->result;
+    struct snapshot now = spine_snapshot(listing->lane, thread);
+    result->listed[result->count++] = (struct thread_listed){
+        .id = thread_id(thread),
+        .version = now.version,
+        /* Relaxed: as in stat. */
+        .payload_bytes = atomic_load_explicit(&now.spine->payload_bytes, memory_order_relaxed),
+        .idle_ms = idle_ms(listing->lane, thread, word),
+        .on_disk = atomic_load_explicit(&thread->from_disk, memory_order_relaxed),
+    };
+}
+
 static bool visit_listed(void *context, struct index_record *record)
 {
     struct listing *listing = context;
-    struct thread_list_result *result = listing->result;
     struct lane *lane = listing->lane;
     if (record->kind != RECORD_THREAD) {
         return true;
     }
     struct thread *thread = (struct thread *)record;
     uint64_t word = life_load(thread);
-    if (life_judge(word, lane->now_ms) != LIFE_ALIVE || thread->tenant != LOOKUP_TENANT ||
-        !bytes_start_with(thread_id(thread), listing->starts_with)) {
+    if (life_judge(thread, word, lane->now_ms) != LIFE_ALIVE || thread->tenant != LOOKUP_TENANT ||
+        !bytes_start_with(thread_id(thread), listing->starts_with) ||
+        /* Relaxed: when it has just come to be there, both phases list it. */
+        atomic_load_explicit(&thread->on_disk, memory_order_relaxed)) {
         return true;
     }
-    struct snapshot now = spine_snapshot(lane, thread);
-    result->listed[result->count++] = (struct thread_listed){
-        .id = thread_id(thread),
-        .version = now.version,
-        /* Relaxed: as in stat. */
-        .payload_bytes = atomic_load_explicit(&now.spine->payload_bytes, memory_order_relaxed),
-        .idle_ms = idle_ms(lane, thread, word),
+    list_thread(listing, thread, word);
+    return listing->result->count < listing->limit;
+}
+
+static void list_from_disk(struct listing *listing, const struct tier_listed *listed)
+{
+    struct lane *lane = listing->lane;
+    struct lookup_key key = {.lane = lane,
+                             .hash = listed->name,
+                             .id = bytes_of(listed->id, listed->id_size),
+                             .kind = RECORD_THREAD,
+                             .tenant = LOOKUP_TENANT};
+    struct index_record *record = index_find(lane->threads->index, key.hash, lookup_match, &key);
+    if (record && record->kind == RECORD_THREAD) {
+        uint64_t word = life_load((struct thread *)record);
+        if (life_judge((struct thread *)record, word, lane->now_ms) == LIFE_ALIVE) {
+            list_thread(listing, (struct thread *)record, word);
+            return;
+        }
+        if (!life_is_demoted(word)) {
+            return; /* at its end */
+        }
+    } else if (record && record_is_tombstone(record)) {
+        return; /* its erasure is under way */
+    }
+    uint64_t used_ms = lane_from_wall(lane, listed->used_ms);
+    listing->result->listed[listing->result->count++] = (struct thread_listed){
+        .id = key.id,
+        .version = listed->version,
+        .payload_bytes = listed->payload_bytes,
+        .idle_ms = lane->now_ms > used_ms ? lane->now_ms - used_ms : 0,
+        .on_disk = true,
     };
-    return result->count < listing->limit;
+}
+
+static bool page_answers(const struct lane *lane, const struct listing *listing, uint64_t after_uid)
+{
+    const struct tier_load *load = lane->page_load;
+    return load && load->after_uid == after_uid && load->limit == listing->limit &&
+           bytes_equal(bytes_of(load->id, load->id_size), listing->starts_with);
+}
+
+static void page_drop(struct lane *lane)
+{
+    free(lane->page);
+    free(lane->page_load);
+    lane->page = NULL;
+    lane->page_load = NULL;
+}
+
+static enum status page_ask(struct lane *lane, const struct listing *listing, uint64_t after_uid)
+{
+    struct tier_load *load = calloc(1, sizeof *load);
+    if (load) {
+        load->port = lane->port;
+        load->kind = TIER_LOAD_PAGE;
+        load->tenant = LOOKUP_TENANT;
+        load->after_uid = after_uid;
+        load->limit = listing->limit;
+        load->id_size = (uint8_t)listing->starts_with.size;
+        if (load->id_size > 0) {
+            memcpy(load->id, listing->starts_with.data, load->id_size);
+        }
+        if (lane->tier->calls->load(lane->tier, load) == STATUS_OK) {
+            lane->waits++;
+            lane->page_load = load;
+        } else {
+            free(load);
+        }
+    }
+    return lane_put_back(lane, WANT_DISK);
+}
+
+/* One page at a time for each lane; it stays until the next one is asked for, since the result
+ * leads into it. */
+static enum status list_disk(struct listing *listing, struct index_scan *scan)
+{
+    struct lane *lane = listing->lane;
+    if (lane->page_load && !lane->page) {
+        return lane_put_back(lane, WANT_DISK);
+    }
+    if (!page_answers(lane, listing, scan->position)) {
+        page_drop(lane);
+        return page_ask(lane, listing, scan->position);
+    }
+    const struct tier_page *page = lane->page;
+    assert(page->count <= listing->limit);
+    for (uint32_t i = 0; i < page->count; i++) {
+        list_from_disk(listing, &page->listed[i]);
+    }
+    scan->position = page->last_uid;
+    listing->result->more = page->more;
+    /* Asked anew the next time, or a poller would see an old page. */
+    lane->page_load->after_uid = UINT64_MAX;
+    return STATUS_OK;
+}
+
+void inspect_close(struct lane *lane)
+{
+    page_drop(lane);
 }
 
 static unsigned page_limit(const struct wire_request *request)
@@ -107,8 +233,19 @@ enum status thread_list(struct lane *lane, const struct wire_request *request,
         return wire_fail(error, STATUS_BAD_REQUEST, "cursor",
                          "cursor is not one that list returned; start without it");
     }
-    result->more =
-        !index_scan(lane->threads->index, &scan, LIST_RECORDS_AT_ONCE, visit_listed, &listing);
+    if (scans_disk(&scan) && lane->tier) {
+        enum status status = list_disk(&listing, &scan);
+        if (status) {
+            return status;
+        }
+    } else {
+        result->more =
+            !index_scan(lane->threads->index, &scan, LIST_RECORDS_AT_ONCE, visit_listed, &listing);
+        if (!result->more && lane->tier) {
+            result->more = true;
+            scan = (struct index_scan){.position = 0, .after = (uint32_t)AFTER_DISK};
+        }
+    }
     cursor_seal(lane->threads, &scan, result->cursor);
     return STATUS_OK;
 }

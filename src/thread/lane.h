@@ -11,12 +11,14 @@
 #include "index/index.h"
 #include "thread/records.h"
 #include "thread/threads.h"
+#include "thread/tier.h"
 
 #include <assert.h>
 
 enum {
     VOUCH_STAMPS = 64, /* the ring's history is stamped in this many parts */
     LANES_MAX = EPOCH_MEMBERS_MAX,
+    ERASING_SLOTS = 4096,
 };
 
 /* Who is gone and why: a bounded ring of tombstones, the oldest overwritten first. */
@@ -40,10 +42,11 @@ struct threads {
     _Atomic uint64_t hand;         /* of eviction: an index_cursor, packed */
     _Atomic int64_t leaving_bytes; /* as in the lanes, of members without one */
     _Atomic int64_t payload_bytes;
+    _Atomic uint32_t erasing[ERASING_SLOTS]; /* see cold_erasing */
     struct lane *_Atomic lanes[LANES_MAX];
 };
 
-enum want { WANT_CLAIM, WANT_MEMORY };
+enum want { WANT_CLAIM, WANT_MEMORY, WANT_DISK };
 
 struct lane {
     struct threads *threads;
@@ -51,7 +54,14 @@ struct lane {
     struct arena_cache *cache;
     _Atomic(struct epoch_member *) identity; /* `member`, for who looks the lane up by it */
     _Atomic bool open;                       /* a closed lane keeps its books and its slot */
+    struct tier *tier;                       /* NULL: none */
+    struct tier_port *port;
+    uint64_t waits;                 /* changes and loads of ours that the tier has */
+    struct journal_change *refused; /* erasures to be submitted again */
+    struct tier_page *page;         /* of the disk's threads, for list; NULL: none */
+    struct tier_load *page_load;    /* being asked for, or what `page` answers */
     uint64_t now_ms;
+    uint64_t wall_ms; /* with a tier: the wall clock at now_ms */
     unsigned share;
     unsigned shares;
 
@@ -69,6 +79,7 @@ struct lane {
 
     _Atomic int64_t leaving_bytes; /* of steps, retired less reclaimed by this lane */
     _Atomic int64_t payload_bytes; /* committed less reclaimed by this lane; summed over lanes */
+    _Atomic int64_t live;          /* threads published less buried */
     _Atomic uint64_t counters[METRIC_COUNT];
 };
 
@@ -81,6 +92,18 @@ static inline void *lane_at(const struct lane *lane, uint32_t ref)
 static inline uint32_t lane_ref(const struct lane *lane, const void *object)
 {
     return arena_ref(lane->threads->base, object);
+}
+
+/* Between the domain's time and the wall clock. What was before time began began with it. */
+static inline uint64_t lane_to_wall(const struct lane *lane, uint64_t at_ms)
+{
+    return lane->wall_ms + at_ms - lane->now_ms;
+}
+
+static inline uint64_t lane_from_wall(const struct lane *lane, uint64_t wall_ms)
+{
+    uint64_t since_ms = lane->wall_ms > wall_ms ? lane->wall_ms - wall_ms : 0;
+    return lane->now_ms > since_ms ? lane->now_ms - since_ms : 0;
 }
 
 /* Ordinary allocation; on failure remembers the want, so that the lane makes room. */

@@ -11,17 +11,16 @@ static uint64_t next_deadline(const struct thread *thread, uint64_t word, uint64
     if (use == LIFE_KEEP) {
         return old_ms;
     }
-    /* Relaxed: ordered by the word, whose reset follows the store of a new ttl. */
-    uint64_t ttl_ms = atomic_load_explicit(&thread->ttl_ms, memory_order_relaxed);
-    assert(ttl_ms > 0 && now_ms + ttl_ms <= LIFE_DEADLINE);
-    return use == LIFE_RESET || now_ms + ttl_ms > old_ms ? now_ms + ttl_ms : old_ms;
+    uint64_t keep_ms = life_keep_ms(thread);
+    assert(keep_ms > 0 && now_ms + keep_ms <= LIFE_DEADLINE);
+    return use == LIFE_RESET || now_ms + keep_ms > old_ms ? now_ms + keep_ms : old_ms;
 }
 
 enum life life_refresh(struct thread *thread, uint64_t now_ms, enum life_use use)
 {
     uint64_t word = life_load(thread);
     for (;;) {
-        enum life life = life_judge(word, now_ms);
+        enum life life = life_judge(thread, word, now_ms);
         if (life != LIFE_ALIVE) {
             return life;
         }
@@ -43,7 +42,7 @@ enum life life_claim(struct thread *thread, uint64_t now_ms)
         if (word & LIFE_CLAIM) {
             return LIFE_CLAIMED;
         }
-        if (life_judge(word, now_ms) == LIFE_OVERDUE) {
+        if (life_judge(thread, word, now_ms) == LIFE_OVERDUE) {
             return LIFE_OVERDUE;
         }
         if (life_swap(thread, &word, word | LIFE_CLAIM)) {
@@ -67,11 +66,24 @@ bool life_kill(struct thread *thread, uint64_t now_ms, enum reason reason)
     assert(reason != REASON_NONE);
     uint64_t word = life_load(thread);
     for (;;) {
-        if ((word & (LIFE_DEAD | LIFE_CLAIM)) || (word & LIFE_DEADLINE) > now_ms) {
+        if ((word & (LIFE_DEAD | LIFE_CLAIM)) || life_end_ms(thread, word) > now_ms) {
             return false;
         }
         if (life_swap(thread, &word, LIFE_DEAD | (uint64_t)reason)) {
             return true;
         }
     }
+}
+
+enum reason life_end_reason(const struct thread *thread, uint64_t now_ms)
+{
+    return thread->dies_ms <= now_ms ? REASON_MAX_AGE : REASON_EXPIRED;
+}
+
+bool life_demote(struct thread *thread, uint64_t word)
+{
+    assert((word & LIFE_CLAIM) && !(word & LIFE_DEAD));
+    /* Pairs as in life_swap. */
+    return atomic_compare_exchange_strong_explicit(&thread->life, &word, LIFE_DEAD,
+                                                   memory_order_acq_rel, memory_order_relaxed);
 }

@@ -3,12 +3,17 @@
  *
  *   bit 63 dead (then bits 0..7 are the reason), bit 62 claimed, bits 0..61 deadline in ms.
  *
+ * The deadline is the last use plus what the thread is *kept* for: its retention, or without one
+ * its ttl. Besides, a thread dies by its age at a time that never changes (dies_ms).
+ *
  * 1. A refresh is a compare-and-swap to the later deadline: it succeeds only on a word that is not
  *    dead, so a refresh that was answered is never followed by a removal before that deadline.
  * 2. A claim is taken only on a word that is neither dead, claimed nor overdue; while it is held
  *    nobody else claims or kills. What is done under it happens before the next claim.
  * 3. A kill for being overdue succeeds only on an unclaimed word whose deadline has passed: the
  *    word it replaces is the word it judged.
+ * 4. A demotion (the thread stays on disk, no reason) is done under the claim, so that no change of
+ *    the thread comes between, and only on the word that was judged.
  * All are lock-free; a failed compare-and-swap means that another operation took effect.
  */
 #ifndef RETHREAD_THREAD_LIFE_H
@@ -35,24 +40,53 @@ static inline bool life_swap(struct thread *thread, uint64_t *word, uint64_t fre
                                                  memory_order_acquire);
 }
 
-static inline uint64_t life_remaining_ms(uint64_t word, uint64_t now_ms)
+/* How long a use keeps the thread. */
+static inline uint64_t life_keep_ms(const struct thread *thread)
 {
-    uint64_t deadline_ms = word & LIFE_DEADLINE;
-    return deadline_ms > now_ms ? deadline_ms - now_ms : 0;
+    /* Relaxed, both: ordered by the word, whose reset follows the store of new ones. */
+    uint64_t retention_ms = atomic_load_explicit(&thread->retention_ms, memory_order_relaxed);
+    return retention_ms ? retention_ms
+                        : atomic_load_explicit(&thread->ttl_ms, memory_order_relaxed);
 }
 
+/* When it is gone if it is not used again. */
+static inline uint64_t life_end_ms(const struct thread *thread, uint64_t word)
+{
+    uint64_t deadline_ms = word & LIFE_DEADLINE;
+    return deadline_ms < thread->dies_ms ? deadline_ms : thread->dies_ms;
+}
+
+static inline uint64_t life_remaining_ms(const struct thread *thread, uint64_t word,
+                                         uint64_t now_ms)
+{
+    uint64_t end_ms = life_end_ms(thread, word);
+    return end_ms > now_ms ? end_ms - now_ms : 0;
+}
+
+static inline uint64_t life_used_ms(const struct thread *thread, uint64_t word)
+{
+    uint64_t keep_ms = life_keep_ms(thread);
+    return (word & LIFE_DEADLINE) > keep_ms ? (word & LIFE_DEADLINE) - keep_ms : 0;
+}
+
+static inline bool life_is_demoted(uint64_t word)
+{
+    return word == LIFE_DEAD;
+}
+
+/* REASON_NONE: it was demoted. */
 static inline enum reason life_reason(uint64_t word)
 {
     return (enum reason)(word & 0xff);
 }
 
 /* CLAIMED here: overdue, but an append is at work on it; its outcome is not known yet. */
-static inline enum life life_judge(uint64_t word, uint64_t now_ms)
+static inline enum life life_judge(const struct thread *thread, uint64_t word, uint64_t now_ms)
 {
     if (word & LIFE_DEAD) {
         return LIFE_GONE;
     }
-    if ((word & LIFE_DEADLINE) > now_ms) {
+    if (life_end_ms(thread, word) > now_ms) {
         return LIFE_ALIVE;
     }
     return word & LIFE_CLAIM ? LIFE_CLAIMED : LIFE_OVERDUE;
@@ -79,5 +113,11 @@ void life_release(struct thread *thread, uint64_t now_ms, enum life_use use);
 
 /* Kills an overdue or, with `now_ms` = UINT64_MAX, any unclaimed thread. True: ours to bury. */
 bool life_kill(struct thread *thread, uint64_t now_ms, enum reason reason);
+
+/* Why an overdue thread is gone. */
+enum reason life_end_reason(const struct thread *thread, uint64_t now_ms);
+
+/* The claim, and the thread, end without a reason, if its word is still `word`. */
+bool life_demote(struct thread *thread, uint64_t word);
 
 #endif

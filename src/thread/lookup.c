@@ -1,6 +1,7 @@
 /* Names to records. */
 #include "thread/lookup.h"
 
+#include "thread/cold.h"
 #include "thread/steps.h"
 #include "thread/thread.h"
 
@@ -21,6 +22,9 @@ bool lookup_match(const struct index_record *record, const void *context)
     if (record->kind == (uint8_t)(key->kind | RECORD_TOMBSTONE)) {
         /* A tombstone keeps no id: 128 bits of the keyed hash stand for it. */
         return ((const struct tombstone *)record)->hash_high == key->hash.high;
+    }
+    if (record->kind == (uint8_t)(key->kind | RECORD_COLD)) {
+        return ((const struct cold *)record)->hash_high == key->hash.high;
     }
     if (record->kind != (uint8_t)key->kind) {
         return false;
@@ -43,13 +47,34 @@ static struct lookup lookup_gone(struct lookup found, enum reason reason, uint32
     return found;
 }
 
+static struct lookup lookup_answered(struct lookup found, const struct cold *cold)
+{
+    switch (cold_state(cold)) {
+    case COLD_LOADING:
+        found.loading = true;
+        return found;
+    case COLD_GONE:
+        return lookup_gone(found, (enum reason)cold->reason, cold->version, cold->steps);
+    case COLD_CORRUPT:
+        return lookup_gone(found, REASON_CORRUPT, 0, 0);
+    case COLD_ABSENT:
+    case COLD_KEY: /* never of a thread */
+        break;
+    }
+    return lookup_gone(found, REASON_NEVER_SEEN, 0, 0);
+}
+
 struct lookup lookup_thread(struct lane *lane, struct bytes id)
 {
     struct lookup found = {.key = lookup_key(lane, RECORD_THREAD, id)};
     for (;;) {
         found.record = index_find(lane->threads->index, found.key.hash, lookup_match, &found.key);
         if (!found.record) {
+            found.loading = cold_ask(lane, &found.key);
             return lookup_gone(found, REASON_NEVER_SEEN, 0, 0);
+        }
+        if (record_is_cold(found.record)) {
+            return lookup_answered(found, (const struct cold *)found.record);
         }
         if (record_is_tombstone(found.record)) {
             const struct tombstone *tombstone = (const struct tombstone *)found.record;
@@ -58,18 +83,24 @@ struct lookup lookup_thread(struct lane *lane, struct bytes id)
         }
         struct thread *thread = (struct thread *)found.record;
         uint64_t word = life_load(thread);
+        if (life_is_demoted(word)) {
+            /* Out of the way, as its killer is about to do, and on to the disk. */
+            index_remove(lane->threads->index, lane->member, found.record);
+            continue;
+        }
         if (word & LIFE_DEAD) {
             /* Its killer is about to bury it; what the tombstone will say is known already. */
             struct snapshot last = spine_snapshot(lane, thread);
             return lookup_gone(found, life_reason(word), last.version, last.length);
         }
-        if (life_judge(word, lane->now_ms) != LIFE_OVERDUE) {
+        if (life_judge(thread, word, lane->now_ms) != LIFE_OVERDUE) {
             found.thread = thread;
             return found;
         }
-        if (life_kill(thread, lane->now_ms, REASON_EXPIRED)) {
+        enum reason reason = life_end_reason(thread, lane->now_ms);
+        if (life_kill(thread, lane->now_ms, reason)) {
             lane_count(lane, METRIC_EXPIRED, 1);
-            thread_bury(lane, thread, REASON_EXPIRED);
+            thread_end(lane, thread, reason, JOURNAL_NO_WAIT);
         }
     }
 }

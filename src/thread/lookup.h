@@ -26,6 +26,7 @@ struct lookup {
     struct lookup_key key;
     struct index_record *record; /* what the index holds: thread, tombstone or NULL */
     struct thread *thread;       /* alive when looked at; else NULL and: */
+    bool loading;                /* the disk is being asked: put the request back */
     enum reason reason;          /* why it is gone, or never_seen */
     uint32_t version;            /* the gone one's; 0: unknown */
     uint32_t steps;              /* positions the gone one had */

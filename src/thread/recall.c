@@ -98,3 +98,12 @@ void recall_add(struct lane *lane, struct thread *thread, const struct recall_en
     recall->entries[recall->oldest] = *entry;
     recall->oldest = (recall->oldest + 1) % THREAD_RECALL_MAX;
 }
+
+const struct recall_entry *recall_entries(const struct lane *lane, const struct thread *thread,
+                                          uint32_t *count)
+{
+    static_assert((int)THREAD_RECALL_MAX == (int)TIER_RECALL_MAX, "one ring");
+    const struct recall *recall = thread->recall ? lane_at(lane, thread->recall) : NULL;
+    *count = recall ? recall->count : 0;
+    return recall ? recall->entries : NULL;
+}

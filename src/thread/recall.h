@@ -7,17 +7,6 @@
 
 #include "thread/lane.h"
 
-/* A key and what was appended under it, as keyed 128-bit hashes. */
-struct recall_entry {
-    struct index_hash key;
-    uint64_t digest[2]; /* XXH3-128 of kinds and payloads */
-    uint32_t ordinal;   /* of the append in its thread */
-    uint32_t step;
-    uint32_t version;
-    uint32_t lost;
-    bool created;
-};
-
 /* The entry a request would leave: key and digest filled in. */
 struct recall_entry recall_prepare(const struct lane *lane, const struct wire_request *request);
 
@@ -30,5 +19,9 @@ bool recall_same_bytes(const struct recall_entry *a, const struct recall_entry *
 /* Makes sure that recall_add finds room. False: no memory. */
 bool recall_reserve(struct lane *lane, struct thread *thread);
 void recall_add(struct lane *lane, struct thread *thread, const struct recall_entry *entry);
+
+/* All that is remembered, in no order, for the tier. */
+const struct recall_entry *recall_entries(const struct lane *lane, const struct thread *thread,
+                                          uint32_t *count);
 
 #endif

@@ -2,12 +2,14 @@
  * The shared records of the room: what lies in the arena and is found through the index.
  *
  * Private to src/thread/. Ownership, in one place:
- * - a thread record is owned by the index while it is there; *holds* counts its own standing (1)
- *   plus every step it committed that still exists, so that a step can always name its origin;
+ * - a thread record is owned by the index while it is there; *holds* counts its own standing (1),
+ *   every step it committed that still exists, so that a step can always name its origin, and every
+ *   change of it that is on its way to the disk;
  * - a spine is owned by the thread that points to it; a replaced one by the lane that replaced it,
  *   until it is buried or retired;
  * - a step is owned by the spines that hold it (`holds`), a pin only delays its reclamation;
- * - a tombstone is owned by the ring.
+ * - a tombstone is owned by the ring;
+ * - a cold record is owned by the index; while it says loading, by the load it stands for.
  * All are retired through the epoch, so that who found one while online may read it until offline.
  */
 #ifndef RETHREAD_THREAD_RECORDS_H
@@ -27,12 +29,13 @@ enum {
     THREAD_RECALL_MAX = 64, /* appends whose idempotency keys are remembered */
 };
 
-/* index_record.kind; a tombstone carries the kind of what is gone, marked. */
+/* index_record.kind; a tombstone, or what stands for something on disk, carries the kind marked. */
 enum record_kind {
     RECORD_THREAD = 1,
     RECORD_RESPONSE_ID,
     RECORD_TOOL_CALL,
     RECORD_PREFIX,
+    RECORD_COLD = 0x40,
     RECORD_TOMBSTONE = 0x80,
 };
 
@@ -43,6 +46,7 @@ enum retire_kind {
     RETIRE_SPINE,
     RETIRE_STEP,
     RETIRE_TOMBSTONE,
+    RETIRE_COLD,
 };
 
 /*
@@ -54,8 +58,24 @@ struct thread {
     uint64_t hash_high;
     _Atomic uint64_t life; /* see life.h */
     _Atomic uint64_t ttl_ms;
+    _Atomic uint64_t retention_ms; /* 0: no byte of it goes to a disk; then the ttl is its life */
     uint64_t created_ms;
-    _Atomic uint32_t spine; /* arena ref; never 0 once published */
+    uint64_t dies_ms; /* by its age, whatever its use; fixed before publication */
+    /*
+     * What the tier has of it. Under the claim: uid (0: nothing was submitted) and the generation
+     * of the last change. `changes` are on their way; `unsaved`: one of them failed, so that the
+     * next must be whole. used_ms: the last use that was submitted.
+     */
+    uint64_t uid;
+    uint64_t loaded_ms; /* when it was brought back; 0: it was made here */
+    _Atomic uint64_t used_ms;
+    _Atomic uint32_t changes;
+    uint32_t generation;
+    _Atomic uint8_t unsaved;
+    _Atomic uint8_t on_disk;   /* a change was applied */
+    _Atomic uint8_t from_disk; /* loaded, and not used since */
+    _Atomic uint8_t retuned;   /* its ttl changed since the last change was submitted */
+    _Atomic uint32_t spine;    /* arena ref; never 0 once published */
     _Atomic uint32_t holds;
     uint32_t shared;  /* a fork's first version: steps it did not commit itself count as that old */
     uint32_t recall;  /* arena ref of its struct recall; 0: no append had a key. Under the claim. */
@@ -99,7 +119,15 @@ struct step_key {
 };
 
 enum { STEP_KEY_SHARED = 1 };
-enum { STEP_FINAL = 1, STEP_HAS_TOKENS = 2, STEP_HAS_PREFIX = 4 };
+/* CORRUPT: a place in the spine whose step the disk could not give back; it holds nothing.
+ * INHERITED: loaded with a fork, whose origin committed it. */
+enum {
+    STEP_FINAL = 1,
+    STEP_HAS_TOKENS = 2,
+    STEP_HAS_PREFIX = 4,
+    STEP_CORRUPT = 8,
+    STEP_INHERITED = 16
+};
 
 struct step {
     uint32_t link;
@@ -136,6 +164,38 @@ struct tombstone {
     uint32_t version; /* a thread's; of a step key: the writer's fingerprint */
     uint32_t steps;   /* positions the thread had */
 };
+
+/*
+ * What the disk has under a name, or that it is being asked. Fixed once in the index: an answer is
+ * another cold record, or a thread, in the place of the one that says LOADING. An answer is
+ * forgotten after a few seconds. `record.flags`: enum cold_state; `record.word`: the epoch's link.
+ */
+enum cold_state {
+    COLD_LOADING, /* also: being erased */
+    COLD_ABSENT,
+    COLD_GONE, /* `reason`, and of a thread version and steps, of a key the writer in `version` */
+    COLD_KEY,  /* the newest step with the key is `number` of thread `id`, committed at `version` */
+    COLD_CORRUPT,
+};
+
+struct cold {
+    struct index_record record;
+    uint64_t hash_high;
+    uint64_t owner_low; /* name of the thread that wrote the key */
+    uint64_t owner_high;
+    uint32_t version;
+    uint32_t steps;
+    uint32_t number;
+    uint8_t reason;
+    bool shared;
+    uint8_t id_size;
+    uint8_t id[];
+};
+
+static inline bool record_is_cold(const struct index_record *record)
+{
+    return (record->kind & RECORD_COLD) != 0;
+}
 
 static inline bool record_is_tombstone(const struct index_record *record)
 {

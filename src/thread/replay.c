@@ -1,11 +1,13 @@
 /*
  * Replay: which steps of a thread to return, or why not. It changes nothing but the deadline.
  */
+#include "thread/cold.h"
 #include "thread/graveyard.h"
 #include "thread/lookup.h"
 #include "thread/operations.h"
 #include "thread/replay.h"
 #include "thread/steps.h"
+#include "thread/thread.h"
 #include "wire/compose.h"
 
 /* What a missing step takes in a reply, at the most. */
@@ -37,9 +39,12 @@ static enum status miss(struct replay *replay, enum reason reason, uint64_t vers
 static enum life use_thread(struct replay *replay, struct thread *thread)
 {
     struct lane *lane = replay->lane;
+    /* Relaxed: a hint for who asks where it came from. */
+    replay->result->from_disk = atomic_load_explicit(&thread->from_disk, memory_order_relaxed);
     if (!replay->touch) {
-        return life_judge(life_load(thread), lane->now_ms);
+        return life_judge(thread, life_load(thread), lane->now_ms);
     }
+    thread_used(thread);
     /* Relaxed: a hint for eviction. */
     if (!atomic_load_explicit(&thread->replayed, memory_order_relaxed)) {
         atomic_store_explicit(&thread->replayed, 1, memory_order_relaxed);
@@ -117,7 +122,7 @@ static enum status fit(struct replay *replay)
     bool whole = true;
     for (uint32_t at = result->end; at > result->begin; at--) {
         const struct step *step = spine_step(replay->lane, result->spine, at - 1);
-        if (!step || !model_fits(result, step)) {
+        if (!step || (step->flags & STEP_CORRUPT) || !model_fits(result, step)) {
             whole = false;
             continue;
         }
@@ -155,7 +160,7 @@ static enum status select_steps(struct replay *replay, const struct thread *thre
     result->head = (int64_t)now->length - 1;
     result->end = end < now->length ? end : now->length;
     result->model = request->model;
-    result->expires_in_ms = life_remaining_ms(life_load(thread), replay->lane->now_ms);
+    result->expires_in_ms = life_remaining_ms(thread, life_load(thread), replay->lane->now_ms);
     skip_held(replay, thread, now);
     if (wire_given(request, WIRE_FIELD_last) && result->end - result->begin > request->last) {
         result->begin = result->end - (uint32_t)request->last;
@@ -179,6 +184,8 @@ const struct step *thread_replay_step(const struct lane *lane,
         *missing = (enum reason)result->spine->lost_reason;
     } else if (position < result->budget_end) {
         *missing = REASON_BUDGET;
+    } else if (step->flags & STEP_CORRUPT) {
+        *missing = REASON_CORRUPT;
     } else if (!model_fits(result, step)) {
         *missing = REASON_MODEL_MISMATCH;
     }
@@ -213,14 +220,12 @@ static struct step_key_asked asked_key(const struct wire_request *request)
  */
 static uint32_t find_in_thread(struct replay *replay, const struct thread *thread,
                                const struct snapshot *now, const struct step_key_asked *asked,
-                               enum reason *why)
+                               const struct index_record *record, enum reason *why)
 {
     struct lane *lane = replay->lane;
-    struct lookup_key key = lookup_key(lane, asked->kind, asked->id);
-    const struct index_record *record =
-        index_find(lane->threads->index, key.hash, lookup_match, &key);
     bool gone = record && record_is_tombstone(record);
-    const struct step *step = record && !gone ? step_of_key(record) : NULL;
+    const struct cold *cold = record && record_is_cold(record) ? (struct cold *)record : NULL;
+    const struct step *step = record && !gone && !cold ? step_of_key(record) : NULL;
     if (step && step->number >= now->spine->lost && step->number < now->length &&
         spine_step(lane, now->spine, step->number) == step) {
         return step->number + 1;
@@ -234,23 +239,54 @@ static uint32_t find_in_thread(struct replay *replay, const struct thread *threa
     *why = now->spine->lost > 0 ? (enum reason)now->spine->lost_reason : REASON_NEVER_SEEN;
     if (gone && ((const struct tombstone *)record)->version == thread_fingerprint(thread)) {
         *why = (enum reason)record->flags;
+    } else if (cold && cold_state(cold) == COLD_GONE &&
+               cold->version == thread_fingerprint(thread)) {
+        *why = (enum reason)cold->reason;
+    } else if (cold && cold_state(cold) == COLD_KEY && cold->owner_low == thread->record.hash_low &&
+               cold->owner_high == thread->hash_high) {
+        *why = REASON_REWOUND; /* and the disk does not know yet */
     } else if (step && step->owner == lane_ref(lane, thread) && step->version <= now->version) {
         *why = REASON_REWOUND; /* and not buried yet; what came after `now` has later versions */
     }
     return 0;
 }
 
+/* The thread, used; STATUS_AGAIN: later. found->thread is NULL when there is none. */
+static enum status use_named(struct replay *replay, struct bytes id, struct lookup *found)
+{
+    struct lane *lane = replay->lane;
+    for (;;) {
+        *found = lookup_thread(lane, id);
+        if (found->loading) {
+            return lane_put_back(lane, WANT_DISK);
+        }
+        enum life life = found->thread ? use_thread(replay, found->thread) : LIFE_ALIVE;
+        if (life == LIFE_CLAIMED) {
+            return lane_put_back(lane, WANT_CLAIM);
+        }
+        if (life == LIFE_ALIVE) {
+            return STATUS_OK;
+        }
+    }
+}
+
 static enum status replay_thread(struct replay *replay, const struct step_key_asked *asked)
 {
     struct lane *lane = replay->lane;
-    struct lookup found = lookup_thread(lane, replay->request->thread);
-    enum life life = found.thread ? use_thread(replay, found.thread) : LIFE_GONE;
-    while (found.thread && (life == LIFE_GONE || life == LIFE_OVERDUE)) {
-        found = lookup_thread(lane, replay->request->thread);
-        life = found.thread ? use_thread(replay, found.thread) : LIFE_GONE;
+    struct lookup_key key = {0};
+    const struct index_record *record = NULL;
+    if (asked->asked) {
+        bool loading;
+        key = lookup_key(lane, asked->kind, asked->id);
+        record = cold_find_key(lane, &key, &loading);
+        if (loading) {
+            return lane_put_back(lane, WANT_DISK);
+        }
     }
-    if (life == LIFE_CLAIMED) {
-        return lane_put_back(lane, WANT_CLAIM);
+    struct lookup found;
+    enum status status = use_named(replay, replay->request->thread, &found);
+    if (status) {
+        return status;
     }
     if (!found.thread) {
         return miss(replay, found.reason, found.version);
@@ -260,7 +296,7 @@ static enum status replay_thread(struct replay *replay, const struct step_key_as
         return select_steps(replay, found.thread, &now, UINT32_MAX);
     }
     enum reason why = REASON_NONE;
-    uint32_t end = find_in_thread(replay, found.thread, &now, asked, &why);
+    uint32_t end = find_in_thread(replay, found.thread, &now, asked, record, &why);
     if (end > 0) {
         return select_steps(replay, found.thread, &now, end);
     }
@@ -268,15 +304,66 @@ static enum status replay_thread(struct replay *replay, const struct step_key_as
     return miss(replay, why, now.version);
 }
 
+/*
+ * The key leads to step `number`, committed at `version`, of a thread that is not, or not as it
+ * was, in memory: whatever is under its name now must still have that step.
+ */
+static enum status replay_cold_key(struct replay *replay, struct bytes id, uint32_t number,
+                                   uint32_t version)
+{
+    struct lookup found;
+    enum status status = use_named(replay, id, &found);
+    if (status) {
+        return status;
+    }
+    if (!found.thread) {
+        return miss(replay, found.reason, 0);
+    }
+    struct snapshot now = spine_snapshot(replay->lane, found.thread);
+    const struct step *step =
+        number < now.length ? spine_step(replay->lane, now.spine, number) : NULL;
+    if (step && (step->version == version || (step->flags & STEP_CORRUPT))) {
+        return select_steps(replay, found.thread, &now, number + 1);
+    }
+    replay->result->thread = thread_id(found.thread);
+    enum reason lost = (enum reason)now.spine->lost_reason;
+    return miss(replay, number < now.spine->lost ? lost : REASON_REWOUND, now.version);
+}
+
+static enum status replay_cold(struct replay *replay, const struct cold *cold,
+                               enum record_kind kind)
+{
+    enum cold_state state = cold_state(cold);
+    if (state == COLD_CORRUPT) {
+        return miss(replay, REASON_CORRUPT, 0);
+    }
+    if (state == COLD_ABSENT) {
+        return miss(replay, REASON_NEVER_SEEN, 0);
+    }
+    if (cold->shared && kind != RECORD_PREFIX) {
+        return miss(replay, REASON_AMBIGUOUS, 0);
+    }
+    replay->result->ambiguous = cold->shared;
+    return state == COLD_GONE ? miss(replay, (enum reason)cold->reason, 0)
+                              : replay_cold_key(replay, bytes_of(cold->id, cold->id_size),
+                                                cold->number, cold->version);
+}
+
 /* The key leads to the newest step that carried it, and by it to the thread that wrote it. */
 static enum status replay_key(struct replay *replay, const struct step_key_asked *asked)
 {
     struct lane *lane = replay->lane;
     struct lookup_key key = lookup_key(lane, asked->kind, asked->id);
-    const struct index_record *record =
-        index_find(lane->threads->index, key.hash, lookup_match, &key);
+    bool loading;
+    const struct index_record *record = cold_find_key(lane, &key, &loading);
+    if (loading) {
+        return lane_put_back(lane, WANT_DISK);
+    }
     if (!record) {
         return miss(replay, REASON_NEVER_SEEN, 0);
+    }
+    if (record_is_cold(record)) {
+        return replay_cold(replay, (const struct cold *)record, asked->kind);
     }
     bool gone = record_is_tombstone(record);
     bool shared = gone ? record->small != 0 : (record->flags & STEP_KEY_SHARED) != 0;
@@ -289,12 +376,18 @@ static enum status replay_key(struct replay *replay, const struct step_key_asked
     }
     const struct step *step = step_of_key(record);
     struct thread *thread = lane_at(lane, step->owner);
+    if (life_is_demoted(life_load(thread))) {
+        return replay_cold_key(replay, thread_id(thread), step->number, step->version);
+    }
     switch (use_thread(replay, thread)) {
     case LIFE_CLAIMED:
         return lane_put_back(lane, WANT_CLAIM);
     case LIFE_OVERDUE:
-        return miss(replay, REASON_EXPIRED, 0);
+        return miss(replay, life_end_reason(thread, lane->now_ms), 0);
     case LIFE_GONE:
+        if (life_is_demoted(life_load(thread))) {
+            return replay_cold_key(replay, thread_id(thread), step->number, step->version);
+        }
         return miss(replay, life_reason(life_load(thread)), 0);
     case LIFE_ALIVE:
         break;

@@ -11,26 +11,46 @@ struct layout {
     size_t table, response_id, prefix, model, tool_calls, payload, size;
 };
 
-static struct layout layout_of(const struct wire_request *request)
+static struct layout layout_of(const struct step_parts *parts, size_t payload_bytes)
 {
     struct layout layout = {0};
     size_t at = sizeof(struct step);
-    bool prefix = wire_given(request, WIRE_FIELD_prefix);
-    layout.keys = request->tool_calls.count + (request->response_id.size > 0) + prefix;
+    layout.keys = parts->tool_call_count + (parts->response_id.size > 0 ? 1u : 0u) +
+                  (parts->prefix.size > 0 ? 1u : 0u);
     at += layout.keys * sizeof(struct step_key);
     layout.table = at;
-    layout.response_id = at += request->payload_count * sizeof(uint32_t);
-    layout.prefix = at += request->response_id.size;
-    layout.model = at += prefix ? WIRE_PREFIX_BYTES : 0;
-    layout.tool_calls = at += request->model.size;
-    layout.payload = at += request->tool_calls.encoded.size;
-    layout.size = at + request->payload_bytes;
+    layout.response_id = at += parts->segment_count * sizeof(uint32_t);
+    layout.prefix = at += parts->response_id.size;
+    layout.model = at += parts->prefix.size;
+    layout.tool_calls = at += parts->model.size;
+    layout.payload = at += parts->tool_calls.size;
+    layout.size = at + payload_bytes;
     return layout;
+}
+
+/* What an append says of its step, but for the payloads. */
+static struct step_parts parts_of(const struct wire_request *request)
+{
+    bool tokens = wire_given(request, WIRE_FIELD_tokens);
+    return (struct step_parts){
+        .turn = (uint32_t)request->turn,
+        .tokens = tokens ? (uint32_t)request->tokens : 0,
+        .final =
+            wire_given(request, WIRE_FIELD_final) ? request->final : request->tool_calls.count == 0,
+        .has_tokens = tokens,
+        .segment_count = (uint8_t)request->payload_count,
+        .tool_call_count = (uint8_t)request->tool_calls.count,
+        .response_id = request->response_id,
+        .prefix = wire_given(request, WIRE_FIELD_prefix) ? request->prefix : bytes_of(NULL, 0),
+        .model = request->model,
+        .tool_calls = request->tool_calls.encoded,
+    };
 }
 
 uint64_t step_size_bytes(const struct wire_request *request)
 {
-    return layout_of(request).size;
+    struct step_parts parts = parts_of(request);
+    return layout_of(&parts, request->payload_bytes).size;
 }
 
 static uint8_t *at_offset(struct step *step, size_t offset)
@@ -55,11 +75,10 @@ static void put_key(struct step *step, enum record_kind kind, size_t offset, siz
         .kind = (uint8_t)kind, .small = (uint16_t)back, .word = (uint32_t)(offset << 8 | size)};
 }
 
-static void put_keys(struct step *step, const struct layout *layout,
-                     const struct wire_request *request)
+static void put_keys(struct step *step, const struct layout *layout)
 {
-    if (request->response_id.size > 0) {
-        put_key(step, RECORD_RESPONSE_ID, layout->response_id, request->response_id.size);
+    if (step->response_id_size > 0) {
+        put_key(step, RECORD_RESPONSE_ID, layout->response_id, step->response_id_size);
     }
     if (step->flags & STEP_HAS_PREFIX) {
         put_key(step, RECORD_PREFIX, layout->prefix, WIRE_PREFIX_BYTES);
@@ -93,41 +112,72 @@ static void put_segments(struct step *step, const struct layout *layout,
     assert(at == layout->size);
 }
 
-struct step *step_create(struct lane *lane, const struct wire_request *request)
+/* Everything but segment table and payload. */
+static struct step *build(struct lane *lane, const struct step_parts *parts,
+                          const struct layout *layout, size_t payload_bytes)
 {
     static_assert(sizeof(struct step) % ARENA_UNIT_BYTES == 0, "keys must be aligned");
-    struct layout layout = layout_of(request);
-    assert(request->payload_bytes <= segment_bytes_mask);
-    struct step *step = lane_alloc(lane, layout.size);
+    assert(payload_bytes <= segment_bytes_mask);
+    struct step *step = lane_alloc(lane, layout->size);
     if (!step) {
         return NULL;
     }
-    bool tokens = wire_given(request, WIRE_FIELD_tokens);
-    bool final =
-        wire_given(request, WIRE_FIELD_final) ? request->final : request->tool_calls.count == 0;
     *step = (struct step){
-        .turn = (uint32_t)request->turn,
-        .tokens = tokens ? (uint32_t)request->tokens : 0,
-        .payload_bytes = (uint32_t)request->payload_bytes,
-        .payload_offset = (uint32_t)layout.payload,
-        .tool_calls_bytes = (uint16_t)request->tool_calls.encoded.size,
-        .tool_call_count = (uint8_t)request->tool_calls.count,
-        .segment_count = (uint8_t)request->payload_count,
-        .model_size = (uint8_t)request->model.size,
-        .response_id_size = (uint8_t)request->response_id.size,
-        .flags = (uint8_t)((final ? STEP_FINAL : 0) | (tokens ? STEP_HAS_TOKENS : 0) |
-                           (wire_given(request, WIRE_FIELD_prefix) ? STEP_HAS_PREFIX : 0)),
+        .number = parts->number,
+        .version = parts->version,
+        .turn = parts->turn,
+        .tokens = parts->tokens,
+        .payload_bytes = (uint32_t)payload_bytes,
+        .payload_offset = (uint32_t)layout->payload,
+        .tool_calls_bytes = (uint16_t)parts->tool_calls.size,
+        .tool_call_count = parts->tool_call_count,
+        .segment_count = parts->segment_count,
+        .model_size = (uint8_t)parts->model.size,
+        .response_id_size = (uint8_t)parts->response_id.size,
+        .flags =
+            (uint8_t)((parts->final ? STEP_FINAL : 0) | (parts->has_tokens ? STEP_HAS_TOKENS : 0) |
+                      (parts->prefix.size > 0 ? STEP_HAS_PREFIX : 0)),
     };
     atomic_init(&step->holds, 1);
     atomic_init(&step->pins, 0);
-    put_bytes(step, layout.response_id, request->response_id);
-    if (step->flags & STEP_HAS_PREFIX) {
-        put_bytes(step, layout.prefix, request->prefix);
+    put_bytes(step, layout->response_id, parts->response_id);
+    put_bytes(step, layout->prefix, parts->prefix);
+    put_bytes(step, layout->model, parts->model);
+    put_bytes(step, layout->tool_calls, parts->tool_calls);
+    put_keys(step, layout);
+    return step;
+}
+
+struct step *step_create(struct lane *lane, const struct wire_request *request)
+{
+    struct step_parts parts = parts_of(request);
+    struct layout layout = layout_of(&parts, request->payload_bytes);
+    struct step *step = build(lane, &parts, &layout, request->payload_bytes);
+    if (step) {
+        put_segments(step, &layout, request);
     }
-    put_bytes(step, layout.model, request->model);
-    put_bytes(step, layout.tool_calls, request->tool_calls.encoded);
-    put_keys(step, &layout, request);
-    put_segments(step, &layout, request);
+    return step;
+}
+
+struct step *step_rebuild(struct lane *lane, const struct step_parts *parts)
+{
+    static const struct step_parts nothing;
+    struct step_parts place = nothing;
+    place.number = parts->number;
+    place.version = parts->version;
+    const struct step_parts *whole = parts->corrupt ? &place : parts;
+    struct layout layout = layout_of(whole, whole->payload.size);
+    struct step *step = build(lane, whole, &layout, whole->payload.size);
+    if (!step) {
+        return NULL;
+    }
+    if (parts->corrupt) {
+        step->flags = STEP_CORRUPT;
+    } else if (parts->inherited) {
+        step->flags |= STEP_INHERITED;
+    }
+    put_bytes(step, layout.table, whole->segments);
+    put_bytes(step, layout.payload, whole->payload);
     return step;
 }
 

@@ -4,9 +4,27 @@
  * The index holds the newest step that carried a key. A key is *shared* once a second thread has
  * written it; that sticks, through tombstones as well.
  */
+#include "thread/cold.h"
 #include "thread/graveyard.h"
 #include "thread/lookup.h"
 #include "thread/steps.h"
+
+/* The same, of what the disk said. While it is being asked nothing is known: see cold_ask_keys. */
+static bool cold_is_shared(const struct cold *cold, const struct thread *writer)
+{
+    switch ((enum cold_state)cold->record.flags) {
+    case COLD_KEY:
+        return cold->shared || cold->owner_low != writer->record.hash_low ||
+               cold->owner_high != writer->hash_high;
+    case COLD_GONE:
+        return cold->shared || cold->version != thread_fingerprint(writer);
+    case COLD_LOADING:
+    case COLD_ABSENT:
+    case COLD_CORRUPT:
+        break;
+    }
+    return false;
+}
 
 /* Whether the key, as it stood in `existing`, was written by another thread or is shared already.
  */
@@ -16,6 +34,9 @@ static bool is_shared(const struct lane *lane, const struct index_record *existi
     if (record_is_tombstone(existing)) {
         const struct tombstone *tombstone = (const struct tombstone *)existing;
         return existing->small || tombstone->version != thread_fingerprint(writer);
+    }
+    if (record_is_cold(existing)) {
+        return cold_is_shared((const struct cold *)existing, writer);
     }
     const struct thread *owner = lane_at(lane, step_of_key(existing)->owner);
     /* By name, not by record: a thread that came back is the same one. */
@@ -40,11 +61,15 @@ static void publish_key(struct lane *lane, struct thread *thread, struct step *s
                 return;
             }
         }
-        if (!record_is_tombstone(existing) && step_of_key(existing) == step) {
+        if (!record_is_tombstone(existing) && !record_is_cold(existing) &&
+            step_of_key(existing) == step) {
             return; /* the step names one tool call twice */
         }
         record->flags = is_shared(lane, existing, thread) ? STEP_KEY_SHARED : 0;
         if (index_replace(index, lane->member, existing, record, 0)) {
+            if (record_is_cold(existing)) {
+                cold_retire(lane, (struct cold *)existing);
+            }
             return;
         }
         existing = index_find(index, key.hash, lookup_match, &key);
@@ -66,6 +91,11 @@ static void bury_key(struct lane *lane, const struct step *step, const struct in
     /* A newer step may have taken the key over; then there is nothing to explain. */
     if (index_find(lane->threads->index, key.hash, lookup_match, &key) == record) {
         const struct thread *owner = lane_at(lane, step->owner);
+        if (reason == REASON_NONE || life_is_demoted(life_load(owner))) {
+            /* The disk has the step still, and knows its keys. */
+            index_remove(lane->threads->index, lane->member, record);
+            return;
+        }
         graveyard_bury(lane, record, key.hash.high, reason, record->flags & STEP_KEY_SHARED,
                        thread_fingerprint(owner), 0);
     }

@@ -11,6 +11,11 @@
  * Not shared yet: step_discard undoes it. NULL: no memory.
  */
 struct step *step_create(struct lane *lane, const struct wire_request *request);
+/*
+ * Builds a step from what was stored, in full but for its owner. Its keys are not for the index:
+ * the disk knows where they lead. A corrupt one becomes a place that holds nothing.
+ */
+struct step *step_rebuild(struct lane *lane, const struct step_parts *parts);
 void step_discard(struct lane *lane, struct step *step);
 
 /* What step_create would allocate, to refuse early what can never fit. */

@@ -1,6 +1,8 @@
 /* Expiry, eviction, burial and reclamation, in bounded shares. */
 #include "thread/sweep.h"
 
+#include "thread/cold.h"
+#include "thread/journal.h"
 #include "thread/lookup.h"
 #include "thread/thread.h"
 
@@ -13,6 +15,8 @@ enum {
     HAND_REST_MS = 20,
     BURIALS_AT_ONCE = 1024, /* keys and steps */
     RECLAIMS_AT_ONCE = 4096,
+    LOADED_MS = 1000,  /* who asked for a thread from disk gets to see it in memory */
+    AGAIN_MS = 250,    /* until a thread that cannot be demoted yet is looked at again */
     BUDGET_PARTS = 16, /* eviction begins when live memory passes 15/16 of the budget */
 };
 
@@ -28,19 +32,81 @@ uint16_t sweep_tick(uint64_t now_ms, uint64_t deadline_ms)
     return (uint16_t)tick ? (uint16_t)tick : 1;
 }
 
+/* When it has been idle for its ttl, or is to be given a little time after it was loaded. */
+static uint64_t idle_at_ms(const struct thread *thread, uint64_t word)
+{
+    /* Relaxed: a number by itself. */
+    uint64_t ttl_ms = atomic_load_explicit(&thread->ttl_ms, memory_order_relaxed);
+    uint64_t idle_ms = life_used_ms(thread, word) + ttl_ms;
+    uint64_t loaded_ms = thread->loaded_ms ? thread->loaded_ms + LOADED_MS : 0;
+    return idle_ms > loaded_ms ? idle_ms : loaded_ms;
+}
+
+uint16_t thread_tick(const struct lane *lane, const struct thread *thread)
+{
+    uint64_t word = life_load(thread);
+    uint64_t end_ms = life_end_ms(thread, word);
+    if (journal_keeps(lane, thread)) {
+        uint64_t idle_ms = idle_at_ms(thread, word);
+        end_ms = idle_ms < end_ms ? idle_ms : end_ms;
+    }
+    return sweep_tick(lane->now_ms, end_ms > lane->now_ms ? end_ms : lane->now_ms + AGAIN_MS);
+}
+
+/* Leaves the thread to the disk, if that has all of it; else tells it what it lacks. */
+static bool demote(struct lane *lane, struct thread *thread)
+{
+    if (!journal_settle(lane, thread, true) || !journal_is_saved(thread) ||
+        life_claim(thread, lane->now_ms) != LIFE_ALIVE) {
+        return false;
+    }
+    uint64_t word = life_load(thread);
+    /* Under the claim nothing is submitted, so what is saved stays saved. Relaxed: set long ago. */
+    if (journal_is_saved(thread) && !journal_has_news(lane, thread, true) &&
+        atomic_load_explicit(&thread->on_disk, memory_order_relaxed) && life_demote(thread, word)) {
+        lane_count(lane, METRIC_DEMOTIONS, 1);
+        thread_bury(lane, thread, REASON_NONE);
+        return true;
+    }
+    life_release(thread, lane->now_ms, LIFE_KEEP);
+    return false;
+}
+
+static void forget_answer(struct lane *lane, struct cold *cold)
+{
+    if (cold_state(cold) != COLD_LOADING &&
+        index_remove(lane->threads->index, lane->member, &cold->record)) {
+        cold_retire(lane, cold);
+    }
+}
+
 static uint16_t visit_due(void *context, struct index_record *record)
 {
     struct lane *lane = context;
+    if (record_is_cold(record)) {
+        forget_answer(lane, (struct cold *)record);
+        return 0;
+    }
     if (record->kind != RECORD_THREAD) {
         return 0;
     }
     struct thread *thread = (struct thread *)record;
-    if (life_kill(thread, lane->now_ms, REASON_EXPIRED)) {
+    enum reason reason = life_end_reason(thread, lane->now_ms);
+    if (life_kill(thread, lane->now_ms, reason)) {
         lane_count(lane, METRIC_EXPIRED, 1);
-        thread_bury(lane, thread, REASON_EXPIRED);
+        thread_end(lane, thread, reason, JOURNAL_NO_WAIT);
         return 0;
     }
-    return sweep_tick(lane->now_ms, life_load(thread) & LIFE_DEADLINE);
+    uint64_t word = life_load(thread);
+    if (!journal_keeps(lane, thread) || (word & LIFE_DEAD)) {
+        return thread_tick(lane, thread);
+    }
+    if (idle_at_ms(thread, word) > lane->now_ms) {
+        journal_settle(lane, thread, false);
+    } else if (demote(lane, thread)) {
+        return 0;
+    }
+    return thread_tick(lane, thread);
 }
 
 static bool sweep(struct lane *lane, unsigned slots, bool all)
@@ -83,10 +149,29 @@ struct hand {
     uint64_t done_bytes;
 };
 
+/*
+ * Whether eviction may drop the thread for good: it is not for the disk, or the disk has nothing of
+ * it and takes nothing. One of which the disk has an older state stays: that would come back as if
+ * it were the whole.
+ */
+static bool may_lose(const struct lane *lane, const struct thread *thread)
+{
+    return !journal_keeps(lane, thread) ||
+           (lane->tier->calls->is_read_only(lane->tier) &&
+            /* Relaxed: what was applied long ago was seen by whoever used the thread since. */
+            !atomic_load_explicit(&thread->on_disk, memory_order_relaxed) &&
+            atomic_load_explicit(&thread->changes, memory_order_relaxed) == 0);
+}
+
 static uint16_t visit_hand(void *context, struct index_record *record)
 {
     struct hand *hand = context;
     struct lane *lane = hand->lane;
+    if (record_is_cold(record)) {
+        return cold_state((struct cold *)record) == COLD_LOADING
+                   ? 0
+                   : sweep_tick(lane->now_ms, lane->now_ms);
+    }
     if (record->kind != RECORD_THREAD) {
         return 0;
     }
@@ -97,13 +182,18 @@ static uint16_t visit_hand(void *context, struct index_record *record)
     } else if (atomic_load_explicit(&thread->replayed, memory_order_relaxed)) {
         /* Relaxed, both: the use bit is a hint, a lost set costs one thread its second chance. */
         atomic_store_explicit(&thread->replayed, 0, memory_order_relaxed);
-    } else if (life_kill(thread, UINT64_MAX, REASON_EVICTED)) {
+    } else if (may_lose(lane, thread)) {
+        if (life_kill(thread, UINT64_MAX, REASON_EVICTED)) {
+            hand->done_bytes += bytes;
+            lane_count(lane, METRIC_EVICTED, 1);
+            thread_bury(lane, thread, REASON_EVICTED);
+            return 0;
+        }
+    } else if (demote(lane, thread)) {
         hand->done_bytes += bytes;
-        lane_count(lane, METRIC_EVICTED, 1);
-        thread_bury(lane, thread, REASON_EVICTED);
         return 0;
     }
-    return sweep_tick(lane->now_ms, life_load(thread) & LIFE_DEADLINE);
+    return thread_tick(lane, thread);
 }
 
 /* What retired steps of all lanes still occupy: it comes free by itself. */
@@ -168,6 +258,7 @@ bool lane_tend(struct lane *lane)
 {
     assert(epoch_is_online(lane->member));
     lane_read_clock(lane);
+    journal_tend(lane);
     sweep_by_time(lane);
     evict(lane);
     bool wanting = lane->want_bytes > 0;
@@ -185,6 +276,7 @@ bool lane_tend(struct lane *lane)
 void lane_tend_fully(struct lane *lane)
 {
     lane_read_clock(lane);
+    journal_tend(lane);
     lane->sweep = (struct index_cursor){0};
     while (!sweep(lane, SLOTS_AT_ONCE_MAX, true)) {
     }

@@ -7,12 +7,16 @@
 #ifndef RETHREAD_THREAD_SWEEP_H
 #define RETHREAD_THREAD_SWEEP_H
 
-#include <stdint.h>
+#include "thread/lane.h"
 
 /* Coarse times count in these; 16 bits of them compare circularly, so half their range is seen. */
 enum { SWEEP_TICK_MS = 128, SWEEP_TICKS_AHEAD = 0x7000 };
 
 /* The coarse time at which a deadline has passed; far ones are looked at again on the way. */
 uint16_t sweep_tick(uint64_t now_ms, uint64_t deadline_ms);
+
+/* When the sweep is to look at the thread: its end, or when it has been idle for its ttl and may go
+ * to the disk. */
+uint16_t thread_tick(const struct lane *lane, const struct thread *thread);
 
 #endif

@@ -1,6 +1,7 @@
 /* How a thread record comes into the index, and how it leaves. */
 #include "thread/thread.h"
 
+#include "thread/cold.h"
 #include "thread/graveyard.h"
 #include "thread/sweep.h"
 
@@ -19,12 +20,36 @@ struct thread *thread_create(struct lane *lane, const struct lookup_key *key, ui
         .tenant = key->tenant,
     };
     memcpy(thread->id, key->id.data, key->id.size);
-    atomic_init(&thread->life, LIFE_CLAIM | (lane->now_ms + ttl_ms));
+    thread_set_age(lane, thread);
+    uint64_t retention_ms = lane->tier ? lane->threads->settings.retention_ms : 0;
     atomic_init(&thread->ttl_ms, ttl_ms);
+    atomic_init(&thread->retention_ms, retention_ms);
+    atomic_init(&thread->life, LIFE_CLAIM | (lane->now_ms + life_keep_ms(thread)));
+    atomic_init(&thread->used_ms, 0);
+    atomic_init(&thread->changes, 0);
+    atomic_init(&thread->unsaved, 0);
+    atomic_init(&thread->on_disk, 0);
+    atomic_init(&thread->from_disk, 0);
+    atomic_init(&thread->retuned, 0);
     atomic_init(&thread->spine, 0);
     atomic_init(&thread->holds, 1);
     atomic_init(&thread->replayed, 0);
     return thread;
+}
+
+void thread_set_age(const struct lane *lane, struct thread *thread)
+{
+    uint64_t max_age_ms = lane->threads->settings.max_age_ms;
+    thread->dies_ms = max_age_ms ? thread->created_ms + max_age_ms : UINT64_MAX;
+}
+
+void thread_abandon(struct lane *lane, struct thread *thread)
+{
+    if (thread->recall) {
+        arena_free(lane->cache, lane_at(lane, thread->recall));
+        thread->recall = 0;
+    }
+    thread_let_go(lane->member, thread);
 }
 
 void thread_discard(struct lane *lane, struct thread *thread)
@@ -43,21 +68,29 @@ bool thread_publish(struct lane *lane, const struct lookup *found, struct thread
 {
     struct index *index = lane->threads->index;
     struct index_record *existing;
-    uint16_t tick = sweep_tick(lane->now_ms, life_load(thread) & LIFE_DEADLINE);
+    uint16_t tick = thread_tick(lane, thread);
+    bool done;
     if (found->record) {
-        /* A tombstone, or a dead thread whose killer finds its place taken. */
-        return index_replace(index, lane->member, found->record, &thread->record, tick);
+        /* A tombstone, a cold answer, or a dead thread whose killer finds its place taken. */
+        done = index_replace(index, lane->member, found->record, &thread->record, tick);
+        if (done && record_is_cold(found->record)) {
+            cold_retire(lane, (struct cold *)found->record);
+        }
+    } else {
+        done = index_insert(index, lane->member, found->key.hash, &thread->record, tick,
+                            lookup_match, &found->key, &existing) == INDEX_DONE;
     }
-    return index_insert(index, lane->member, found->key.hash, &thread->record, tick, lookup_match,
-                        &found->key, &existing) == INDEX_DONE;
+    if (done) {
+        lane_add(&lane->live, 1);
+    }
+    return done;
 }
 
 void thread_retick(struct lane *lane, struct thread *thread)
 {
-    uint64_t word = life_load(thread);
-    if (!(word & LIFE_DEAD)) {
+    if (!(life_load(thread) & LIFE_DEAD)) {
         index_retick(lane->threads->index, lane->member, &thread->record,
-                     sweep_tick(lane->now_ms, word & LIFE_DEADLINE));
+                     thread_tick(lane, thread));
     }
 }
 
@@ -74,10 +107,24 @@ void thread_let_go(struct epoch_member *member, struct thread *thread)
     }
 }
 
+struct tier_change *thread_end(struct lane *lane, struct thread *thread, enum reason reason,
+                               enum journal_wait wait)
+{
+    struct tier_change *pending = journal_erase(lane, thread, reason, wait);
+    thread_bury(lane, thread, reason);
+    return pending;
+}
+
 void thread_bury(struct lane *lane, struct thread *thread, enum reason reason)
 {
     struct snapshot last = spine_snapshot(lane, thread);
-    graveyard_bury(lane, &thread->record, thread->hash_high, reason, 0, last.version, last.length);
+    lane_add(&lane->live, -1);
+    if (reason == REASON_NONE) {
+        index_remove(lane->threads->index, lane->member, &thread->record);
+    } else {
+        graveyard_bury(lane, &thread->record, thread->hash_high, reason, 0, last.version,
+                       last.length);
+    }
     if (thread->recall) {
         /* Only a holder of the claim reads it, and nobody claims the dead. */
         arena_free(lane->cache, lane_at(lane, thread->recall));

@@ -4,6 +4,7 @@
 #ifndef RETHREAD_THREAD_THREAD_H
 #define RETHREAD_THREAD_THREAD_H
 
+#include "thread/journal.h"
 #include "thread/lookup.h"
 
 /*
@@ -16,14 +17,35 @@ void thread_discard(struct lane *lane, struct thread *thread);
 /* Puts it where `found` (nobody alive) was found. False: somebody else was first. */
 bool thread_publish(struct lane *lane, const struct lookup *found, struct thread *thread);
 
+/* From its created_ms: when it dies by its age. Before publication. */
+void thread_set_age(const struct lane *lane, struct thread *thread);
+
+/* Lets go of a thread that was never published, but has steps that will be buried. */
+void thread_abandon(struct lane *lane, struct thread *thread);
+
 /*
  * Has the sweep look at the thread when its present deadline has passed. For deadlines that moved
  * to an earlier time: later ones are found out by the sweep itself.
  */
 void thread_retick(struct lane *lane, struct thread *thread);
 
-/* After life_kill: takes the thread out of the index and lets its steps go. */
+/* After life_kill: the thread is gone, from the disk as well. The change that an answer may have to
+ * wait for, see journal_erase. */
+struct tier_change *thread_end(struct lane *lane, struct thread *thread, enum reason reason,
+                               enum journal_wait wait);
+
+/* After life_kill or life_demote (REASON_NONE: no tombstones): takes the thread out of the index
+ * and lets its steps go. */
 void thread_bury(struct lane *lane, struct thread *thread, enum reason reason);
+
+/* It was used by a client: it no longer is what the disk had. */
+static inline void thread_used(struct thread *thread)
+{
+    /* Relaxed, both: only `source` and `tier` hang on it. */
+    if (atomic_load_explicit(&thread->from_disk, memory_order_relaxed)) {
+        atomic_store_explicit(&thread->from_disk, 0, memory_order_relaxed);
+    }
+}
 
 /* Gives up one of a thread record's holds. */
 void thread_let_go(struct epoch_member *member, struct thread *thread);

@@ -3,6 +3,8 @@
  */
 #include "base/random.h"
 #include "thread/graveyard.h"
+#include "thread/inspect.h"
+#include "thread/journal.h"
 #include "thread/steps.h"
 #include "thread/thread.h"
 
@@ -88,6 +90,8 @@ static void define_kinds(struct threads *threads)
                                      .context = threads});
     plain.link_offset = offsetof(struct tombstone, record) + record_link;
     epoch_define(threads->epoch, RETIRE_TOMBSTONE, plain);
+    plain.link_offset = offsetof(struct cold, record) + record_link;
+    epoch_define(threads->epoch, RETIRE_COLD, plain);
     epoch_define(threads->epoch, RETIRE_STEP,
                  (struct epoch_kind){.link_offset = offsetof(struct step, link),
                                      .reclaim = step_reclaim,
@@ -180,6 +184,16 @@ static struct lane *claim_slot(struct threads *threads)
     return NULL;
 }
 
+/* From any operating-system thread, while the port is open. */
+static void wake(void *context)
+{
+    const struct lane *lane = context;
+    const struct threads_settings *settings = &lane->threads->settings;
+    if (settings->wake) {
+        settings->wake(settings->wake_context, lane->share);
+    }
+}
+
 struct lane *lane_open(struct threads *threads, unsigned share, unsigned shares)
 {
     assert(share < shares);
@@ -188,13 +202,16 @@ struct lane *lane_open(struct threads *threads, unsigned share, unsigned shares)
         return NULL;
     }
     lane->threads = threads;
+    lane->tier = threads->settings.tier;
     lane->share = share;
     lane->shares = shares;
     lane->member = epoch_join(threads->epoch);
     if (!lane->member) {
-        /* Pairs with the acquire in claim_slot. */
-        atomic_store_explicit(&lane->open, false, memory_order_release);
-        return NULL;
+        goto fail;
+    }
+    if (lane->tier && !(lane->port = lane->tier->calls->port_open(lane->tier, wake, lane))) {
+        epoch_leave(lane->member);
+        goto fail;
     }
     lane->cache = epoch_member_cache(lane->member);
     /* Pairs with the acquire in lane_of. */
@@ -204,14 +221,25 @@ struct lane *lane_open(struct threads *threads, unsigned share, unsigned shares)
     lane->want_bytes = 0;
     lane->sweep_ms = lane_read_clock(lane);
     return lane;
+fail:
+    /* Pairs with the acquire in claim_slot. */
+    atomic_store_explicit(&lane->open, false, memory_order_release);
+    return NULL;
 }
 
 void lane_close(struct lane *lane)
 {
     lane_online(lane);
+    lane_read_clock(lane);
+    journal_drain(lane);
+    inspect_close(lane);
     while (spine_tend_burials(lane, UINT32_MAX)) {
     }
     lane_offline(lane);
+    if (lane->tier) {
+        lane->tier->calls->port_close(lane->tier, lane->port);
+        lane->port = NULL;
+    }
     /* Before the member's slot may be joined by another lane. Pairs with the acquire in lane_of. */
     atomic_store_explicit(&lane->identity, NULL, memory_order_release);
     /* Reclaims, or hands over what others may still read. */
@@ -233,26 +261,15 @@ void lane_offline(struct lane *lane)
 uint64_t lane_read_clock(struct lane *lane)
 {
     lane->now_ms = clock_read_ms(lane->threads->settings.clock);
+    if (lane->tier) {
+        lane->wall_ms = clock_read_ms(lane->threads->settings.wall);
+    }
     return lane->now_ms;
 }
 
 uint64_t lane_work(const struct lane *lane)
 {
     return lane->work;
-}
-
-void lane_await(struct lane *lane, struct tier_change *pending, struct lane_wait *wait)
-{
-    (void)lane;
-    (void)pending;
-    (void)wait;
-    assert(!"without a tier no result has a pending change");
-}
-
-uint64_t lane_waits(const struct lane *lane)
-{
-    (void)lane;
-    return 0;
 }
 
 void lane_charge(struct lane *lane, int64_t bytes)
@@ -267,7 +284,7 @@ void lane_count(struct lane *lane, enum metric metric, uint64_t by)
     atomic_store_explicit(&lane->counters[metric], now + by, memory_order_relaxed);
 }
 
-static int64_t sum_lanes(struct threads *threads, uint64_t values[METRIC_COUNT])
+static int64_t sum_lanes(struct threads *threads, uint64_t values[METRIC_COUNT], int64_t *live)
 {
     /* Relaxed: a sum without order, like the lanes' own. */
     int64_t payload_bytes = atomic_load_explicit(&threads->payload_bytes, memory_order_relaxed);
@@ -278,6 +295,7 @@ static int64_t sum_lanes(struct threads *threads, uint64_t values[METRIC_COUNT])
             continue;
         }
         payload_bytes += atomic_load_explicit(&lane->payload_bytes, memory_order_relaxed);
+        *live += atomic_load_explicit(&lane->live, memory_order_relaxed);
         for (unsigned m = 0; m < METRIC_COUNT; m++) {
             values[m] += atomic_load_explicit(&lane->counters[m], memory_order_relaxed);
         }
@@ -289,12 +307,11 @@ void threads_metrics(struct lane *asking, uint64_t values[METRIC_COUNT])
 {
     struct threads *threads = asking->threads;
     memset(values, 0, METRIC_COUNT * sizeof *values);
-    int64_t payload_bytes = sum_lanes(threads, values);
-    uint64_t gone = values[METRIC_EXPIRED] + values[METRIC_EVICTED] + values[METRIC_FORGOTTEN];
-    uint64_t created = values[METRIC_THREADS_CREATED];
+    int64_t live = 0;
+    int64_t payload_bytes = sum_lanes(threads, values, &live);
     struct index_stats index = index_stats(threads->index);
     uint64_t used = arena_committed_bytes(threads->arena);
-    values[METRIC_THREADS_LIVE] = created > gone ? created - gone : 0;
+    values[METRIC_THREADS_LIVE] = live > 0 ? (uint64_t)live : 0;
     values[METRIC_TOMBSTONES] = graveyard_count(threads);
     values[METRIC_VOUCH_MS] = graveyard_vouch_ms(asking);
     values[METRIC_BUDGET_BYTES] = threads->settings.memory_bytes;
@@ -304,4 +321,7 @@ void threads_metrics(struct lane *asking, uint64_t values[METRIC_COUNT])
     values[METRIC_RECORDS] = index.records;
     values[METRIC_SEGMENTS] = index.segments;
     values[METRIC_SPLITS] = index.splits;
+    if (threads->settings.tier) {
+        threads->settings.tier->calls->metrics(threads->settings.tier, values);
+    }
 }

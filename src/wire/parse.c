@@ -111,10 +111,6 @@ static enum status take_payloads(struct wire_cursor *cursor, struct wire_request
 
 static enum status check_append(const struct wire_request *request, struct wire_error *error)
 {
-    if (request->ack == WIRE_ACK_DISK) {
-        return wire_fail(error, STATUS_BAD_REQUEST, "ack",
-                         "ack disk needs the disk tier, which this server does not have");
-    }
     if (!wire_given(request, WIRE_FIELD_segments)) {
         if (request->payload_count == 0) {
             return wire_fail(error, STATUS_BAD_REQUEST, "segments",

@@ -7,7 +7,7 @@
 #include <pthread.h>
 #include <sched.h>
 
-static struct thread thread;
+static struct thread thread = {.dies_ms = UINT64_MAX};
 
 static enum life refresh(struct thread *of, uint64_t now_ms, uint64_t ttl_ms, bool reset)
 {
@@ -31,12 +31,14 @@ static void set(uint64_t word)
 
 START_TEST(judging_is_exact)
 {
-    ck_assert_int_eq(life_judge(100, 99), LIFE_ALIVE);
-    ck_assert_int_eq(life_judge(100, 100), LIFE_OVERDUE);
-    ck_assert_int_eq(life_judge(100 | LIFE_CLAIM, 99), LIFE_ALIVE);
-    ck_assert_int_eq(life_judge(100 | LIFE_CLAIM, 100), LIFE_CLAIMED);
-    ck_assert_int_eq(life_judge(LIFE_DEAD | REASON_EVICTED, 0), LIFE_GONE);
+    ck_assert_int_eq(life_judge(&thread, 100, 99), LIFE_ALIVE);
+    ck_assert_int_eq(life_judge(&thread, 100, 100), LIFE_OVERDUE);
+    ck_assert_int_eq(life_judge(&thread, 100 | LIFE_CLAIM, 99), LIFE_ALIVE);
+    ck_assert_int_eq(life_judge(&thread, 100 | LIFE_CLAIM, 100), LIFE_CLAIMED);
+    ck_assert_int_eq(life_judge(&thread, LIFE_DEAD | REASON_EVICTED, 0), LIFE_GONE);
     ck_assert_int_eq(life_reason(LIFE_DEAD | REASON_EVICTED), REASON_EVICTED);
+    ck_assert_uint_eq(life_remaining_ms(&thread, 100, 40), 60);
+    ck_assert_uint_eq(life_remaining_ms(&thread, 100, 100), 0);
 }
 END_TEST
 
@@ -103,6 +105,55 @@ START_TEST(only_the_overdue_are_killed)
 }
 END_TEST
 
+/* Whatever its use, a thread dies by its age. */
+START_TEST(age_ends_it)
+{
+    thread.dies_ms = 90;
+    set(100);
+    ck_assert_int_eq(life_judge(&thread, 100, 89), LIFE_ALIVE);
+    ck_assert_int_eq(life_judge(&thread, 100, 90), LIFE_OVERDUE);
+    ck_assert_uint_eq(life_remaining_ms(&thread, 100, 40), 50);
+    ck_assert_int_eq(refresh(&thread, 89, 50, false), LIFE_ALIVE);
+    ck_assert_int_eq(refresh(&thread, 90, 50, false), LIFE_OVERDUE);
+    ck_assert_int_eq(life_claim(&thread, 90), LIFE_OVERDUE);
+    ck_assert(!life_kill(&thread, 89, REASON_MAX_AGE));
+    ck_assert_int_eq(life_end_reason(&thread, 90), REASON_MAX_AGE);
+    ck_assert_int_eq(life_end_reason(&thread, 89), REASON_EXPIRED);
+    ck_assert(life_kill(&thread, 90, REASON_MAX_AGE));
+    WORD(LIFE_DEAD | REASON_MAX_AGE);
+    thread.dies_ms = UINT64_MAX;
+}
+END_TEST
+
+/* A retention, where there is one, is what a use keeps it for. */
+START_TEST(retention_keeps)
+{
+    set(100);
+    atomic_store(&thread.retention_ms, 1000);
+    ck_assert_int_eq(refresh(&thread, 50, 10, false), LIFE_ALIVE);
+    WORD(1050);
+    ck_assert_uint_eq(life_used_ms(&thread, 1050), 50);
+    atomic_store(&thread.retention_ms, 0);
+    ck_assert_uint_eq(life_used_ms(&thread, 60), 50);
+}
+END_TEST
+
+START_TEST(demotion_wants_the_word_it_judged)
+{
+    set(100);
+    ck_assert_int_eq(life_claim(&thread, 50), LIFE_ALIVE);
+    uint64_t word = life_load(&thread);
+    ck_assert_int_eq(refresh(&thread, 60, 50, false), LIFE_ALIVE);
+    ck_assert(!life_demote(&thread, word)); /* used meanwhile */
+    WORD(110 | LIFE_CLAIM);
+    ck_assert(life_demote(&thread, life_load(&thread)));
+    ck_assert(life_is_demoted(life_load(&thread)));
+    ck_assert_int_eq(life_reason(life_load(&thread)), REASON_NONE);
+    ck_assert(!life_is_demoted(LIFE_DEAD | REASON_EXPIRED));
+    ck_assert_int_eq(life_claim(&thread, 1), LIFE_GONE);
+}
+END_TEST
+
 /* Each round one word, due at 10: refreshed or claimed at 9 by one, killed at 10 by the other. */
 enum { ROUNDS_AT_ONCE = 1000 };
 static struct thread words[ROUNDS_AT_ONCE];
@@ -131,6 +182,7 @@ START_TEST(a_refresh_or_a_kill_but_not_both)
     for (uint64_t pass = 0; pass < passes; pass++) {
         bool used[ROUNDS_AT_ONCE];
         for (unsigned i = 0; i < ROUNDS_AT_ONCE; i++) {
+            words[i].dies_ms = UINT64_MAX;
             atomic_store(&words[i].life, 10);
         }
         pthread_barrier_wait(&barrier);
@@ -201,7 +253,8 @@ END_TEST
 
 int main(void)
 {
-    return SUITE_RUN("life", NULL, NULL, 0, judging_is_exact, a_shortened_ttl_is_not_lost_to_a_use,
+    return SUITE_RUN("life", NULL, NULL, 0, judging_is_exact, age_ends_it, retention_keeps,
+                     demotion_wants_the_word_it_judged, a_shortened_ttl_is_not_lost_to_a_use,
                      refresh_moves_forward_only, claims_exclude, only_the_overdue_are_killed,
                      a_refresh_or_a_kill_but_not_both);
 }

@@ -1,0 +1,340 @@
+/* Asking the tier for what is not in memory, and putting its answer in place. */
+#include "thread/cold.h"
+
+#include "thread/graveyard.h"
+#include "thread/journal.h"
+#include "thread/promote.h"
+#include "thread/steps.h"
+#include "thread/sweep.h"
+
+#include <stdlib.h>
+
+enum { ANSWER_MS = 5000 /* an answer stays in the index so long */ };
+
+/* A load with the record that stands for it in the index. */
+struct cold_load {
+    struct tier_load tier;
+    uint32_t marker;
+};
+
+/* ---- Records ---- */
+
+static struct cold *cold_create(struct lane *lane, uint64_t hash_low, uint64_t hash_high,
+                                uint8_t kind, enum cold_state state, size_t id_size)
+{
+    struct cold *cold = arena_alloc(lane->cache, sizeof *cold + id_size, ARENA_STRUCTURAL);
+    if (!cold) {
+        return NULL;
+    }
+    memset(cold, 0, sizeof *cold);
+    cold->record = (struct index_record){
+        .hash_low = hash_low, .kind = (uint8_t)(kind | RECORD_COLD), .flags = (uint8_t)state};
+    cold->hash_high = hash_high;
+    return cold;
+}
+
+void cold_retire(struct lane *lane, struct cold *cold)
+{
+    epoch_retire(lane->member, RETIRE_COLD, cold);
+}
+
+static uint16_t answer_tick(const struct lane *lane)
+{
+    return sweep_tick(lane->now_ms, lane->now_ms + ANSWER_MS);
+}
+
+/* ---- Erasures under way ---- */
+
+static _Atomic uint32_t *erasing_slot(struct threads *threads, uint64_t uid)
+{
+    return &threads->erasing[uid % ERASING_SLOTS];
+}
+
+void cold_erasing(struct threads *threads, uint64_t uid, int by)
+{
+    /* Release pairs with the acquire in is_erasing: who finds the name free of its thread, which
+     * was taken out of the index after this, sees that it is being erased. */
+    atomic_fetch_add_explicit(erasing_slot(threads, uid), (uint32_t)by, memory_order_release);
+}
+
+static bool is_erasing(struct threads *threads, uint64_t uid)
+{
+    /* Pairs with the release in cold_erasing. */
+    return atomic_load_explicit(erasing_slot(threads, uid), memory_order_acquire) > 0;
+}
+
+/* ---- Asking ---- */
+
+static bool may_have(const struct lane *lane, struct index_hash name)
+{
+    return lane->tier && lane->tier->calls->may_have(lane->tier, name);
+}
+
+static struct cold_load *load_create(const struct lane *lane, const struct lookup_key *key)
+{
+    struct cold_load *load = calloc(1, sizeof *load);
+    if (!load) {
+        return NULL;
+    }
+    load->tier.port = lane->port;
+    load->tier.kind = key->kind == RECORD_THREAD ? TIER_LOAD_THREAD : TIER_LOAD_KEY;
+    load->tier.tenant = key->tenant;
+    load->tier.record_kind = (uint8_t)key->kind;
+    load->tier.name = key->hash;
+    load->tier.id_size = (uint8_t)key->id.size;
+    memcpy(load->tier.id, key->id.data, key->id.size);
+    return load;
+}
+
+bool cold_ask(struct lane *lane, const struct lookup_key *key)
+{
+    if (!may_have(lane, key->hash)) {
+        return false;
+    }
+    struct index *index = lane->threads->index;
+    struct index_record *existing;
+    struct cold_load *load = load_create(lane, key);
+    struct cold *marker =
+        cold_create(lane, key->hash.low, key->hash.high, (uint8_t)key->kind, COLD_LOADING, 0);
+    if (!load || !marker) {
+        arena_free(lane->cache, marker);
+        free(load);
+        return true; /* later */
+    }
+    if (index_insert(index, lane->member, key->hash, &marker->record, 0, lookup_match, key,
+                     &existing) != INDEX_DONE) {
+        arena_free(lane->cache, marker); /* nobody has seen it; somebody else asks, or knows */
+        free(load);
+        return true;
+    }
+    load->marker = lane_ref(lane, marker);
+    if (lane->tier->calls->load(lane->tier, &load->tier) != STATUS_OK) {
+        index_remove(index, lane->member, &marker->record);
+        cold_retire(lane, marker);
+        free(load);
+        return true;
+    }
+    lane->waits++;
+    return true;
+}
+
+struct index_record *cold_find_key(struct lane *lane, const struct lookup_key *key, bool *loading)
+{
+    struct index_record *record = index_find(lane->threads->index, key->hash, lookup_match, key);
+    *loading = false;
+    if (!record) {
+        *loading = cold_ask(lane, key);
+    } else if (record_is_cold(record) && cold_state((struct cold *)record) == COLD_LOADING) {
+        *loading = true;
+    }
+    return record;
+}
+
+bool cold_know_keys(struct lane *lane, const struct step *step)
+{
+    bool all = true;
+    for (unsigned i = 0; lane->tier && i < step->key_count; i++) {
+        const struct index_record *record = &step->keys[i].record;
+        struct lookup_key key =
+            lookup_key(lane, (enum record_kind)record->kind, step_key_id(step, record));
+        bool loading;
+        cold_find_key(lane, &key, &loading);
+        all = all && !loading;
+    }
+    return all;
+}
+
+/* ---- Answers ---- */
+
+/* Puts an answer where the marker is. The index keeps no place for nothing: without memory the
+ * marker just goes, and who wants to know asks again. */
+static void answer(struct lane *lane, struct cold *marker, struct cold *cold)
+{
+    struct index *index = lane->threads->index;
+    if (!cold) {
+        index_remove(index, lane->member, &marker->record);
+    } else if (!index_replace(index, lane->member, &marker->record, &cold->record,
+                              answer_tick(lane))) {
+        arena_free(lane->cache, cold); /* a step that was appended has taken the key */
+    }
+    cold_retire(lane, marker);
+}
+
+static struct cold *cold_like(struct lane *lane, const struct cold *marker, enum cold_state state,
+                              size_t id_size)
+{
+    return cold_create(lane, marker->record.hash_low, marker->hash_high,
+                       (uint8_t)(marker->record.kind & ~RECORD_COLD), state, id_size);
+}
+
+static struct cold *cold_gone(struct lane *lane, const struct cold *marker,
+                              const struct tier_tombstone *tombstone)
+{
+    struct cold *cold = cold_like(lane, marker, COLD_GONE, 0);
+    if (cold) {
+        cold->reason = (uint8_t)tombstone->reason;
+        cold->version = tombstone->version;
+        cold->steps = tombstone->steps;
+        cold->shared = tombstone->shared;
+    }
+    return cold;
+}
+
+static struct cold *cold_key(struct lane *lane, const struct cold *marker,
+                             const struct tier_key *key)
+{
+    struct cold *cold = cold_like(lane, marker, COLD_KEY, key->id_size);
+    if (cold) {
+        cold->owner_low = key->owner.low;
+        cold->owner_high = key->owner.high;
+        cold->version = key->version;
+        cold->number = key->number;
+        cold->shared = key->shared;
+        cold->id_size = key->id_size;
+        memcpy(cold->id, key->id, key->id_size);
+    }
+    return cold;
+}
+
+/* The image is at its end: what is left of it goes, and its name says why. */
+static void end_of_image(struct lane *lane, struct cold *marker, const struct tier_head *head,
+                         enum reason reason)
+{
+    lane_count(lane, METRIC_EXPIRED, 1);
+    journal_erase_cold(lane, head, reason, marker);
+}
+
+static void thread_loaded(struct lane *lane, struct cold *marker, struct tier_image *image)
+{
+    struct tier_head *head = &image->head;
+    if (is_erasing(lane->threads, head->uid)) {
+        answer(lane, marker, NULL); /* until that is done the request is put back */
+        return;
+    }
+    enum reason reason = promote_end_reason(lane, head);
+    if (reason != REASON_NONE) {
+        end_of_image(lane, marker, head, reason);
+        return;
+    }
+    if (promote(lane, image, &marker->record)) {
+        lane_count(lane, METRIC_PROMOTIONS, 1);
+        cold_retire(lane, marker);
+    } else {
+        answer(lane, marker, NULL); /* no memory: asked again when there is some */
+    }
+}
+
+static void key_loaded(struct lane *lane, struct cold *marker, const struct tier_key *key)
+{
+    if (is_erasing(lane->threads, key->uid)) {
+        answer(lane, marker, NULL);
+        return;
+    }
+    answer(lane, marker, cold_key(lane, marker, key));
+}
+
+static void page_loaded(struct lane *lane, struct tier_load *load)
+{
+    assert(load == lane->page_load);
+    lane->page = load->found == TIER_FOUND ? load->page : NULL;
+    if (!lane->page) {
+        lane->page_load = NULL; /* asked again */
+        free(load);
+    }
+}
+
+void cold_loaded(struct lane *lane, struct tier_load *tier)
+{
+    if (tier->kind == TIER_LOAD_PAGE) {
+        page_loaded(lane, tier);
+        return;
+    }
+    struct cold_load *load = (struct cold_load *)tier;
+    struct cold *marker = lane_at(lane, load->marker);
+    switch (tier->found) {
+    case TIER_ABSENT:
+        answer(lane, marker, cold_like(lane, marker, COLD_ABSENT, 0));
+        break;
+    case TIER_CORRUPT:
+        answer(lane, marker, cold_like(lane, marker, COLD_CORRUPT, 0));
+        break;
+    case TIER_FAILED:
+        answer(lane, marker, NULL);
+        break;
+    case TIER_TOMBSTONE:
+        answer(lane, marker, cold_gone(lane, marker, &tier->tombstone));
+        break;
+    case TIER_FOUND:
+        if (tier->kind == TIER_LOAD_THREAD) {
+            thread_loaded(lane, marker, tier->image);
+            free(tier->image);
+        } else {
+            key_loaded(lane, marker, &tier->key);
+        }
+        break;
+    }
+    free(load);
+}
+
+/* ---- What is due ---- */
+
+/* Holds the name of a thread that is not in memory. NULL: it is there, or somebody has the name. */
+static struct cold *hold_name(struct lane *lane, const struct lookup_key *key)
+{
+    struct index *index = lane->threads->index;
+    struct index_record *record = index_find(index, key->hash, lookup_match, key);
+    struct cold *old = NULL;
+    if (record) {
+        old = record_is_cold(record) ? (struct cold *)record : NULL;
+        if (!old || cold_state(old) == COLD_LOADING) {
+            return NULL;
+        }
+    }
+    struct cold *marker =
+        cold_create(lane, key->hash.low, key->hash.high, (uint8_t)key->kind, COLD_LOADING, 0);
+    if (!marker) {
+        return NULL;
+    }
+    struct index_record *existing;
+    bool done = old ? index_replace(index, lane->member, record, &marker->record, 0)
+                    : index_insert(index, lane->member, key->hash, &marker->record, 0, lookup_match,
+                                   key, &existing) == INDEX_DONE;
+    if (!done) {
+        arena_free(lane->cache, marker);
+        return NULL;
+    }
+    if (old) {
+        cold_retire(lane, old);
+    }
+    return marker;
+}
+
+void cold_due(struct lane *lane, struct tier_due *due)
+{
+    struct bytes id = bytes_of(due->id, due->id_size);
+    struct lookup_key key = lookup_key(lane, RECORD_THREAD, id);
+    struct index_record *record = index_find(lane->threads->index, key.hash, lookup_match, &key);
+    struct cold *marker = NULL;
+    if (record && record->kind == RECORD_THREAD) {
+        /* Used since the disk last heard of it: tell. An end that has come is the sweep's. */
+        journal_settle(lane, (struct thread *)record, true);
+    } else if (record && record_is_tombstone(record)) {
+        /* Ended while it was in memory, and the erasure has not come through. Nothing loads it. */
+        if (!is_erasing(lane->threads, due->uid)) {
+            marker = cold_create(lane, key.hash.low, key.hash.high, RECORD_THREAD, COLD_LOADING, 0);
+        }
+    } else {
+        marker = hold_name(lane, &key);
+    }
+    if (marker) {
+        struct tier_head head = {.uid = due->uid,
+                                 .name = due->name,
+                                 .id = id,
+                                 .tenant = due->tenant,
+                                 .version = due->version,
+                                 .length = due->length};
+        lane_count(lane, due->reason == REASON_EVICTED ? METRIC_EVICTED : METRIC_EXPIRED, 1);
+        journal_erase_cold(lane, &head, due->reason, marker);
+    }
+    free(due);
+}

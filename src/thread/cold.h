@@ -1,0 +1,46 @@
+/*
+ * What is not in memory but may be on disk: asking the tier, and what came of it. Private to
+ * src/thread/.
+ *
+ * A name that the index does not know and the disk may know gets a *cold record* in the index,
+ * which says that it is being loaded: exactly one lane asks, the others find the record and are put
+ * back until its answer has taken its place. Whoever ends a thread that is not in memory (its
+ * retention is over) holds its name by such a record too. So all that happens to a name is decided
+ * in the index, whether it is in memory or not. Without a tier there are no cold records.
+ */
+#ifndef RETHREAD_THREAD_COLD_H
+#define RETHREAD_THREAD_COLD_H
+
+#include "thread/lookup.h"
+
+/* Asks the disk for the name, which the index does not have. False: the disk cannot know it. */
+bool cold_ask(struct lane *lane, const struct lookup_key *key);
+
+/*
+ * The record of a step key: a step's, a tombstone, a cold answer, or NULL: nobody knows it. True in
+ * *loading: the disk is being asked; come again.
+ */
+struct index_record *cold_find_key(struct lane *lane, const struct lookup_key *key, bool *loading);
+
+/* Whether it is known where the step's keys lead so far; asks for all that are not. */
+bool cold_know_keys(struct lane *lane, const struct step *step);
+
+/* After a replace or removal of a cold record that was an answer: it is the caller's to retire. */
+void cold_retire(struct lane *lane, struct cold *cold);
+
+static inline enum cold_state cold_state(const struct cold *cold)
+{
+    return (enum cold_state)cold->record.flags;
+}
+
+/*
+ * Uids whose erasure is under way, counted by a few of their bits: until it is done the disk may
+ * still answer with the thread, and must not be believed.
+ */
+void cold_erasing(struct threads *threads, uint64_t uid, int by);
+
+/* Events of the tier. */
+void cold_loaded(struct lane *lane, struct tier_load *load);
+void cold_due(struct lane *lane, struct tier_due *due);
+
+#endif

@@ -1,0 +1,18 @@
+/*
+ * From an image of the disk back to records in memory. Private to src/thread/.
+ */
+#ifndef RETHREAD_THREAD_PROMOTE_H
+#define RETHREAD_THREAD_PROMOTE_H
+
+#include "thread/lane.h"
+
+/* Why the thread is gone by now, though the disk has it still; REASON_NONE: it is not. */
+enum reason promote_end_reason(const struct lane *lane, const struct tier_head *head);
+
+/*
+ * Makes the thread and its steps and puts them into the index in the place of `marker`. Its keys
+ * stay with the disk. False: no memory (want is noted); nothing was done.
+ */
+bool promote(struct lane *lane, struct tier_image *image, struct index_record *marker);
+
+#endif
