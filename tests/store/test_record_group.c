@@ -212,7 +212,15 @@ START_TEST(want_of_memory_leaves_the_buffer_as_it_was)
 }
 END_TEST
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if defined(__has_feature) /* clang */
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED
+#endif
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED
+#endif
+
+#ifndef SANITIZED
 /* The same when memory runs out amid a group: its head found room, its step does not. */
 START_TEST(a_group_begun_in_vain_is_taken_back)
 {
@@ -265,7 +273,7 @@ static bool read_group(struct bytes bytes)
     if (!record_open_group(bytes, &group)) {
         return false;
     }
-    ck_assert(group.head.id.size == 0 || group.head.id.data[group.head.id.size - 1] < 256);
+    read_bytes(group.head.id);
     uint32_t recalls = 0, steps = 0;
     while (record_next_recall(&group, &entry)) {
         recalls++;
