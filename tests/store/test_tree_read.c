@@ -689,56 +689,68 @@ END_TEST
 /* ---- Beside the filler ------------------------------------------------------------------------
  */
 
+struct crew {
+    atomic_bool stop;
+    atomic_uint loads;
+};
+
 /* Version n of the thread has n steps; step i says so. */
+static void load_once(struct crew *crew, uint32_t *newest)
+{
+    struct tier_load mine;
+    unsigned found = 0;
+    load_begin(&mine, TIER_LOAD_THREAD, RECORD_THREAD, bytes_text("t"));
+    tree_load(image.tree, &mine, &found);
+    if (mine.found == TIER_ABSENT && *newest == 0) {
+        return;
+    }
+    ck_assert_int_eq(mine.found, TIER_FOUND);
+    ck_assert_uint_eq(found, 0);
+    ck_assert_uint_ge(mine.image->head.version, *newest);
+    *newest = mine.image->head.version;
+    ck_assert_uint_eq(mine.image->step_count, *newest);
+    for (uint32_t i = 0; i < *newest; i++) {
+        ck_assert(!mine.image->steps[i].corrupt);
+        ck_assert(bytes_equal(mine.image->steps[i].payload, bytes_of(noise + i, 6000)));
+    }
+    free(mine.image);
+    atomic_fetch_add(&crew->loads, 1);
+}
+
 static void *load_again(void *context)
 {
-    atomic_bool *stop = context;
+    struct crew *crew = context;
     uint32_t newest = 0;
-    uint64_t loads = 0;
     ck_assert(guard_thread_begin());
-    while (!atomic_load(stop)) {
-        struct tier_load mine;
-        unsigned found = 0;
-        load_begin(&mine, TIER_LOAD_THREAD, RECORD_THREAD, bytes_text("t"));
-        tree_load(image.tree, &mine, &found);
-        if (mine.found == TIER_ABSENT && newest == 0) {
-            continue;
-        }
-        ck_assert_int_eq(mine.found, TIER_FOUND);
-        ck_assert_uint_eq(found, 0);
-        ck_assert_uint_ge(mine.image->head.version, newest);
-        newest = mine.image->head.version;
-        ck_assert_uint_eq(mine.image->step_count, newest);
-        for (uint32_t i = 0; i < newest; i++) {
-            ck_assert(!mine.image->steps[i].corrupt);
-            ck_assert(bytes_equal(mine.image->steps[i].payload, bytes_of(noise + i, 6000)));
-        }
-        free(mine.image);
-        loads++;
+    while (!atomic_load(&crew->stop)) {
+        load_once(crew, &newest);
     }
     guard_thread_end();
-    return loads ? context : NULL;
+    return context;
 }
 
 START_TEST(loads_beside_the_filler)
 {
-    enum { CREW = 3, ROUNDS = 3 };
+    enum { READERS = 3 };
     static struct sample sample;
-    atomic_bool stop = false;
-    pthread_t crew[CREW];
-    for (unsigned i = 0; i < CREW; i++) {
-        ck_assert_int_eq(pthread_create(&crew[i], NULL, load_again, &stop), 0);
+    struct crew crew = {.stop = false};
+    pthread_t readers[READERS];
+    for (unsigned i = 0; i < READERS; i++) {
+        ck_assert_int_eq(pthread_create(&readers[i], NULL, load_again, &crew), 0);
     }
     sample_begin(&sample, "t", 1);
     for (unsigned i = 0; i < SAMPLE_STEPS_MAX; i++) {
         sample_say(&sample, NULL, NULL, bytes_of(noise + i, 6000));
         sample_put_last(&sample);
+        while (atomic_load(&crew.loads) < 3 * i) {
+            sched_yield();
+        }
     }
-    atomic_store(&stop, true);
-    for (unsigned i = 0; i < CREW; i++) {
+    atomic_store(&crew.stop, true);
+    for (unsigned i = 0; i < READERS; i++) {
         void *result = NULL;
-        ck_assert_int_eq(pthread_join(crew[i], &result), 0);
-        ck_assert_ptr_eq(result, &stop);
+        ck_assert_int_eq(pthread_join(readers[i], &result), 0);
+        ck_assert_ptr_eq(result, &crew);
     }
 }
 END_TEST
