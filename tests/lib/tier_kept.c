@@ -307,6 +307,9 @@ static void steps_leave(struct tier_kept *kept, struct kept_thread *thread, uint
 
 static void put_recalls(struct kept_thread *thread, const struct tier_change *change)
 {
+    if (change->drop_from == 0) { /* a whole put comes with all of them */
+        memset(thread->recalls, 0, sizeof thread->recalls);
+    }
     for (uint32_t i = 0; i < change->recall_count; i++) {
         const struct recall_entry *entry = &change->recalls[i];
         assert(entry->ordinal > 0 && entry->ordinal <= change->head.appends);
