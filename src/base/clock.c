@@ -1,4 +1,4 @@
-/* The monotonic clock and the driven one. */
+/* The monotonic clock, the wall's, and the driven one. */
 #include "base/clock.h"
 
 #include <assert.h>
@@ -17,6 +17,21 @@ struct clock *clock_monotonic(void)
 {
     static struct clock monotonic = {.read_ms = monotonic_read_ms};
     return &monotonic;
+}
+
+static uint64_t wall_read_ms(struct clock *clock)
+{
+    struct timespec now;
+    (void)clock;
+    int failed = clock_gettime(CLOCK_REALTIME, &now);
+    assert(!failed && now.tv_sec >= 0);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+struct clock *clock_wall(void)
+{
+    static struct clock wall = {.read_ms = wall_read_ms};
+    return &wall;
 }
 
 static uint64_t driven_read_ms(struct clock *clock)

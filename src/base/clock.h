@@ -1,7 +1,8 @@
 /*
  * Time behind one pointer, so that a test can drive it.
  *
- * Milliseconds that never go backwards. Safe from any number of operating-system threads.
+ * Milliseconds that never go backwards, but for the wall's. Safe from any number of
+ * operating-system threads.
  */
 #ifndef RETHREAD_BASE_CLOCK_H
 #define RETHREAD_BASE_CLOCK_H
@@ -15,6 +16,9 @@ struct clock {
 
 /* The machine's monotonic clock; starts at 1 or later. Static storage. */
 struct clock *clock_monotonic(void);
+
+/* The time of day, since 1970: it may be set, back as well as forth. Static storage. */
+struct clock *clock_wall(void);
 
 /* A clock that stands still until it is told to move. */
 struct clock_driven {

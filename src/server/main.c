@@ -10,9 +10,11 @@
 #include "server/describe.h"
 #include "server/dispatch.h"
 #include "server/settings.h"
+#include "store/store.h"
 #include "thread/threads.h"
 
 #include <assert.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -24,8 +26,11 @@
 enum {
     EXIT_REFUSED = 2,
     FDS_OF_LOOP = 8,     /* inbox, epoll and its like */
-    FDS_OF_PROCESS = 64, /* listeners, standard streams, room to spare */
+    FDS_OF_PROCESS = 64, /* listeners, standard streams, data files, room to spare */
     BUFFERS_SHARE = 8,   /* of the memory budget, for unfinished requests and unsent replies */
+    LAG_SHARE = 4,       /* likewise, the most that waits for the disk, and the next */
+    LAG_BYTES_MAX = 64 * 1024 * 1024,
+    STORE_POOL = 4, /* operating-system threads that load: they wait for the disk, not for a core */
 };
 
 #if defined(__has_feature)
@@ -40,11 +45,16 @@ struct server {
     struct settings settings;
     unsigned loops;
     uint64_t started_ms;
+    uint64_t recovery_ms; /* until it served; 0 without a store */
+    struct store *store;  /* NULL: memory only */
     struct threads *threads;
     struct dispatch *dispatches[NET_LOOPS_MAX];
     struct net_handler handlers[NET_LOOPS_MAX];
     unsigned dispatch_count;
     struct net *net;
+    /* The store's operating-system threads wake loops from before there are any until after. */
+    pthread_mutex_t wake_lock;
+    struct net *wake_net; /* under the lock; NULL: nobody to wake */
 };
 
 /* ---- The process -------------------------------------------------------------------------- */
@@ -109,6 +119,50 @@ static void fill_gauges(void *context, uint64_t values[METRIC_COUNT])
     values[METRIC_LOOPS] = server->loops;
     values[METRIC_CONNECTIONS] = net_connections(server->net);
     values[METRIC_BUFFER_BYTES] = net_buffer_bytes(server->net);
+    values[METRIC_DISK_RECOVERY_MS] = server->recovery_ms;
+}
+
+/* From any operating-system thread of the store. */
+static void wake(void *context, unsigned share)
+{
+    struct server *server = context;
+    pthread_mutex_lock(&server->wake_lock);
+    if (server->wake_net) {
+        net_wake(server->wake_net, share);
+    }
+    pthread_mutex_unlock(&server->wake_lock);
+}
+
+static void set_wake(struct server *server, struct net *net)
+{
+    pthread_mutex_lock(&server->wake_lock);
+    server->wake_net = net;
+    pthread_mutex_unlock(&server->wake_lock);
+}
+
+static bool setup_store(struct server *server)
+{
+    const struct settings *mine = &server->settings;
+    if (mine->data.directory[0] == '\0') {
+        return true;
+    }
+    uint64_t lag_bytes = mine->memory_bytes / LAG_SHARE;
+    struct store_refusal refusal;
+    struct store_settings settings = {
+        .directory = mine->data.directory,
+        .disk_bytes = mine->disk_bytes,
+        .max_age_ms = mine->max_age_ms,
+        .lag_max_bytes = lag_bytes < LAG_BYTES_MAX ? lag_bytes : LAG_BYTES_MAX,
+        .tombstones = (uint32_t)mine->tombstones,
+        .pool = STORE_POOL,
+        .compression = mine->compression,
+        .wall = clock_wall(),
+    };
+    server->store = store_open(&settings, &refusal);
+    if (!server->store) {
+        fprintf(stderr, "rethread-server: %s\n", refusal.text);
+    }
+    return server->store != NULL;
 }
 
 static bool setup_threads(struct server *server)
@@ -121,6 +175,15 @@ static bool setup_threads(struct server *server)
         .lanes_max = server->loops,
         .clock = clock_monotonic(),
     };
+    if (server->store) {
+        settings.retention_ms = server->settings.retention_ms;
+        settings.max_age_ms = server->settings.max_age_ms;
+        settings.tier = store_tier(server->store);
+        settings.wall = clock_wall();
+        settings.hash_secret = store_secret(server->store);
+        settings.wake = wake;
+        settings.wake_context = server;
+    }
     server->threads = threads_create(&settings);
     return server->threads != NULL;
 }
@@ -133,6 +196,7 @@ static bool setup_dispatches(struct server *server)
             .share = server->dispatch_count,
             .shares = server->loops,
             .frame_max_bytes = server->settings.frame_max_bytes,
+            .has_disk = server->store != NULL,
             .gauges = fill_gauges,
             .gauges_context = server,
         };
@@ -161,28 +225,41 @@ static bool setup_net(struct server *server)
         .catch_signals = true,
     };
     server->net = net_create(&settings, server->handlers);
+    set_wake(server, server->net);
     return server->net != NULL;
+}
+
+/* The last step: loops read what `info` shows from here on. */
+static bool start(struct server *server)
+{
+    if (server->store) {
+        server->recovery_ms = clock_read_ms(clock_monotonic()) - server->started_ms;
+    }
+    return net_start(server->net);
 }
 
 static bool setup(struct server *server)
 {
-    server->started_ms = clock_read_ms(clock_monotonic());
     server->loops = (unsigned)server->settings.loops;
     if (server->loops == 0) {
         server->loops = count_cores();
     }
     fit_descriptors(server);
     warn_of_open_doors(&server->settings.listen);
+    if (!setup_store(server)) {
+        return false;
+    }
     if (!setup_threads(server) || !setup_dispatches(server)) {
         log_write(LOG_ERROR, "no_memory", LOG_U64("memory_bytes", server->settings.memory_bytes),
                   LOG_END);
         return false;
     }
-    return setup_net(server) && net_start(server->net);
+    return setup_net(server) && start(server);
 }
 
 static void teardown(struct server *server)
 {
+    set_wake(server, NULL);
     if (server->net) {
         net_destroy(server->net);
     }
@@ -191,6 +268,9 @@ static void teardown(struct server *server)
     }
     if (server->threads) {
         threads_destroy(server->threads);
+    }
+    if (server->store) {
+        store_close(server->store);
     }
 }
 
@@ -229,7 +309,20 @@ static void block_signals(void)
     sigprocmask(SIG_BLOCK, &signals, NULL);
 }
 
-static int serve(const struct settings *settings)
+static void log_started(const struct server *server)
+{
+    const struct settings *settings = &server->settings;
+    log_write(LOG_INFO, "started", LOG_TEXT("version", VERSION_TEXT),
+              LOG_U64("loops", server->loops), LOG_U64("memory_bytes", settings->memory_bytes),
+              LOG_U64("ttl_ms", settings->ttl_ms),
+              LOG_TEXT("data", server->store ? settings->data.directory : "none"),
+              LOG_U64("retention_ms", server->store ? settings->retention_ms : 0),
+              LOG_U64("recovery_ms", server->recovery_ms),
+              LOG_U64("frame_max_bytes", settings->frame_max_bytes),
+              LOG_U64("max_connections", settings->connections_max), LOG_END);
+}
+
+static int serve(const struct settings *settings, uint64_t started_ms)
 {
     struct server *server = calloc(1, sizeof *server);
     if (!server) {
@@ -237,22 +330,22 @@ static int serve(const struct settings *settings)
     }
     int status = EXIT_FAILURE;
     server->settings = *settings;
+    server->started_ms = started_ms;
+    pthread_mutex_init(&server->wake_lock, NULL);
     log_open(STDERR_FILENO, settings->log_level);
     if (setup(server)) {
-        log_write(LOG_INFO, "started", LOG_TEXT("version", VERSION_TEXT),
-                  LOG_U64("loops", server->loops),
-                  LOG_U64("memory_bytes", server->settings.memory_bytes),
-                  LOG_U64("ttl_ms", server->settings.ttl_ms),
-                  LOG_U64("frame_max_bytes", server->settings.frame_max_bytes),
-                  LOG_U64("max_connections", server->settings.connections_max), LOG_END);
+        log_started(server);
         log_listening(server);
         say_ready(server);
         net_run(server->net);
         block_signals();
-        log_write(LOG_INFO, "stopped", LOG_END);
         status = EXIT_SUCCESS;
     }
     teardown(server);
+    if (status == EXIT_SUCCESS) {
+        log_write(LOG_INFO, "stopped", LOG_END);
+    }
+    pthread_mutex_destroy(&server->wake_lock);
     free(server);
     return status;
 }
@@ -261,6 +354,7 @@ int main(int argc, char **argv)
 {
     struct settings settings;
     struct settings_refusal refusal;
+    uint64_t started_ms = clock_read_ms(clock_monotonic());
     hide_memory();
     signal(SIGPIPE, SIG_IGN);
     switch (settings_load(&settings, argc, argv, environ, &refusal)) {
@@ -282,5 +376,5 @@ int main(int argc, char **argv)
     case SETTINGS_RUN:
         break;
     }
-    return serve(&settings);
+    return serve(&settings, started_ms);
 }

@@ -1,48 +1,17 @@
 /* Reads settings by the table of schema/settings.def; that table is the only list of them. */
 #include "server/settings.h"
 
-#include "base/units.h"
+#include "server/settings_values.h"
 
 #include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
-#include <stdbool.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum type {
-    TYPE_ADDRESSES,
-    TYPE_PATH,
-    TYPE_COUNT,
-    TYPE_SIZE,
-    TYPE_DURATION,
-    TYPE_DATA,
-    TYPE_LEVEL
-};
-
-struct row {
-    const char *name;
-    enum type type;
-    const char *value; /* the default */
-    uint64_t min;
-    uint64_t max;
-    const char *shape;
-    const char *text;
-    size_t offset;
-};
-
-static const struct row rows[] = {
-#define SETTING(field, name, type, value, min, max, shape, text)                                   \
-    {name, TYPE_##type, value, min, max, shape, text, offsetof(struct settings, field)},
-#include "schema/settings.def"
-#undef SETTING
-};
-
 enum {
-    ROWS = sizeof rows / sizeof *rows,
     LINE_BYTES_MAX = 4096,
     LINES_MAX = 10000,
     NAME_BYTES_MAX = 64,
@@ -53,7 +22,8 @@ enum {
 /* Where a value comes from, for the refusal: "flag --ttl", "line 3 of /etc/rethread.conf". */
 struct source {
     char text[256];
-    bool seen[ROWS]; /* in this source: the first value of a list replaces those of others */
+    bool seen[SETTINGS_ROWS]; /* in this source: the first value of a list replaces those of others
+                               */
     struct settings_refusal *refusal;
 };
 
@@ -72,152 +42,26 @@ __attribute__((format(printf, 2, 3))) static bool refuse(struct settings_refusal
     return false;
 }
 
-/* ---- Values ------------------------------------------------------------------------------- */
+/* ---- Setting ------------------------------------------------------------------------------ */
 
-static void *field_of(struct settings *settings, const struct row *row)
-{
-    return (char *)settings + row->offset;
-}
-
-/* What is allowed, for help and refusals. */
-static const char *allowed(const struct row *row, char *text, size_t size)
-{
-    char low[UNITS_TEXT_BYTES];
-    char high[UNITS_TEXT_BYTES];
-    switch (row->type) {
-    case TYPE_ADDRESSES:
-        snprintf(text, size,
-                 "ADDR:PORT or [IPv6]:PORT, numeric, %" PRIu64 " to %" PRIu64
-                 " of them, or none beside --unix",
-                 row->min, row->max);
-        break;
-    case TYPE_PATH:
-        snprintf(text, size, "a path of at most %" PRIu64 " bytes", row->max);
-        break;
-    case TYPE_COUNT:
-        snprintf(text, size, "a whole number from %" PRIu64 " to %" PRIu64, row->min, row->max);
-        break;
-    case TYPE_SIZE:
-        snprintf(text, size, "bytes, or with K, M or G, from %s to %s",
-                 units_format_size(row->min, low), units_format_size(row->max, high));
-        break;
-    case TYPE_DURATION:
-        snprintf(text, size, "ms, or with ms, s, m, h or d, from %s to %s",
-                 units_format_duration(row->min, low), units_format_duration(row->max, high));
-        break;
-    case TYPE_DATA:
-        snprintf(text, size, "none, since this version keeps everything in memory");
-        break;
-    case TYPE_LEVEL:
-        snprintf(text, size, "error, warn, info or debug");
-        break;
-    }
-    return text;
-}
-
-static bool parse_number(const struct row *row, const char *text, uint64_t *number)
-{
-    uint64_t value;
-    bool parsed = row->type == TYPE_SIZE       ? units_parse_size(text, &value)
-                  : row->type == TYPE_DURATION ? units_parse_duration(text, &value)
-                                               : units_parse_count(text, &value);
-    if (!parsed || value < row->min || value > row->max) {
-        return false;
-    }
-    *number = value;
-    return true;
-}
-
-static bool add_addresses(const struct row *row, const char *text, struct settings_addresses *list)
-{
-    static const char separators[] = ", \t";
-    const char *at = text + strspn(text, separators);
-    if (!*at || list->none) {
-        return false;
-    }
-    if (strcmp(at, "none") == 0) {
-        list->none = true;
-        return list->count == 0;
-    }
-    while (*at) {
-        char one[NET_ADDRESS_TEXT_BYTES];
-        size_t size = strcspn(at, separators);
-        if (size >= sizeof one || list->count == row->max) {
-            return false;
-        }
-        memcpy(one, at, size);
-        one[size] = '\0';
-        if (!net_address_parse(one, &list->list[list->count])) {
-            return false;
-        }
-        list->count++;
-        at += size;
-        at += strspn(at, separators);
-    }
-    return true;
-}
-
-static bool parse_level(const char *text, enum log_level *level)
-{
-    for (enum log_level i = 0; i < LOG_LEVEL_COUNT; i++) {
-        if (strcmp(text, log_level_name(i)) == 0) {
-            *level = i;
-            return true;
-        }
-    }
-    return false;
-}
-
-/* `first`: of its source, so a list starts anew. */
-static bool parse_value(struct settings *settings, const struct row *row, const char *text,
-                        bool first)
-{
-    void *field = field_of(settings, row);
-    switch (row->type) {
-    case TYPE_ADDRESSES: {
-        struct settings_addresses *list = field;
-        if (first) {
-            memset(list, 0, sizeof *list);
-        }
-        return add_addresses(row, text, list);
-    }
-    case TYPE_PATH: {
-        struct settings_path *path = field;
-        if (strlen(text) > row->max || strlen(text) >= sizeof path->text) {
-            return false;
-        }
-        memcpy(path->text, text, strlen(text) + 1);
-        return true;
-    }
-    case TYPE_COUNT:
-    case TYPE_SIZE:
-    case TYPE_DURATION:
-        return parse_number(row, text, field);
-    case TYPE_DATA:
-        return strcmp(text, "none") == 0;
-    case TYPE_LEVEL:
-        return parse_level(text, field);
-    }
-    return false;
-}
-
-static bool set(struct settings *settings, const struct row *row, const char *text,
+static bool set(struct settings *settings, const struct settings_row *row, const char *text,
                 struct source *source)
 {
     char range[160];
-    size_t number = (size_t)(row - rows);
+    size_t number = (size_t)(row - settings_rows);
     bool first = !source->seen[number];
     source->seen[number] = true;
-    return parse_value(settings, row, text, first) ||
+    return settings_value_parse(settings, row, text, first) ||
            refuse(source->refusal, "%s: \"%.*s\" is no value for %s; allowed: %s", source->text,
-                  SHOWN_BYTES_MAX, text, row->name, allowed(row, range, sizeof range));
+                  SHOWN_BYTES_MAX, text, row->name,
+                  settings_value_allowed(row, range, sizeof range));
 }
 
-static const struct row *find_row(const char *name)
+static const struct settings_row *find_row(const char *name)
 {
-    for (size_t i = 0; i < ROWS; i++) {
-        if (strcmp(rows[i].name, name) == 0) {
-            return &rows[i];
+    for (size_t i = 0; i < SETTINGS_ROWS; i++) {
+        if (strcmp(settings_rows[i].name, name) == 0) {
+            return &settings_rows[i];
         }
     }
     return NULL;
@@ -227,8 +71,8 @@ static bool set_defaults(struct settings *settings, struct settings_refusal *ref
 {
     struct source source = {.text = "default", .refusal = refusal};
     memset(settings, 0, sizeof *settings);
-    for (size_t i = 0; i < ROWS; i++) {
-        if (!set(settings, &rows[i], rows[i].value, &source)) {
+    for (size_t i = 0; i < SETTINGS_ROWS; i++) {
+        if (!set(settings, &settings_rows[i], settings_rows[i].value, &source)) {
             return false;
         }
     }
@@ -267,7 +111,7 @@ static bool set_line(struct settings *settings, char *line, struct source *sourc
     }
     bool alone = *end == '\0';
     *end = '\0';
-    const struct row *row = find_row(line);
+    const struct settings_row *row = find_row(line);
     if (!row) {
         return refuse(source->refusal, "%s: there is no setting \"%.*s\"; --help lists them",
                       source->text, SHOWN_BYTES_MAX, line);
@@ -349,13 +193,13 @@ static bool belongs_to_others(const char *variable)
            strstr(variable, "_PORT_");
 }
 
-static const struct row *row_of_variable(const char *variable)
+static const struct settings_row *row_of_variable(const char *variable)
 {
-    for (size_t i = 0; i < ROWS; i++) {
+    for (size_t i = 0; i < SETTINGS_ROWS; i++) {
         char expected[NAME_BYTES_MAX];
-        variable_of(rows[i].name, expected);
+        variable_of(settings_rows[i].name, expected);
         if (strcmp(expected, variable) == 0) {
-            return &rows[i];
+            return &settings_rows[i];
         }
     }
     return NULL;
@@ -372,7 +216,7 @@ static bool load_environment(struct settings *settings, char *const *environment
         }
         char variable[NAME_BYTES_MAX];
         snprintf(variable, sizeof variable, "%.*s", (int)(equals - *environment), *environment);
-        const struct row *row = row_of_variable(variable);
+        const struct settings_row *row = row_of_variable(variable);
         snprintf(source.text, sizeof source.text, "environment variable %s", variable);
         if (row) {
             if (!set(settings, row, equals + 1, &source)) {
@@ -449,7 +293,7 @@ static bool load_flags(struct settings *settings, int argc, char *const *argv,
         if (!next_flag(argc, argv, &at, &flag, refusal)) {
             return false;
         }
-        const struct row *row = find_row(flag.name);
+        const struct settings_row *row = find_row(flag.name);
         snprintf(source.text, sizeof source.text, "flag --%s", flag.name);
         if (row && !set(settings, row, flag.value, &source)) {
             return false;
@@ -525,73 +369,4 @@ enum settings_action settings_load(struct settings *settings, int argc, char *co
     }
     bool fit = fit_tombstones(settings, refusal) && has_a_door(settings, refusal);
     return fit ? action : SETTINGS_REFUSED;
-}
-
-/* ---- Printing ----------------------------------------------------------------------------- */
-
-void settings_print_help(FILE *out)
-{
-    fputs("Usage: rethread-server [--SETTING VALUE]...\n\n"
-          "Keeps the hidden reasoning of model calls by conversation and gives it back.\n\n"
-          "Settings (RETHREAD_NAME in the environment, `name = VALUE` in a --config file;\n"
-          "flags override the environment, which overrides the file):\n",
-          out);
-    for (size_t i = 0; i < ROWS; i++) {
-        char range[160];
-        const struct row *row = &rows[i];
-        fprintf(out, "  --%s %s\n        %s\n        Default: %s. Allowed: %s.\n", row->name,
-                row->shape, row->text, row->value[0] ? row->value : "off",
-                allowed(row, range, sizeof range));
-    }
-    fputs("\nOther flags:\n"
-          "  --config FILE   read settings from a file (also RETHREAD_CONFIG; # starts a comment)\n"
-          "  --check-config  check the settings, print them and exit\n"
-          "  --describe      print the protocol's and the server's reference and exit\n"
-          "  --version       print the version and exit\n"
-          "  --help          print this and exit\n",
-          out);
-}
-
-static void print_addresses(FILE *out, const struct settings_addresses *list)
-{
-    if (list->none) {
-        fputs("none", out);
-    }
-    for (unsigned i = 0; i < list->count; i++) {
-        char text[NET_ADDRESS_TEXT_BYTES];
-        fprintf(out, "%s%s", i > 0 ? ", " : "", net_address_format(&list->list[i], text));
-    }
-}
-
-void settings_print(FILE *out, const struct settings *settings)
-{
-    for (size_t i = 0; i < ROWS; i++) {
-        const void *field = (const char *)settings + rows[i].offset;
-        char number[UNITS_TEXT_BYTES];
-        fprintf(out, "%s = ", rows[i].name);
-        switch (rows[i].type) {
-        case TYPE_ADDRESSES:
-            print_addresses(out, field);
-            break;
-        case TYPE_PATH:
-            fputs(((const struct settings_path *)field)->text, out);
-            break;
-        case TYPE_COUNT:
-            fprintf(out, "%" PRIu64, *(const uint64_t *)field);
-            break;
-        case TYPE_SIZE:
-            fputs(units_format_size(*(const uint64_t *)field, number), out);
-            break;
-        case TYPE_DURATION:
-            fputs(units_format_duration(*(const uint64_t *)field, number), out);
-            break;
-        case TYPE_DATA:
-            fputs("none", out);
-            break;
-        case TYPE_LEVEL:
-            fputs(log_level_name(*(const enum log_level *)field), out);
-            break;
-        }
-        fputc('\n', out);
-    }
 }

@@ -20,12 +20,13 @@
 
 #include "base/log.h"
 #include "net/address.h"
+#include "store/store.h" /* enum store_compression */
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
-enum { SETTINGS_ADDRESSES_MAX = 16, SETTINGS_PATH_BYTES = 108 };
+enum { SETTINGS_ADDRESSES_MAX = 16, SETTINGS_PATH_BYTES = 108, SETTINGS_DIRECTORY_BYTES = 1024 };
 
 struct settings_addresses {
     unsigned count;
@@ -33,19 +34,22 @@ struct settings_addresses {
     struct net_address list[SETTINGS_ADDRESSES_MAX];
 };
 
-enum settings_data { SETTINGS_DATA_NONE };
-
 struct settings_path {
     char text[SETTINGS_PATH_BYTES]; /* "": off */
 };
 
-#define SETTINGS_TYPE_ADDRESSES struct settings_addresses
-#define SETTINGS_TYPE_PATH      struct settings_path
-#define SETTINGS_TYPE_COUNT     uint64_t
-#define SETTINGS_TYPE_SIZE      uint64_t
-#define SETTINGS_TYPE_DURATION  uint64_t
-#define SETTINGS_TYPE_DATA      enum settings_data
-#define SETTINGS_TYPE_LEVEL     enum log_level
+struct settings_data {
+    char directory[SETTINGS_DIRECTORY_BYTES]; /* "": memory only */
+};
+
+#define SETTINGS_TYPE_ADDRESSES   struct settings_addresses
+#define SETTINGS_TYPE_PATH        struct settings_path
+#define SETTINGS_TYPE_COUNT       uint64_t
+#define SETTINGS_TYPE_SIZE        uint64_t
+#define SETTINGS_TYPE_DURATION    uint64_t
+#define SETTINGS_TYPE_DATA        struct settings_data
+#define SETTINGS_TYPE_COMPRESSION enum store_compression
+#define SETTINGS_TYPE_LEVEL       enum log_level
 
 struct settings {
 #define SETTING(field, name, type, value, min, max, shape, text) SETTINGS_TYPE_##type field;

@@ -1,4 +1,4 @@
-/* The monotonic clock and the driven one. */
+/* The monotonic clock, the wall's, and the driven one. */
 #include "base/clock.h"
 #include "tests/lib/trial.h"
 
@@ -27,6 +27,18 @@ START_TEST(monotonic_clock_follows_the_machine)
                                 (after.tv_nsec - before.tv_nsec) / 1000000);
     ck_assert_uint_ge(end - start, slept);
     ck_assert_uint_ge(end - start, 30);
+}
+END_TEST
+
+START_TEST(wall_clock_tells_the_time_of_day)
+{
+    struct clock *clock = clock_wall();
+    ck_assert_ptr_eq(clock, clock_wall());
+    time_t before = time(NULL); /* it may lag by a tick of the kernel */
+    uint64_t now = clock_read_ms(clock);
+    time_t after = time(NULL);
+    ck_assert_uint_ge(now / 1000, (uint64_t)before);
+    ck_assert_uint_le(now / 1000, (uint64_t)after + 1);
 }
 END_TEST
 
@@ -84,6 +96,7 @@ int main(void)
     Suite *suite = suite_create("base/clock");
     TCase *clocks = tcase_create("clocks");
     tcase_add_test(clocks, monotonic_clock_follows_the_machine);
+    tcase_add_test(clocks, wall_clock_tells_the_time_of_day);
     tcase_add_test(clocks, driven_clock_stands_still_until_told);
     tcase_add_test(clocks, driven_clock_is_shared);
     suite_add_tcase(suite, clocks);

@@ -94,7 +94,11 @@ START_TEST(defaults)
     ck_assert_uint_eq(settings.loops, 0);
     ck_assert_uint_eq(settings.memory_bytes, UINT64_C(1) << 30);
     ck_assert_uint_eq(settings.ttl_ms, 300000);
-    ck_assert_int_eq(settings.data, SETTINGS_DATA_NONE);
+    ck_assert_str_eq(settings.data.directory, "./rethread-data");
+    ck_assert_uint_eq(settings.retention_ms, 86400000);
+    ck_assert_uint_eq(settings.max_age_ms, UINT64_C(30) * 86400000);
+    ck_assert_uint_eq(settings.disk_bytes, UINT64_C(10) << 30);
+    ck_assert_int_eq(settings.compression, STORE_COMPRESSION_ZSTD);
     ck_assert_uint_eq(settings.frame_max_bytes, 64 << 20);
     ck_assert_uint_eq(settings.connections_max, 16384);
     ck_assert_uint_eq(settings.idle_timeout_ms, 3600000);
@@ -116,6 +120,13 @@ START_TEST(flags_in_both_forms)
     ck_assert_uint_eq(settings.idle_timeout_ms, 0);
     ck_assert_uint_eq(settings.tombstones, 4096);
     ck_assert_int_eq(settings.log_level, LOG_DEBUG);
+    ck_assert_str_eq(settings.data.directory, "");
+    accepts("--data=/var/lib/rethread|--retention|0|--max-age|0|--disk|64M|--compression|none");
+    ck_assert_str_eq(settings.data.directory, "/var/lib/rethread");
+    ck_assert_uint_eq(settings.retention_ms, 0);
+    ck_assert_uint_eq(settings.max_age_ms, 0);
+    ck_assert_uint_eq(settings.disk_bytes, 64 << 20);
+    ck_assert_int_eq(settings.compression, STORE_COMPRESSION_NONE);
     accepts("--ttl|1s|--ttl|2s"); /* the last one holds */
     ck_assert_uint_eq(settings.ttl_ms, 2000);
 }
@@ -199,8 +210,12 @@ START_TEST(wrong_values_are_named)
     refuses("--tombstones|0x10", "--tombstones");
     refuses("--log-level|loud", "--log-level|error, warn, info or debug");
     refuses("--log-level|INFO", "--log-level");
-    refuses("--data|/var/lib/rethread", "--data|none");
-    refuses("--data|", "--data");
+    refuses("--data|", "--data|a directory|or none");
+    refuses("--retention|366d", "--retention|0 to 365d");
+    refuses("--max-age|3651d", "--max-age|3650d");
+    refuses("--disk|63M", "--disk|64M to 16384G");
+    refuses("--compression|lz4", "--compression|zstd or none");
+    refuses("--compression|", "--compression");
     refuses("--listen|nowhere", "--listen|ADDR:PORT");
     refuses("--listen|", "--listen");
     refuses("--listen|127.0.0.1:1,oops", "--listen");
@@ -211,6 +226,11 @@ START_TEST(wrong_values_are_named)
     refuses(words, "--unix|107");
     words[7 + 107] = '\0';
     accepts(words);
+    char directory[1200] = "--data|";
+    memset(directory + 7, 'd', 1024);
+    refuses(directory, "--data|1023");
+    directory[7 + 1023] = '\0';
+    accepts(directory);
     /* A refused value cannot break the line. */
     refuses("--ttl|5\n\x1b[31m", "--ttl|5??[31m");
 }
@@ -314,7 +334,7 @@ START_TEST(wrong_files_are_named)
         {"ttl 5 m\n", "line 1|5 m"},
         {"config other\n", "line 1|config"},
         {"--ttl 5m\n", "line 1|--ttl"},
-        {"data /var\n", "line 1|data"},
+        {"data\n", "line 1|data|DIR"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         write_file(cases[i].text);
@@ -348,14 +368,15 @@ END_TEST
 START_TEST(printed_settings_read_back)
 {
     accepts("--listen|127.0.0.1:1|--listen|[::1]:2|--unix|/run/s|--ttl|90s|--memory|1536M|"
-            "--idle-timeout|0|--log-level|error|--loops|5");
+            "--idle-timeout|0|--log-level|error|--loops|5|--data|/d|--retention|0|--disk|3G|"
+            "--compression|none");
     struct settings before = settings;
     FILE *file = fopen(path, "w");
     settings_print(file, &settings);
     fclose(file);
     accepts(config_flag);
     ck_assert_int_eq(memcmp(&before, &settings, sizeof settings), 0);
-    accepts("--listen|none|--unix|/run/s");
+    accepts("--listen|none|--unix|/run/s|--data|none");
     before = settings;
     file = fopen(path, "w");
     settings_print(file, &settings);

@@ -10,8 +10,9 @@ import unittest
 import rethread
 from harness import SERVER, ServerCase, clean_environment, refused
 
-NAMES = ("listen", "unix", "loops", "memory", "ttl", "data", "frame-max", "max-connections",
-         "idle-timeout", "tombstones", "log-level", "config")
+NAMES = ("listen", "unix", "loops", "memory", "ttl", "data", "retention", "max-age", "disk",
+         "compression", "frame-max", "max-connections", "idle-timeout", "tombstones", "log-level",
+         "config")
 
 
 def run(*args):
@@ -85,6 +86,8 @@ class Settings(ServerCase):
             (("--idle-timeout", "x"), "idle-timeout"), (("--log-level", "loud"), "log-level"),
             (("--surprise", "1"), "surprise"), (("stray",), "stray"),
             (("--listen", "nowhere"), "listen"), (("--listen", "127.0.0.1:99999"), "listen"),
+            (("--retention", "400d"), "retention"), (("--max-age", "x"), "max-age"),
+            (("--disk", "1M"), "disk"), (("--compression", "gzip"), "compression"),
             (("--unix", "x" * 200), "unix"), (("--config", "/nowhere/at/all"), "/nowhere/at/all"),
         ):
             code, said = refused(*flags)
@@ -106,11 +109,12 @@ class Settings(ServerCase):
             self.assertGreater(code, 0, text)
             self.assertIn(named, said, text)
 
-    def test_a_disk_tier_is_refused_until_it_exists(self):
-        for value in ("/tmp/rethread-data", "", "memory"):
+    def test_a_data_directory_that_cannot_be_had(self):
+        for value in ("", "/nowhere/at/all", "/dev/null"):
             code, said = refused("--data", value, data=None)
             self.assertGreater(code, 0, value)
             self.assertIn("data", said)
+            self.assertNotIn("ready on", said)
 
     def test_help(self):
         out = run("--help")
