@@ -1,5 +1,5 @@
 /*
- * The tree as a file: made, checked and opened; the filler's transactions; what it counts.
+ * The tree as a file: made, checked before it is mapped, and opened; what it says of itself.
  *
  * LMDB trusts its file: a short or damaged one ends in SIGBUS or worse. So before anything is
  * mapped the two meta pages are read with pread and compared with the file's size, and whatever
@@ -17,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define FILE_NAME "tree.mdb"
@@ -33,7 +32,6 @@ static const char *const table_names[TREE_TABLE_COUNT] = {
 enum {
     READERS_EXTRA = 16, /* beside the pool's: the filler's look for what is due, tools */
     FILE_MODE = 0600,
-    SPACE_LEFT_BYTES = 32 << 20, /* below it a failed write is for want of space */
     LMDB_PAGE_HEADER_BYTES = 16,
     LMDB_META_BYTES = 152, /* header, magic, version, address, map size, two tables, last, txn */
     LMDB_MAGIC = (int)0xBEEFC0DE,
@@ -44,7 +42,7 @@ enum {
 static const uint64_t map_least_bytes = (uint64_t)1 << 30;
 static const uint64_t map_most_bytes = (uint64_t)1 << 40;
 
-/* ---- Trouble -------------------------------------------------------------------------------- */
+/* ---- Trouble ------------------------------------------------------------------------------- */
 
 enum status tree_refuse(struct wal_trouble *trouble, int error, const char *call, const char *text)
 {
@@ -54,264 +52,7 @@ enum status tree_refuse(struct wal_trouble *trouble, int error, const char *call
     return STATUS_INTERNAL;
 }
 
-/* LMDB calls a write that the kernel cut short EIO; the usual cause is a disk that is full. */
-static bool is_space_gone(const struct tree *tree)
-{
-    struct statvfs space;
-    return fstatvfs(tree->directory_fd, &space) == 0 &&
-           (uint64_t)space.f_bavail * space.f_frsize < SPACE_LEFT_BYTES;
-}
-
-enum status tree_fail(struct tree *tree, int code, struct wal_trouble *trouble)
-{
-    assert(code != 0);
-    if (code == MDB_MAP_FULL || code == ENOSPC || code == EDQUOT ||
-        (code == EIO && is_space_gone(tree))) {
-        return tree_refuse(trouble, ENOSPC, "commit",
-                           code == MDB_MAP_FULL ? "The tree's map is full." : "The disk is full.");
-    }
-    tree_set_broken(tree);
-    tree_refuse(trouble, code > 0 ? code : EIO, "commit", "");
-    snprintf(trouble->text, sizeof trouble->text, "The tree failed: %s.", mdb_strerror(code));
-    return STATUS_INTERNAL;
-}
-
-/* ---- The filler's transactions --------------------------------------------------------------- */
-
-int tree_begin(struct tree *tree, struct tree_txn *txn)
-{
-    *txn = (struct tree_txn){.tree = tree, .state = tree->state};
-    int code = mdb_txn_begin(tree->env, NULL, 0, &txn->txn);
-    if (code == 0) {
-        code = mdb_cursor_open(txn->txn, tree->tables[TREE_DATA], &txn->cursor);
-    }
-    return code;
-}
-
-void tree_abort(struct tree_txn *txn)
-{
-    if (txn->txn) {
-        mdb_txn_abort(txn->txn);
-        txn->txn = NULL;
-    }
-}
-
-static void put_state(uint8_t *at, const struct tree_state *state)
-{
-    bytes_store_be64(at, state->applied);
-    bytes_store_be64(at + 8, state->next_uid);
-    bytes_store_be64(at + 16, state->live_bytes);
-    bytes_store_be64(at + 24, state->threads);
-    bytes_store_be64(at + 32, state->ring_next);
-    bytes_store_be64(at + 40, state->vouch_since_ms);
-}
-
-static bool open_state(struct bytes body, struct tree_state *state)
-{
-    if (!body.data || body.size != TREE_STATE_BYTES) {
-        return false;
-    }
-    state->applied = bytes_load_be64(body.data);
-    state->next_uid = bytes_load_be64(body.data + 8);
-    state->live_bytes = bytes_load_be64(body.data + 16);
-    state->threads = bytes_load_be64(body.data + 24);
-    state->ring_next = bytes_load_be64(body.data + 32);
-    state->vouch_since_ms = bytes_load_be64(body.data + 40);
-    return true;
-}
-
-static void publish_one(_Atomic uint64_t *to, uint64_t value)
-{
-    /* Relaxed: each number stands alone, see struct tree_published. */
-    atomic_store_explicit(to, value, memory_order_relaxed);
-}
-
-static uint64_t read_one(const _Atomic uint64_t *from)
-{
-    return atomic_load_explicit(from, memory_order_relaxed); /* pairs with publish_one */
-}
-
-static void publish(struct tree *tree, const uint64_t *entries, uint64_t used_pages)
-{
-    struct tree_published *to = &tree->published;
-    uint64_t records = 0;
-    for (unsigned i = 0; i < TREE_TABLE_COUNT; i++) {
-        records += i == TREE_META ? 0 : entries[i];
-    }
-    MDB_envinfo info;
-    if (mdb_env_info(tree->env, &info) == 0) {
-        publish_one(&to->file_bytes, ((uint64_t)info.me_last_pgno + 1) * tree->page_bytes);
-    }
-    publish_one(&to->used_bytes, used_pages * tree->page_bytes);
-    publish_one(&to->records, records);
-    publish_one(&to->names, entries[TREE_NAMES] + entries[TREE_KEYS] + entries[TREE_TOMBS]);
-    publish_one(&to->tombstones, entries[TREE_TOMBS]);
-    publish_one(&to->applied, tree->state.applied);
-    publish_one(&to->next_uid, tree->state.next_uid);
-    publish_one(&to->live_bytes, tree->state.live_bytes);
-    publish_one(&to->threads, tree->state.threads);
-    publish_one(&to->vouch_since_ms, tree->state.vouch_since_ms);
-}
-
-/* Of all tables: entries, and pages in use (with LMDB's own two tables and meta pages). */
-static int count_tables(const struct tree *tree, MDB_txn *txn, uint64_t *entries, uint64_t *pages)
-{
-    *pages = 2;
-    for (unsigned i = 0; i < TREE_TABLE_COUNT + 2; i++) {
-        MDB_dbi own = i - TREE_TABLE_COUNT; /* 0: the free list, 1: the list of tables */
-        MDB_stat stat;
-        int code = mdb_stat(txn, i < TREE_TABLE_COUNT ? tree->tables[i] : own, &stat);
-        if (code) {
-            return code;
-        }
-        *pages += stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages;
-        if (i < TREE_TABLE_COUNT) {
-            entries[i] = stat.ms_entries;
-        }
-    }
-    return 0;
-}
-
-int tree_commit(struct tree_txn *txn)
-{
-    struct tree *tree = txn->tree;
-    if (txn->cost == 0 && memcmp(&txn->state, &tree->state, sizeof txn->state) == 0) {
-        tree_abort(txn);
-        return 0;
-    }
-    uint8_t body[TREE_STATE_BYTES];
-    put_state(body, &txn->state);
-    uint64_t entries[TREE_TABLE_COUNT];
-    uint64_t pages = 0;
-    MDB_val key = tree_val(TREE_STATE_KEY, sizeof TREE_STATE_KEY);
-    int code = tree_put(txn, TREE_META, key, RECORD_META, bytes_of(body, sizeof body));
-    code = code ? code : count_tables(tree, txn->txn, entries, &pages);
-    if (code) {
-        return code;
-    }
-    MDB_txn *mdb = txn->txn;
-    txn->txn = NULL; /* gone, whatever comes */
-    code = mdb_txn_commit(mdb);
-    if (code == 0) {
-        tree->state = txn->state;
-        publish(tree, entries, pages);
-        publish_one(&tree->published.commits, read_one(&tree->published.commits) + 1);
-    }
-    return code;
-}
-
-int tree_get(struct tree_txn *txn, enum tree_table table, MDB_val key, enum record_value kind,
-             struct bytes *body)
-{
-    *body = (struct bytes){0};
-    MDB_val value;
-    int code = mdb_get(txn->txn, txn->tree->tables[table], &key, &value);
-    if (code == 0) {
-        *body = tree_check(key, value, kind);
-        if (!body->data) {
-            tree_count_damaged(txn->tree);
-        }
-    }
-    return code;
-}
-
-static void count_put(struct tree_txn *txn, enum tree_table table, size_t key, size_t value,
-                      size_t before)
-{
-    txn->cost++;
-    txn->size_bytes += key + value;
-    if (table != TREE_META) {
-        txn->state.live_bytes += before ? value : key + value;
-        txn->state.live_bytes -= before;
-    }
-}
-
-int tree_put(struct tree_txn *txn, enum tree_table table, MDB_val key, enum record_value kind,
-             struct bytes body)
-{
-    assert(body.size <= TREE_BODY_MAX);
-    size_t size = RECORD_SEAL_BYTES + body.size;
-    MDB_dbi dbi = txn->tree->tables[table];
-    MDB_val value = {.mv_size = size};
-    size_t before = 0;
-    int code = mdb_put(txn->txn, dbi, &key, &value, MDB_NOOVERWRITE | MDB_RESERVE);
-    if (code == MDB_KEYEXIST) {
-        before = value.mv_size;
-        value = (MDB_val){.mv_size = size};
-        code = mdb_put(txn->txn, dbi, &key, &value, MDB_RESERVE);
-    }
-    if (code) {
-        return code;
-    }
-    if (body.size) {
-        memcpy((uint8_t *)value.mv_data + RECORD_SEAL_BYTES, body.data, body.size);
-    }
-    record_seal(value.mv_data, size, tree_bytes(key), kind);
-    count_put(txn, table, key.mv_size, size, before);
-    return 0;
-}
-
-static void count_delete(struct tree_txn *txn, enum tree_table table, MDB_val key, MDB_val value)
-{
-    assert(table != TREE_META);
-    txn->cost += TREE_COST_DELETE;
-    txn->state.live_bytes -= key.mv_size + value.mv_size;
-}
-
-int tree_delete(struct tree_txn *txn, enum tree_table table, MDB_val key)
-{
-    MDB_dbi dbi = txn->tree->tables[table];
-    MDB_val value;
-    int code = mdb_get(txn->txn, dbi, &key, &value);
-    if (code) {
-        return code == MDB_NOTFOUND ? 0 : code;
-    }
-    count_delete(txn, table, key, value);
-    return mdb_del(txn->txn, dbi, &key, NULL);
-}
-
-int tree_delete_here(struct tree_txn *txn, MDB_val key, MDB_val value)
-{
-    count_delete(txn, TREE_DATA, key, value);
-    return mdb_cursor_del(txn->cursor, 0);
-}
-
-int tree_armed(struct tree_txn *txn, uint64_t uid, uint64_t *second)
-{
-    struct tree_data_key at = tree_data_key(uid, 0, TREE_CHUNK_ARMED);
-    struct bytes body;
-    int code = tree_get(txn, TREE_DATA, tree_val(&at, sizeof at), RECORD_META, &body);
-    *second = code == 0 && body.data && body.size == 8 ? bytes_load_be64(body.data) : UINT64_MAX;
-    return code == MDB_NOTFOUND ? 0 : code;
-}
-
-int tree_arm(struct tree_txn *txn, uint64_t uid, uint64_t second)
-{
-    uint64_t before;
-    int code = tree_armed(txn, uid, &before);
-    if (code || before == second) {
-        return code;
-    }
-    if (before != UINT64_MAX) {
-        struct tree_due_key old = tree_due_key(before, uid);
-        code = tree_delete(txn, TREE_DUE, tree_val(&old, sizeof old));
-    }
-    struct tree_data_key at = tree_data_key(uid, 0, TREE_CHUNK_ARMED);
-    if (code || second == UINT64_MAX) {
-        return code ? code : tree_delete(txn, TREE_DATA, tree_val(&at, sizeof at));
-    }
-    uint8_t body[8];
-    bytes_store_be64(body, second);
-    struct tree_due_key due = tree_due_key(second, uid);
-    code = tree_put(txn, TREE_DATA, tree_val(&at, sizeof at), RECORD_META,
-                    bytes_of(body, sizeof body));
-    return code ? code
-                : tree_put(txn, TREE_DUE, tree_val(&due, sizeof due), RECORD_META,
-                           (struct bytes){0});
-}
-
-/* ---- A file that is there: checked before it is mapped ----------------------------------------
- */
+/* ---- A file that is there: checked before it is mapped ------------------------------------- */
 
 /* One of LMDB's two meta pages, in native order as LMDB writes it. */
 struct lmdb_meta {
@@ -403,8 +144,7 @@ static enum status check_file(struct tree *tree, uint64_t *size, struct wal_trou
     return status;
 }
 
-/* ---- Opening ----------------------------------------------------------------------------------
- */
+/* ---- Opening ------------------------------------------------------------------------------- */
 
 struct opening {
     struct tree *tree;
@@ -543,19 +283,18 @@ static enum status read_meta(struct tree *tree, MDB_txn *txn, struct wal_trouble
     if (status) {
         return status;
     }
-    uint64_t entries[TREE_TABLE_COUNT];
-    uint64_t pages;
+    struct tree_counts counts;
     key = tree_val(TREE_STATE_KEY, sizeof TREE_STATE_KEY);
     int code = open_tables(tree, txn, 0);
     code = code ? code : mdb_get(txn, meta, &key, &value);
-    code = code ? code : count_tables(tree, txn, entries, &pages);
-    if (code || !open_state(tree_check(key, value, RECORD_META), &tree->state)) {
+    code = code ? code : tree_count_tables(tree, txn, &counts);
+    if (code || !tree_open_state(tree_check(key, value, RECORD_META), &tree->state)) {
         return tree_refuse(trouble, EINVAL, "open",
                            FILE_NAME
                            " is damaged: a table, or the record of its state; restore it, or "
                            "move it away to start anew.");
     }
-    publish(tree, entries, pages);
+    tree_publish(tree, &counts);
     return STATUS_OK;
 }
 
@@ -672,8 +411,7 @@ void tree_close(struct tree *tree)
     free(tree);
 }
 
-/* ---- What it says of itself --------------------------------------------------------------------
- */
+/* ---- What it says of itself ---------------------------------------------------------------- */
 
 const uint8_t *tree_secret(const struct tree *tree)
 {
@@ -682,28 +420,28 @@ const uint8_t *tree_secret(const struct tree *tree)
 
 uint64_t tree_applied(const struct tree *tree)
 {
-    return read_one(&tree->published.applied);
+    return tree_read_one(&tree->published.applied);
 }
 
 uint64_t tree_next_uid(const struct tree *tree)
 {
-    return read_one(&tree->published.next_uid);
+    return tree_read_one(&tree->published.next_uid);
 }
 
 struct tree_numbers tree_numbers(const struct tree *tree)
 {
     const struct tree_published *from = &tree->published;
     return (struct tree_numbers){
-        .file_bytes = read_one(&from->file_bytes),
-        .used_bytes = read_one(&from->used_bytes),
-        .live_bytes = read_one(&from->live_bytes),
-        .records = read_one(&from->records),
-        .threads = read_one(&from->threads),
-        .names = read_one(&from->names),
-        .tombstones = read_one(&from->tombstones),
-        .vouch_since_ms = read_one(&from->vouch_since_ms),
-        .commits = read_one(&from->commits),
-        .damaged = read_one(&from->damaged),
+        .file_bytes = tree_read_one(&from->file_bytes),
+        .used_bytes = tree_read_one(&from->used_bytes),
+        .live_bytes = tree_read_one(&from->live_bytes),
+        .records = tree_read_one(&from->records),
+        .threads = tree_read_one(&from->threads),
+        .names = tree_read_one(&from->names),
+        .tombstones = tree_read_one(&from->tombstones),
+        .vouch_since_ms = tree_read_one(&from->vouch_since_ms),
+        .commits = tree_read_one(&from->commits),
+        .damaged = tree_read_one(&from->damaged),
         .broken = tree_is_broken(tree),
     };
 }

@@ -65,7 +65,7 @@ static void tell_name(struct apply *apply, struct index_hash name)
     }
 }
 
-/* ---- Tombstones ------------------------------------------------------------------------------ */
+/* ---- Tombstones ---------------------------------------------------------------------------- */
 
 static int put_tomb_away(struct apply *apply, const struct tree_name *name, uint64_t place)
 {
@@ -178,8 +178,7 @@ static int bury(struct apply *apply, struct index_hash hash, struct tree_tomb to
     return code ? code : keep_ring_bound(apply);
 }
 
-/* ---- Heads and names --------------------------------------------------------------------------
- */
+/* ---- Heads and names ----------------------------------------------------------------------- */
 
 static int read_head(struct apply *apply)
 {
@@ -264,8 +263,7 @@ static int delete_name(struct apply *apply, enum leads *leads)
                : tree_delete(&apply->txn, TREE_NAMES, name_val(&name));
 }
 
-/* ---- Several transactions ----------------------------------------------------------------------
- */
+/* ---- Several transactions ------------------------------------------------------------------ */
 
 /* Takes from the head what this group has begun to take away. */
 static int hide(struct apply *apply)
@@ -293,8 +291,7 @@ static int make_room(struct apply *apply)
     return code ? code : tree_begin(apply->tree, &apply->txn);
 }
 
-/* ---- Keys -------------------------------------------------------------------------------------
- */
+/* ---- Keys ---------------------------------------------------------------------------------- */
 
 static bool is_entry_of(const struct tree_key_entry *entry, uint64_t uid, uint32_t number,
                         uint32_t version)
@@ -399,8 +396,7 @@ static int put_key(struct apply *apply, const struct record_step *step,
                     bytes_of(fresh, sizeof fresh));
 }
 
-/* ---- Steps -------------------------------------------------------------------------------------
- */
+/* ---- Steps --------------------------------------------------------------------------------- */
 
 /* Deletes all records of the uid from `from` to `last`, in as many transactions as it takes. */
 static int wipe(struct apply *apply, struct tree_data_key from, struct tree_data_key last)
@@ -475,8 +471,7 @@ static int put_steps(struct apply *apply)
     return 0;
 }
 
-/* ---- Groups -------------------------------------------------------------------------------------
- */
+/* ---- Groups -------------------------------------------------------------------------------- */
 
 static int put_recalls(struct apply *apply)
 {

@@ -310,6 +310,26 @@ static inline uint64_t tree_due_second(uint64_t deadline_ms)
 enum status tree_open_mapped(const char *directory, const struct tree_settings *settings,
                              size_t map_bytes, struct tree **tree, struct wal_trouble *trouble);
 
+/* Fills in trouble; always STATUS_INTERNAL. */
+enum status tree_refuse(struct wal_trouble *trouble, int error, const char *call, const char *text);
+
+/* ---- tree_txn.c ---------------------------------------------------------------------------- */
+
+/* One of the published numbers. */
+static inline uint64_t tree_read_one(const _Atomic uint64_t *from)
+{
+    return atomic_load_explicit(from, memory_order_relaxed); /* pairs with tree_publish */
+}
+
+struct tree_counts {
+    uint64_t entries[TREE_TABLE_COUNT];
+    uint64_t pages; /* in use, with LMDB's own */
+};
+
+int tree_count_tables(const struct tree *tree, MDB_txn *txn, struct tree_counts *counts);
+void tree_publish(struct tree *tree, const struct tree_counts *counts);
+bool tree_open_state(struct bytes body, struct tree_state *state);
+
 /*
  * A transaction of the filler. `state` is its own copy, stored and published by tree_commit and
  * dropped by tree_abort. Every function returns LMDB's code or an errno; after one that is not 0
@@ -352,9 +372,6 @@ int tree_delete_here(struct tree_txn *txn, MDB_val key, MDB_val value);
 int tree_arm(struct tree_txn *txn, uint64_t uid, uint64_t second);
 /* *second is UINT64_MAX when it has none. */
 int tree_armed(struct tree_txn *txn, uint64_t uid, uint64_t *second);
-
-/* Fills in trouble; always STATUS_INTERNAL, as is the next. */
-enum status tree_refuse(struct wal_trouble *trouble, int error, const char *call, const char *text);
 
 /* Fills in trouble from a code; sets broken unless it is for lack of space. STATUS_INTERNAL. */
 enum status tree_fail(struct tree *tree, int code, struct wal_trouble *trouble);
