@@ -16,6 +16,8 @@
 
 enum { LINE_WORDS = 8, LINE_BITS = 512, NAME_BITS = 12 };
 
+static const uint64_t NAMES_MAX = UINT64_C(1) << 32; /* 6 GiB */
+
 struct line {
     _Atomic uint64_t words[LINE_WORDS];
 };
@@ -29,7 +31,7 @@ struct filter {
 
 struct filter *filter_create(uint64_t names)
 {
-    if (names > UINT64_MAX / NAME_BITS - LINE_BITS) {
+    if (names > NAMES_MAX) {
         return NULL;
     }
     struct filter *filter = calloc(1, sizeof *filter);

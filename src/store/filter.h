@@ -13,7 +13,7 @@
 
 struct filter;
 
-struct filter *filter_create(uint64_t names); /* NULL: no memory */
+struct filter *filter_create(uint64_t names); /* NULL: no memory, or above 2^32 */
 void filter_destroy(struct filter *filter);
 void filter_add(struct filter *filter, struct index_hash name);
 bool filter_may_have(const struct filter *filter, struct index_hash name);

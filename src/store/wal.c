@@ -31,8 +31,8 @@ void wal_close(struct wal *wal)
         }
         free(wal->current);
     }
-    segments_free(&wal->ready);
-    segments_free(&wal->sealed);
+    segment_list_free(&wal->ready);
+    segment_list_free(&wal->sealed);
     pthread_mutex_destroy(&wal->mutex);
     free(wal->batch.data);
     free(wal);
@@ -128,7 +128,7 @@ static void seal_current(struct wal *wal)
     if (segment != NULL) {
         close(segment->fd); /* flushed, or suspect: what close has to say changes nothing */
         segment->fd = -1;
-        segments_add(&wal->sealed, segment);
+        segment_list_add(&wal->sealed, segment);
         wal->current = NULL;
     }
 }
@@ -147,7 +147,7 @@ static bool enter_segment(struct wal *wal, uint64_t bytes, struct wal_trouble *t
         return true;
     }
     seal_current(wal);
-    segment = segments_take(&wal->ready);
+    segment = segment_list_take(&wal->ready);
     uint64_t number = segment == NULL ? wal->next_number++ : segment->number;
     pthread_mutex_unlock(&wal->mutex);
 
@@ -166,7 +166,7 @@ static bool enter_segment(struct wal *wal, uint64_t bytes, struct wal_trouble *t
     pthread_mutex_lock(&wal->mutex);
     if (segment->fd < 0) {
         segment->suspect = true;
-        segments_add(&wal->sealed, segment);
+        segment_list_add(&wal->sealed, segment);
         segment = NULL;
     }
     wal->current = segment;

@@ -72,10 +72,10 @@ static inline uint64_t wal_align(uint64_t size)
 
 /* ---- Lists (no locking of their own) ---- */
 
-void segments_init(struct segment_list *list);
-void segments_add(struct segment_list *list, struct segment *segment);
-struct segment *segments_take(struct segment_list *list); /* the oldest; NULL: none */
-void segments_free(struct segment_list *list);
+void segment_list_init(struct segment_list *list);
+void segment_list_add(struct segment_list *list, struct segment *segment);
+struct segment *segment_list_take(struct segment_list *list); /* the oldest; NULL: none */
+void segment_list_free(struct segment_list *list);
 
 /* ---- What is written ---- */
 

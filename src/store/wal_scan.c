@@ -384,9 +384,9 @@ static void file_segments(struct scan *scan)
         struct segment *segment = scan->found[i].segment;
         atomic_fetch_add_explicit(&wal->bytes, segment->size, memory_order_relaxed);
         if (segment->used == 0 && segment->size == WAL_SEGMENT_BYTES) {
-            segments_add(&wal->ready, segment);
+            segment_list_add(&wal->ready, segment);
         } else {
-            segments_add(&wal->sealed, segment);
+            segment_list_add(&wal->sealed, segment);
         }
         scan->found[i].segment = NULL;
     }
@@ -408,8 +408,8 @@ enum status wal_open(int directory_fd, uint64_t applied, wal_group_fn *play, voi
     }
     fresh->directory_fd = directory_fd;
     fresh->next_number = 1;
-    segments_init(&fresh->ready);
-    segments_init(&fresh->sealed);
+    segment_list_init(&fresh->ready);
+    segment_list_init(&fresh->sealed);
     int error = pthread_mutex_init(&fresh->mutex, NULL);
     assert(error == 0);
     (void)error;

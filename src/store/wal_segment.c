@@ -19,12 +19,12 @@ static uint8_t zeros[256 << 10];
 
 static const uint8_t magic[8] = {'r', 'e', 't', 'h', 'r', 'l', 'o', 'g'};
 
-void segments_init(struct segment_list *list)
+void segment_list_init(struct segment_list *list)
 {
     *list = (struct segment_list){.end = &list->oldest};
 }
 
-void segments_add(struct segment_list *list, struct segment *segment)
+void segment_list_add(struct segment_list *list, struct segment *segment)
 {
     segment->next = NULL;
     *list->end = segment;
@@ -32,7 +32,7 @@ void segments_add(struct segment_list *list, struct segment *segment)
     list->count++;
 }
 
-struct segment *segments_take(struct segment_list *list)
+struct segment *segment_list_take(struct segment_list *list)
 {
     struct segment *segment = list->oldest;
     if (segment != NULL) {
@@ -45,10 +45,10 @@ struct segment *segments_take(struct segment_list *list)
     return segment;
 }
 
-void segments_free(struct segment_list *list)
+void segment_list_free(struct segment_list *list)
 {
     struct segment *segment;
-    while ((segment = segments_take(list)) != NULL) {
+    while ((segment = segment_list_take(list)) != NULL) {
         free(segment);
     }
 }

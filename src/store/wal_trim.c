@@ -27,13 +27,13 @@ static uint64_t take_number(struct wal *wal)
 static void take_done(struct wal *wal, uint64_t sequence, struct segment_list *done)
 {
     struct segment_list kept;
-    segments_init(&kept);
+    segment_list_init(&kept);
     struct segment *segment;
-    while ((segment = segments_take(&wal->sealed)) != NULL) {
-        segments_add(segment->last <= sequence ? done : &kept, segment);
+    while ((segment = segment_list_take(&wal->sealed)) != NULL) {
+        segment_list_add(segment->last <= sequence ? done : &kept, segment);
     }
-    while ((segment = segments_take(&kept)) != NULL) {
-        segments_add(&wal->sealed, segment);
+    while ((segment = segment_list_take(&kept)) != NULL) {
+        segment_list_add(&wal->sealed, segment);
     }
 }
 
@@ -41,8 +41,8 @@ static void put_back(struct wal *wal, struct segment_list *done)
 {
     pthread_mutex_lock(&wal->mutex);
     struct segment *segment;
-    while ((segment = segments_take(done)) != NULL) {
-        segments_add(&wal->sealed, segment);
+    while ((segment = segment_list_take(done)) != NULL) {
+        segment_list_add(&wal->sealed, segment);
     }
     pthread_mutex_unlock(&wal->mutex);
 }
@@ -58,7 +58,7 @@ static void leave_current(struct wal *wal, uint64_t sequence, uint64_t older_ms)
     if (!wal->writing && segment->last <= sequence) {
         close(segment->fd);
         segment->fd = -1;
-        segments_add(&wal->sealed, segment);
+        segment_list_add(&wal->sealed, segment);
         wal->current = NULL;
     }
 }
@@ -98,8 +98,8 @@ static bool publish(struct wal *wal, struct segment_list *fresh, struct wal_trou
     }
     pthread_mutex_lock(&wal->mutex);
     struct segment *segment;
-    while ((segment = segments_take(fresh)) != NULL) {
-        segments_add(&wal->ready, segment);
+    while ((segment = segment_list_take(fresh)) != NULL) {
+        segment_list_add(&wal->ready, segment);
     }
     pthread_mutex_unlock(&wal->mutex);
     return true;
@@ -110,19 +110,19 @@ static bool retire(struct wal *wal, struct segment_list *done, unsigned ready,
                    struct wal_trouble *trouble)
 {
     struct segment_list fresh;
-    segments_init(&fresh);
+    segment_list_init(&fresh);
     bool good = true;
     bool renamed = done->oldest != NULL;
     while (good && done->oldest != NULL) {
-        struct segment *segment = segments_take(done);
+        struct segment *segment = segment_list_take(done);
         bool reuse = !segment->suspect && segment->size == WAL_SEGMENT_BYTES &&
                      ready + fresh.count < WAL_SPARE_SEGMENTS;
         good = reuse ? recycle(wal, segment, trouble) : wal_remove_segment(wal, segment, trouble);
         if (!good) {
             segment->suspect = true; /* an unlink next time */
-            segments_add(done, segment);
+            segment_list_add(done, segment);
         } else if (reuse) {
-            segments_add(&fresh, segment);
+            segment_list_add(&fresh, segment);
         } else {
             free(segment);
         }
@@ -148,7 +148,7 @@ static bool make_spares(struct wal *wal, unsigned ready, struct wal_trouble *tro
         close(segment->fd);
         segment->fd = -1;
         pthread_mutex_lock(&wal->mutex);
-        segments_add(&wal->ready, segment);
+        segment_list_add(&wal->ready, segment);
         pthread_mutex_unlock(&wal->mutex);
     }
     return true;
@@ -157,15 +157,15 @@ static bool make_spares(struct wal *wal, unsigned ready, struct wal_trouble *tro
 bool wal_set_aside(struct wal *wal, uint64_t sequence, struct wal_trouble *trouble)
 {
     struct segment_list done, kept;
-    segments_init(&done);
-    segments_init(&kept);
+    segment_list_init(&done);
+    segment_list_init(&kept);
     pthread_mutex_lock(&wal->mutex);
     take_done(wal, sequence, &done);
     pthread_mutex_unlock(&wal->mutex);
     bool good = true;
     bool renamed = false;
     struct segment *segment;
-    while ((segment = segments_take(&done)) != NULL) {
+    while ((segment = segment_list_take(&done)) != NULL) {
         char from[WAL_NAME_BYTES], to[WAL_NAME_BYTES];
         wal_name(from, segment->number, "");
         wal_name(to, segment->number, ".damaged");
@@ -179,7 +179,7 @@ bool wal_set_aside(struct wal *wal, uint64_t sequence, struct wal_trouble *troub
         if (good && segment->damaged) {
             good = wal_failed(trouble, "rename");
         }
-        segments_add(&kept, segment);
+        segment_list_add(&kept, segment);
     }
     put_back(wal, &kept);
     return good && (!renamed || wal_flush_directory(wal->directory_fd, trouble));
@@ -192,12 +192,12 @@ enum status wal_trim(struct wal *wal, uint64_t sequence, uint64_t older_ms,
         return STATUS_INTERNAL;
     }
     struct segment_list done;
-    segments_init(&done);
+    segment_list_init(&done);
     pthread_mutex_lock(&wal->mutex);
     leave_current(wal, sequence, older_ms);
     take_done(wal, sequence, &done);
     while (wal->ready.count > WAL_SPARE_SEGMENTS) {
-        segments_add(&done, segments_take(&wal->ready));
+        segment_list_add(&done, segment_list_take(&wal->ready));
     }
     unsigned ready = wal->ready.count;
     pthread_mutex_unlock(&wal->mutex);
