@@ -131,6 +131,19 @@ static unsigned count_victims(const struct store *store)
     return count < DUE_LIMIT ? (unsigned)count : DUE_LIMIT;
 }
 
+static uint64_t count_erasures(const struct store *store)
+{
+    return atomic_load_explicit(&store->numbers.erasures, memory_order_relaxed);
+}
+
+/* Those asked for last count as room to come, for a while: or a slow disk would make each look ask
+ * for as many again, and more would go than must. */
+static bool are_victims_gone(const struct store_due *due, const struct store *store)
+{
+    return count_erasures(store) - due->erasures >= due->victims ||
+           distance(due->wall_ms, due->victims_ms) >= ASKED_MS;
+}
+
 static bool is_lag_small(const struct store *store)
 {
     return atomic_load_explicit(&store->lag_bytes, memory_order_relaxed) <
@@ -164,9 +177,11 @@ void store_due_pass(struct store_due *due, struct store *store, struct store_del
     for (unsigned i = 0; settle && count == DUE_LIMIT && i < SETTLE_PASSES; i++) {
         count = ask(due, store, delivery, false, DUE_LIMIT);
     }
-    unsigned victims = count_victims(store);
+    unsigned victims = are_victims_gone(due, store) ? count_victims(store) : 0;
     if (victims > 0 && !store_has(store, STORE_TROUBLES)) {
-        ask(due, store, delivery, true, victims);
+        due->victims = ask(due, store, delivery, true, victims);
+        due->victims_ms = due->wall_ms;
+        due->erasures = count_erasures(store);
     }
     due->more = (count == DUE_LIMIT || victims == DUE_LIMIT) && is_lag_small(store);
 }

@@ -226,8 +226,9 @@ struct recovery {
     } * groups;
     size_t count;
     uint64_t total;
-    uint64_t next_uid;          /* above every uid in the log */
-    struct wal_trouble trouble; /* of the tree */
+    uint64_t next_uid; /* above every uid in the log */
+    bool failed;       /* the tree, for `trouble` */
+    struct wal_trouble trouble;
 };
 
 static bool play_batch(struct recovery *recovery)
@@ -243,6 +244,7 @@ static bool play_batch(struct recovery *recovery)
     if (recovery->count > 0 &&
         tree_apply(recovery->store->tree, groups, recovery->count, &taken, store_add_name,
                    recovery->store, &recovery->trouble) != STATUS_OK) {
+        recovery->failed = true;
         return false;
     }
     recovery->total += recovery->count;
@@ -279,6 +281,7 @@ static bool play(void *context, uint64_t sequence, struct bytes bytes)
         }
     }
     if (!grow(buffer, buffer->size + bytes.size)) {
+        recovery->failed = true;
         recovery->trouble = (struct wal_trouble){.error = ENOMEM, .text = "no memory"};
         return false;
     }
@@ -303,11 +306,11 @@ static bool recover(struct store *store, struct store_refusal *refusal)
     }
     enum status status = wal_open(store->directory_fd, tree_applied(store->tree), play, &recovery,
                                   &store->wal, &damaged, &trouble);
-    if (recovery.trouble.error == 0 && status != STATUS_OK) {
+    if (!recovery.failed && status != STATUS_OK) {
         refuse(refusal, "the log: %s", trouble.text);
         goto done;
     }
-    if (recovery.trouble.error == 0) {
+    if (!recovery.failed) {
         ok = play_batch(&recovery);
     }
     if (!ok) {

@@ -263,6 +263,8 @@ struct store_due {
     bool more;                      /* the last pass did not reach the end */
     uint64_t wall_ms, monotonic_ms; /* of the last look at both clocks */
     uint64_t quiet_until_ms;        /* after the wall clock jumped */
+    /* For the disk budget: how many were asked for last, when, and the erasures until then. */
+    uint64_t victims, victims_ms, erasures;
 };
 
 bool store_due_open(struct store_due *due, struct store *store); /* false: no memory */
