@@ -87,8 +87,10 @@ START_TEST(a_key_is_shared_once_two_threads_wrote_it)
     KEY("k", "found 2/0 v1 shared");
     append(1, "t", 2, "k");
     KEY("k", "found 1/2 v3 shared");
+    append(1, "t", 3, "k");
+    KEY("k", "found 1/3 v4 shared");
     erase(2, "other", REASON_EXPIRED); /* another's key is not touched */
-    KEY("k", "found 1/2 v3 shared");
+    KEY("k", "found 1/3 v4 shared");
     erase(1, "t", REASON_EXPIRED);
     KEY("k", "gone expired shared");
     append(3, "t", 0, "k");
@@ -202,7 +204,8 @@ START_TEST(an_erasure_of_the_older_thread_leaves_the_younger)
     KEY("r0", "gone expired");
     KEY("r1", "found 2/0 v1");
     ck_assert_uint_eq(tree_numbers(tree).threads, 1);
-    erase(1, "t", REASON_EXPIRED); /* of one that is gone: nothing */
+    ck_assert_uint_eq(tree_numbers(tree).tombstones, 1); /* none for the name */
+    erase(1, "t", REASON_EXPIRED);                       /* of one that is gone: nothing */
     ck_assert_int_eq(load_thread("t").found, TIER_FOUND);
     check_tree();
 }
