@@ -357,6 +357,7 @@ int main(int argc, char **argv)
     uint64_t started_ms = clock_read_ms(clock_monotonic());
     hide_memory();
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a write beyond the limit of a file's size fails, and that is all */
     switch (settings_load(&settings, argc, argv, environ, &refusal)) {
     case SETTINGS_HELP:
         settings_print_help(stdout);
