@@ -56,7 +56,7 @@ SERVER_LIBS := -levent -lxxhash -lpthread $(STORE_LIBS)
 CLIENT_LIBS := -lmsgpackc -lxxhash -lpthread
 CLI_LIBS := -ljansson $(CLIENT_LIBS)
 # liburcu is only a peer to measure against: bench/table_lfht.c does without it where it is absent.
-BENCH_LIBS = $(STORE_LIBS) -lxxhash -lm -lpthread $(shell pkg-config --libs liburcu-qsbr liburcu-cds 2>/dev/null)
+BENCH_LIBS = $(STORE_LIBS) -ljansson -lxxhash -lm -lpthread $(shell pkg-config --libs liburcu-qsbr liburcu-cds 2>/dev/null)
 # Asked when a test is linked, not before: `make check` may install Check first.
 TEST_LIBS = $(shell pkg-config --libs check) -lsubunit -lrt -lm -ljansson -lmsgpackc $(SERVER_LIBS)
 

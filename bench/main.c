@@ -8,7 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct workload *const workloads[] = {&workload_kv, &workload_index};
+static const struct workload *const workloads[] = {&workload_kv, &workload_index,
+                                                   &workload_continuity};
 
 enum { WORKLOADS = sizeof workloads / sizeof *workloads, EXIT_WRONG = 1, EXIT_USAGE = 2 };
 

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <string.h>
 
-enum kind { FLAG, COUNT, TEXT };
+enum kind { FLAG, COUNT, SIZE, TEXT };
 
 struct option {
     const char *name;
@@ -28,6 +28,9 @@ static const struct option table[] = {
     {"server-pid", COUNT, AT(server_pid), " PID", "its process, to measure CPU time"},
     {"peer", TEXT, AT(peer), " PEER", "redis (the default, if installed), redis:ADDR:PORT or none"},
     {"peer-pid", COUNT, AT(peer_pid), " PID", "the process of a peer that runs already"},
+    {"workload", TEXT, AT(trace), " FILE",
+     "continuity: the conversations to play, gzipped JSON lines"},
+    {"memory", SIZE, AT(memory_bytes), " SIZE", "continuity: the memory budget, 1G if not given"},
     {"json", TEXT, AT(json), " FILE", "one JSON object for each row, one a line"},
     {"report", TEXT, AT(report), " FILE", "the table with machine and command, in Markdown"},
     {"help", FLAG, AT(help), "", "print this and exit"},
@@ -55,6 +58,12 @@ static bool set(struct options *options, const struct option *option, const char
         return true;
     case TEXT:
         memcpy(at, &value, sizeof value);
+        return true;
+    case SIZE:
+        if (!units_parse_size(value, &count) || count == 0) {
+            return false;
+        }
+        memcpy(at, &count, sizeof count);
         return true;
     case COUNT:
         if (!units_parse_count(value, &count) || count == 0) {

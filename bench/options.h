@@ -18,8 +18,10 @@ struct options {
     uint64_t server_pid; /* its process, if it is to be measured */
     const char *peer;    /* "redis", "redis:ADDR" or "none" */
     uint64_t peer_pid;
-    const char *json;   /* file */
-    const char *report; /* file */
+    const char *trace;     /* a workload's file; NULL: the workload's own */
+    uint64_t memory_bytes; /* of the server's budget; 0: the workload's own */
+    const char *json;      /* file */
+    const char *report;    /* file */
 };
 
 /* False, after a message on stderr, when the line is wrong. Strings point into argv. */

@@ -14,6 +14,7 @@ struct workload {
 
 extern const struct workload workload_kv;
 extern const struct workload workload_index;
+extern const struct workload workload_continuity;
 
 /* Whether the first of two goes first in this round: A B, B A, A B … */
 static inline bool workload_ours_first(unsigned round)
