@@ -93,6 +93,7 @@ static bool system_open(struct continuity *run, uint64_t memory_bytes, const cha
             .pool = 1,
             .compression = STORE_COMPRESSION_ZSTD,
             .wall = &run->wall.clock,
+            .clock = &run->clock.clock,
         };
         run->store = store_open(&store, &refusal);
         if (run->store == NULL) {

@@ -18,10 +18,15 @@ enum {
     QUIET_MS = 60 * 1000,
 };
 
+static uint64_t due_now_ms(const struct store *store)
+{
+    return clock_read_ms(store->settings.clock ? store->settings.clock : clock_monotonic());
+}
+
 bool store_due_open(struct store_due *due, struct store *store)
 {
     *due = (struct store_due){.wall_ms = clock_read_ms(store->settings.wall),
-                              .monotonic_ms = store_now_ms()};
+                              .monotonic_ms = due_now_ms(store)};
     due->asked = calloc(ASKED_SLOTS, sizeof *due->asked);
     return due->asked != NULL;
 }
@@ -161,7 +166,7 @@ static bool has_port(struct store *store)
 void store_due_pass(struct store_due *due, struct store *store, struct store_delivery *delivery,
                     bool settle)
 {
-    uint64_t now = store_now_ms();
+    uint64_t now = due_now_ms(store);
     bool jumped = has_jumped(due, clock_read_ms(store->settings.wall), now);
     due->more = false;
     if (!settle) {

@@ -29,6 +29,7 @@ struct store_settings {
     unsigned pool; /* operating-system threads that load */
     enum store_compression compression;
     struct clock *wall;
+    struct clock *clock; /* what the wall clock is watched by; NULL: the machine's monotonic one */
 };
 
 struct store;
