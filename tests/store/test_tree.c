@@ -37,7 +37,7 @@ START_TEST(a_file_that_is_cut_short_is_refused)
     memcpy(longer, whole.data, whole.size);
     write_file("tree.mdb", bytes_of(longer, whole.size + 700));
     open_tree();
-    ck_assert_int_eq(load_thread("t").found, TIER_FOUND);
+    ck_assert_int_eq(find_thread("t"), TIER_FOUND);
     append(1, "t", 1, NULL);
     check_tree();
     free(longer);
@@ -175,7 +175,7 @@ START_TEST(a_larger_budget_is_no_trouble)
     ck_assert_int_eq(tree_open(directory, &settings, &tree, &trouble), STATUS_OK);
     ck_assert_int_eq(mdb_env_info(tree->env, &info), 0);
     ck_assert_uint_ge(info.me_mapsize, 1 << 30);
-    ck_assert_int_eq(load_thread("t").found, TIER_FOUND);
+    ck_assert_int_eq(find_thread("t"), TIER_FOUND);
 }
 END_TEST
 

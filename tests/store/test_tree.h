@@ -220,6 +220,13 @@ static inline struct tier_load load_thread(const char *id)
     return loaded(TIER_LOAD_THREAD, RECORD_THREAD, id);
 }
 
+static inline enum tier_found find_thread(const char *id)
+{
+    struct tier_load load = load_thread(id);
+    free(load.image);
+    return load.found;
+}
+
 /* "found 7/2 v3", with " shared"; "gone expired", with " shared"; "absent". */
 static inline const char *key_of(const char *response_id)
 {

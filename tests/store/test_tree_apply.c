@@ -174,15 +174,15 @@ START_TEST(an_erasure_leaves_a_tombstone_or_nothing)
     ck_assert_uint_eq(load.tombstone.version, 9);
     ck_assert_uint_eq(load.tombstone.steps, 7);
     KEY("r0", "gone evicted");
-    ck_assert_int_eq(load_thread("u").found, TIER_FOUND);
+    ck_assert_int_eq(find_thread("u"), TIER_FOUND);
     check_tree();
     /* It comes back, and its tombstone goes. */
     append(3, "t", 0, NULL);
     ck_assert_uint_eq(tree_numbers(tree).tombstones, 1);
-    ck_assert_int_eq(load_thread("t").found, TIER_FOUND);
+    ck_assert_int_eq(find_thread("t"), TIER_FOUND);
     erase(3, "t", REASON_NONE);
     erase(2, "u", REASON_NONE);
-    ck_assert_int_eq(load_thread("t").found, TIER_ABSENT);
+    ck_assert_int_eq(find_thread("t"), TIER_ABSENT);
     KEY("r1", "absent");
     ck_assert_uint_eq(tree_numbers(tree).threads, 0);
     ck_assert_uint_eq(tree_numbers(tree).records, 2); /* the tombstone of r0 */
@@ -206,7 +206,7 @@ START_TEST(an_erasure_of_the_older_thread_leaves_the_younger)
     ck_assert_uint_eq(tree_numbers(tree).threads, 1);
     ck_assert_uint_eq(tree_numbers(tree).tombstones, 1); /* none for the name */
     erase(1, "t", REASON_EXPIRED);                       /* of one that is gone: nothing */
-    ck_assert_int_eq(load_thread("t").found, TIER_FOUND);
+    ck_assert_int_eq(find_thread("t"), TIER_FOUND);
     check_tree();
 }
 END_TEST
@@ -225,8 +225,8 @@ START_TEST(tombstones_are_bounded_and_vouched_for)
         erase(i + 1, id, REASON_EXPIRED);
     }
     ck_assert_uint_eq(tree_numbers(tree).tombstones, 5);
-    ck_assert_int_eq(load_thread("t2").found, TIER_ABSENT);
-    ck_assert_int_eq(load_thread("t3").found, TIER_TOMBSTONE);
+    ck_assert_int_eq(find_thread("t2"), TIER_ABSENT);
+    ck_assert_int_eq(find_thread("t3"), TIER_TOMBSTONE);
     ck_assert_uint_eq(tree_numbers(tree).vouch_since_ms, WALL_START_MS + 3001);
     check_tree();
     settings.tombstones = 2;
@@ -234,7 +234,7 @@ START_TEST(tombstones_are_bounded_and_vouched_for)
     append(20, "x", 0, NULL);
     erase(20, "x", REASON_EXPIRED);
     ck_assert_uint_eq(tree_numbers(tree).tombstones, 2);
-    ck_assert_int_eq(load_thread("x").found, TIER_TOMBSTONE);
+    ck_assert_int_eq(find_thread("x"), TIER_TOMBSTONE);
     check_tree();
 }
 END_TEST
@@ -477,7 +477,7 @@ START_TEST(damaged_records_are_replaced_by_what_is_put)
     damage_record(TREE_DATA, tree_val(&chunk, sizeof chunk));
     erase(1, "t", REASON_EXPIRED);
     ck_assert_uint_gt(tree_numbers(tree).damaged, damaged);
-    ck_assert_int_eq(load_thread("t").found, TIER_TOMBSTONE);
+    ck_assert_int_eq(find_thread("t"), TIER_TOMBSTONE);
     ck_assert_uint_eq(count_of(TREE_DATA), 0);
 }
 END_TEST
