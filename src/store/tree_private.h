@@ -118,7 +118,7 @@ struct tree_data_key {
 
 static inline struct tree_data_key tree_data_key(uint64_t uid, uint32_t part, uint32_t chunk)
 {
-    struct tree_data_key key;
+    struct tree_data_key key = {{0}};
     bytes_store_be64(key.bytes, uid);
     bytes_store_be32(key.bytes + 8, part);
     bytes_store_be32(key.bytes + 12, chunk);
@@ -144,7 +144,7 @@ struct tree_name {
 
 static inline struct tree_name tree_name(struct index_hash hash)
 {
-    struct tree_name name;
+    struct tree_name name = {{0}};
     bytes_store_be64(name.bytes, hash.low);
     bytes_store_be64(name.bytes + 8, hash.high);
     return name;
@@ -166,7 +166,7 @@ struct tree_due_key {
 
 static inline struct tree_due_key tree_due_key(uint64_t second, uint64_t uid)
 {
-    struct tree_due_key key;
+    struct tree_due_key key = {{0}};
     bytes_store_be64(key.bytes, second);
     bytes_store_be64(key.bytes + 8, uid);
     return key;
@@ -178,7 +178,7 @@ struct tree_ring_key {
 
 static inline struct tree_ring_key tree_ring_key(uint64_t place)
 {
-    struct tree_ring_key key;
+    struct tree_ring_key key = {{0}};
     bytes_store_be64(key.bytes, place);
     return key;
 }
