@@ -1,11 +1,11 @@
 #!/bin/sh
-# The main job of rethread, shown: a worker's hidden reasoning is kept, given back exactly, and when
-# it is gone the reason is told.
+# The main job of rethread, shown: a worker's hidden reasoning is kept, given back exactly, also long
+# after it has left memory and after a crash, and when it is gone the reason is told.
 #
 #   sh src/cli/demo.sh SERVER CLI      (make demo does it)
 #
-# Starts a server of its own on a free loopback port and stops it again. Exits with 0 only if
-# everything was as promised. The conversation is demo-conversation.jsonl beside this file, one
+# Starts a server of its own on a free loopback port, with a data directory of its own, and stops it
+# again; nothing is left behind. Exits with 0 only if everything was as promised. The conversation is demo-conversation.jsonl beside this file, one
 # message per line; its strings hold no quotes and no backslashes, so that sed can read them.
 
 set -eu
@@ -68,7 +68,8 @@ wrap() {
 }
 
 start_server() {
-    "$server" --listen 127.0.0.1:0 --data none 2>"log" &
+    : >"log" # of the server before
+    "$server" --listen 127.0.0.1:0 --data data 2>"log" &
     server_pid=$!
     tries=0
     until grep -q '^rethread-server: ready on ' "log"; do
@@ -84,14 +85,32 @@ start_server() {
     export RETHREAD_ADDRESS
 }
 
+# Until the disk alone has the thread.
+await_demotion() {
+    tries=0
+    until "$cli" stat "$thread" | grep -q disk; do
+        tries=$((tries + 1))
+        [ "$tries" -lt 100 ] || fail "the thread is in memory 10 s past its ttl"
+        sleep 0.1
+    done
+}
+
+# The replay shown last came from disk, all of it, and its bytes are those of the first.
+all_from_disk() {
+    grep -q ": complete, $steps steps" "shown" || fail "the replay is not complete"
+    [ "$(grep -c ' disk$' "shown")" = "$steps" ] || fail "the steps did not come from disk"
+    "$cli" export "$thread" >"again"
+    cmp -s "back" "again" || fail "the steps are not what they were"
+}
+
 # One hidden step, as a worker hands it over after a model call: the reasoning and the vendor's
-# signature of it, to the position where it belongs.
+# signature of it, to the position where it belongs; answered when it would survive a crash.
 append() {
     printf '%s' "$(field reasoning "$line")" >"text-$step"
     printf '%s' "$(field opaque "$line")" >"opaque-$step"
     call=$(field tool_call "$line")
     set -- "$thread" --expect "$step" --key "request-$step" --turn "$turn" --model demo-model \
-        --segment "text=text-$step" --segment "opaque=opaque-$step"
+        --ack disk --segment "text=text-$step" --segment "opaque=opaque-$step"
     [ -z "$call" ] || set -- "$@" --tool-call "$call"
     "$cli" append "$@" >/dev/null || fail "step $step was not taken"
 }
@@ -171,14 +190,26 @@ echo "  Another worker, which knows only $last steps, is told so:"
 show 3 append "$thread" --expect "$last" --text "stale thoughts"
 grep -q conflict "shown" || fail "the stale append was not a conflict"
 
-title "5. What is gone is a typed miss, never a silent gap"
-show 0 touch "$thread" --ttl-ms 1500ms
-echo "  ... 1.5 s without a use later:"
-sleep 2
-show 1 replay "$thread"
-grep -q 'miss: expired' "shown" || fail "the miss did not say why"
+title "5. The user comes back late: past the ttl the steps are on disk, all of them"
+show 0 touch "$thread" --ttl-ms 500ms
+echo "  ... half a second without a use later:"
+await_demotion
+show 0 replay "$thread"
+all_from_disk
 
-title "6. The server drains and stops"
+title "6. A crash: the server is killed (kill -9) and started again"
+kill -KILL "$server_pid"
+wait "$server_pid" 2>/dev/null || :
+start_server
+show 0 replay "$thread"
+all_from_disk
+
+title "7. What is gone is a typed miss, never a silent gap"
+show 0 forget "$thread"
+show 1 replay "$thread"
+grep -q 'miss: forgotten' "shown" || fail "the miss did not say why"
+
+title "8. The server drains and stops"
 kill -TERM "$server_pid"
 code=0
 wait "$server_pid" || code=$?
@@ -189,7 +220,7 @@ echo "  exit code 0. Everything was as promised."
 cat <<'END'
 
 Now try it yourself:
-  make run                                        a server on 127.0.0.1:7411
+  make run                                        a server on 127.0.0.1:7411, data in rethread-data
   build/rethread-cli append t --text 'Hm, ...'    in another terminal: leave a hidden step
   build/rethread-cli replay t --reveal            and take it back
   build/rethread-cli help                         everything else
