@@ -10,6 +10,7 @@
 
 #include "base/random.h"
 #include "store/guard.h"
+#include "store/tree_page.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -139,6 +140,7 @@ static enum status check_file(struct tree *tree, uint64_t *size, struct wal_trou
     } else if (stat.st_size > 0) {
         *size = (uint64_t)stat.st_size;
         status = check_lmdb(tree, fd, *size, trouble);
+        status = status ? status : tree_page_check_all(fd, tree->page_bytes, trouble);
     }
     close(fd);
     return status;

@@ -148,8 +148,8 @@ static enum tree_seen gather_entries(struct tree_reading *reading, struct tree_g
     return TREE_END;
 }
 
-enum tree_seen tree_gather(struct tree_reading *reading, const struct tier_head *head,
-                           struct tree_gathering *gathering)
+enum tree_seen tree_gathering_fill(struct tree_reading *reading, const struct tier_head *head,
+                                   struct tree_gathering *gathering)
 {
     assert(head->id.size <= sizeof gathering->id && head->lost <= head->length);
     if (head->length > THREAD_STEPS_MAX) {
@@ -229,7 +229,7 @@ static size_t scratch_bytes_of(struct tree_gathering *gathering)
     return (size_t)sum;
 }
 
-struct tier_image *tree_image_of(struct tree_gathering *gathering)
+struct tier_image *tree_gathering_image(struct tree_gathering *gathering)
 {
     const struct tier_head *head = &gathering->head;
     uint32_t count = head->length - head->lost;

@@ -5,10 +5,12 @@
 #include "store/tree_read.h"
 
 #include "store/guard.h"
+#include "store/tree_page.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 enum { PAGE_LOOKS_MAX = 16384 };
 
@@ -60,6 +62,21 @@ enum tree_seen tree_read_table(struct tree_reading *reading, enum tree_table tab
     return judge(reading, mdb_cursor_open(reading->txn, dbi, &reading->cursor));
 }
 
+/* A key lies in its leaf, wherever its value is. */
+static bool is_in_sound_page(struct tree_reading *reading, const uint8_t *key)
+{
+    size_t page_bytes = reading->tree->page_bytes;
+    if (page_bytes > (size_t)sysconf(_SC_PAGESIZE)) {
+        return true; /* made on another kind of machine: where a page begins is not known */
+    }
+    const uint8_t *page = key - (uintptr_t)key % page_bytes;
+    if (page != reading->page && !tree_page_is_sound(page, page_bytes, TREE_PAGE_LEAF)) {
+        return false;
+    }
+    reading->page = page;
+    return true;
+}
+
 enum tree_seen tree_read_move(struct tree_reading *reading, MDB_cursor_op op, struct bytes from)
 {
     MDB_val key = tree_val(from.data, from.size);
@@ -69,6 +86,10 @@ enum tree_seen tree_read_move(struct tree_reading *reading, MDB_cursor_op op, st
     reading->seen = judge(reading, mdb_cursor_get(reading->cursor, &key, &value, op));
     if (reading->seen != TREE_SEEN) {
         return reading->seen;
+    }
+    if (!is_in_sound_page(reading, key.mv_data)) {
+        tree_set_broken(reading->tree);
+        return reading->seen = TREE_DAMAGED;
     }
     reading->entries++;
     /* Not 0, so that the caller can tell an odd entry from a cursor that cannot move. */
@@ -234,7 +255,7 @@ static enum tier_found load_thread(struct loading *loading)
     if (head.tenant != load->tenant || !bytes_equal(head.id, bytes_of(load->id, load->id_size))) {
         return TIER_ABSENT; /* another thread with the same hash */
     }
-    return found_of(tree_gather(reading, &head, &loading->gathering));
+    return found_of(tree_gathering_fill(reading, &head, &loading->gathering));
 }
 
 static enum tier_found load_key(struct loading *loading)
@@ -399,7 +420,7 @@ void tree_load(struct tree *tree, struct tier_load *load, unsigned *damaged)
     }
     tree_read_end(&loading.reading);
     if (load->kind == TIER_LOAD_THREAD && loading.found == TIER_FOUND) {
-        load->image = tree_image_of(&loading.gathering);
+        load->image = tree_gathering_image(&loading.gathering);
         loading.found = load->image ? TIER_FOUND : TIER_FAILED;
     }
     tree_gathering_free(&loading.gathering);

@@ -25,6 +25,7 @@ struct tree_reading {
     struct tree *tree;
     MDB_txn *txn;
     MDB_cursor *cursor;
+    const uint8_t *page; /* the last leaf that was looked over */
     unsigned damaged;    /* entries that fail their check */
     enum tree_seen seen; /* what the last move came to */
     uint64_t entries;    /* that LMDB handed out, and their bytes */
@@ -91,11 +92,11 @@ enum record_value tree_read_kind(uint32_t part, uint32_t chunk);
 
 /* Takes in all that belongs to `head`, on which the cursor stands, and leaves it on what comes
  * behind (reading->seen). TREE_SEEN; damage is in spans and counted. Runs under a guard. */
-enum tree_seen tree_gather(struct tree_reading *reading, const struct tier_head *head,
-                           struct tree_gathering *gathering);
+enum tree_seen tree_gathering_fill(struct tree_reading *reading, const struct tier_head *head,
+                                   struct tree_gathering *gathering);
 
 /* Decodes; needs neither guard nor transaction. NULL: no memory. */
-struct tier_image *tree_image_of(struct tree_gathering *gathering);
+struct tier_image *tree_gathering_image(struct tree_gathering *gathering);
 void tree_gathering_free(struct tree_gathering *gathering);
 
 /* ---- tree_verify.c ------------------------------------------------------------------------- */
@@ -107,7 +108,7 @@ struct tree_watch {
     void *context;
 };
 
-enum status tree_verify_watched(struct tree *tree, const struct tree_watch *watch,
-                                struct tree_audit *audit, struct wal_trouble *trouble);
+enum status tree_watch_verify(struct tree *tree, const struct tree_watch *watch,
+                              struct tree_audit *audit, struct wal_trouble *trouble);
 
 #endif

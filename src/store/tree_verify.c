@@ -122,11 +122,11 @@ static void check_thread(struct verifying *verifying, const struct tier_head *he
     uint64_t uid = head->uid;
     *gathering = (struct tree_gathering){0};
     verifying->audit->threads++;
-    enum tree_seen seen = tree_gather(&verifying->walk, head, gathering);
+    enum tree_seen seen = tree_gathering_fill(&verifying->walk, head, gathering);
     if (seen == TREE_DAMAGED) {
         tell(verifying, 1, "data: thread %" PRIu64 ": more steps than a thread can have", uid);
     }
-    struct tier_image *image = seen == TREE_SEEN ? tree_image_of(gathering) : NULL;
+    struct tier_image *image = seen == TREE_SEEN ? tree_gathering_image(gathering) : NULL;
     verifying->unreadable = !image && seen != TREE_DAMAGED;
     if (image) {
         verifying->audit->steps += image->step_count;
@@ -326,8 +326,8 @@ static void verify_table(void *context)
     }
 }
 
-enum status tree_verify_watched(struct tree *tree, const struct tree_watch *watch,
-                                struct tree_audit *audit, struct wal_trouble *trouble)
+enum status tree_watch_verify(struct tree *tree, const struct tree_watch *watch,
+                              struct tree_audit *audit, struct wal_trouble *trouble)
 {
     *audit = (struct tree_audit){0};
     *trouble = (struct wal_trouble){0};
@@ -359,5 +359,5 @@ enum status tree_verify(struct tree *tree, tree_damage_fn *found, void *context,
                         struct tree_audit *audit, struct wal_trouble *trouble)
 {
     struct tree_watch watch = {.found = found, .context = context};
-    return tree_verify_watched(tree, &watch, audit, trouble);
+    return tree_watch_verify(tree, &watch, audit, trouble);
 }
