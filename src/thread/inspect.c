@@ -233,17 +233,19 @@ enum status thread_list(struct lane *lane, const struct wire_request *request,
         return wire_fail(error, STATUS_BAD_REQUEST, "cursor",
                          "cursor is not one that list returned; start without it");
     }
-    if (scans_disk(&scan) && lane->tier) {
-        enum status status = list_disk(&listing, &scan);
-        if (status) {
-            return status;
-        }
-    } else {
+    if (!scans_disk(&scan) || !lane->tier) {
         result->more =
             !index_scan(lane->threads->index, &scan, LIST_RECORDS_AT_ONCE, visit_listed, &listing);
         if (!result->more && lane->tier) {
             result->more = true;
             scan = (struct index_scan){.position = 0, .after = (uint32_t)AFTER_DISK};
+        }
+    }
+    /* A page that memory has nothing for is the disk's. */
+    if (scans_disk(&scan) && lane->tier && result->count == 0) {
+        enum status status = list_disk(&listing, &scan);
+        if (status) {
+            return status;
         }
     }
     cursor_seal(lane->threads, &scan, result->cursor);
