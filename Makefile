@@ -113,6 +113,7 @@ LINK_bench := bench store thread wire index base
 #   ROOMS_tests/wire/test_frame := client wire base
 #   LIBS_tests/store/test_tree := -llmdb
 LIBS_tests/client/test_memory := -Wl,--wrap=malloc,--wrap=calloc
+LIBS_tests/store/test_filler := -Wl,--wrap=tree_apply,--wrap=wal_write
 
 MAIN := src/server/main.c
 SRC := $(filter-out $(MAIN),$(foreach r,$(ROOMS),$(wildcard src/$r/*.c)))

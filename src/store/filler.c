@@ -13,7 +13,7 @@
 #include <stdlib.h>
 
 enum {
-    FULL_PATIENCE_MS = 5000,
+    FULL_PATIENCE_MS = 3000,
     /* A segment of the log is left behind after so long, that what was erased leaves the disk. */
     SEGMENT_AGE_MS = 20 * 1000,
 };

@@ -104,8 +104,27 @@ START_TEST(is_built_anew_when_stale)
 }
 END_TEST
 
+/* What comes into the tree while a filter is being built is in both. */
+START_TEST(names_go_into_the_one_being_built)
+{
+    static struct store still;
+    struct index_hash name = {.low = 1234567, .high = 7654321};
+    ck_assert(store_may_have(&still.tier, name));
+    struct filter *first = filter_create(1000);
+    struct filter *second = filter_create(1000);
+    atomic_init(&still.filter, first);
+    still.refill.building = second;
+    ck_assert(!store_may_have(&still.tier, name));
+    store_add_name(&still, name);
+    ck_assert(store_may_have(&still.tier, name));
+    ck_assert(filter_may_have(second, name));
+    filter_destroy(first);
+    filter_destroy(second);
+}
+END_TEST
+
 int main(void)
 {
     return SUITE_RUN("refill", setup, teardown, 60, says_no_once_it_is_built,
-                     is_built_anew_when_stale);
+                     is_built_anew_when_stale, names_go_into_the_one_being_built);
 }
