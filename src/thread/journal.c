@@ -185,8 +185,9 @@ struct tier_change *journal_put(struct lane *lane, struct thread *thread, uint32
         thread->uid = lane->tier->calls->take_uid(lane->tier);
         thread->generation = generation - 1; /* whatever it had before was another's: whole */
     }
-    /* Relaxed: set by this claim's predecessors. */
-    bool whole = thread->generation != generation ||
+    /* What begins at position 0 is whole by the tier's rule. Relaxed: set by this claim's
+     * predecessors. */
+    bool whole = from == 0 || thread->generation != generation ||
                  atomic_load_explicit(&thread->unsaved, memory_order_relaxed);
     uint32_t first = whole || from < now.spine->lost ? now.spine->lost : from;
     struct journal_change *change = change_create(now.length - first);
@@ -196,7 +197,8 @@ struct tier_change *journal_put(struct lane *lane, struct thread *thread, uint32
     }
     change->tier.kind = TIER_PUT;
     change->tier.head = head_of(lane, thread, &now);
-    change->tier.reason = whole ? REASON_NONE : reason;
+    /* Whatever a whole put drops was rewound, now or while the disk was not told. */
+    change->tier.reason = whole ? REASON_REWOUND : reason;
     change->tier.drop_from = whole ? 0 : from;
     change->tier.wants_durable = wait == JOURNAL_WAIT_DURABLE;
     change->wait = wait;

@@ -476,7 +476,9 @@ const char *domain_say(struct domain *domain, const char *line)
         break;
     case WIRE_METHOD_STAT:
         status = thread_stat(domain->lane, &reading.ask.request, &domain->stat, error);
-        put_stat(&writing, domain);
+        if (status == STATUS_OK) {
+            put_stat(&writing, domain);
+        }
         break;
     default:
         status = change(domain, &reading.ask.request, &writing);

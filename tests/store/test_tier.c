@@ -415,6 +415,8 @@ START_TEST(a_younger_uid_takes_the_name)
     const struct tier_load *load = caller_page(caller, 0, "", 10);
     ck_assert_uint_eq(load->page->count, 1);
     ck_assert_uint_eq(load->page->listed[0].uid, young.uid);
+    erase(&young, REASON_NONE);
+    THREAD("t", "absent"); /* and no tombstone of the old one's below */
 }
 END_TEST
 
