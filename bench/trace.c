@@ -60,7 +60,7 @@ static bool name_thread(struct trace *trace, const char *id, uint32_t *thread)
         return false;
     }
     trace->ids = ids;
-    strcpy(trace->ids[trace->thread_count++], id);
+    memcpy(trace->ids[trace->thread_count++], id, strlen(id) + 1);
     return true;
 }
 
@@ -77,12 +77,13 @@ static bool add_row(struct trace *trace, const json_t *row)
     }
     uint64_t bytes = (uint64_t)json_number_value(tokens) * TOKEN_BYTES;
     bytes = bytes < 1 ? 1 : bytes > TURN_BYTES_MAX ? TURN_BYTES_MAX : bytes;
-    trace->turns[trace->turn_count++] = (struct trace_turn){
+    trace->turns[trace->turn_count] = (struct trace_turn){
         .thread = thread,
         .row = (uint32_t)trace->turn_count,
         .thinking_bytes = json_is_true(thinking) ? (uint32_t)bytes : 0,
         .idle_before_ms = (uint64_t)llround(idle_s * 1000),
     };
+    trace->turn_count++;
     return true;
 }
 

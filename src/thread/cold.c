@@ -216,7 +216,7 @@ static void thread_loaded(struct lane *lane, struct cold *marker, struct tier_im
         end_of_image(lane, marker, head, reason);
         return;
     }
-    if (promote(lane, image, &marker->record)) {
+    if (promote_thread(lane, image, &marker->record)) {
         lane_count(lane, METRIC_PROMOTIONS, 1);
         cold_retire(lane, marker);
     } else {

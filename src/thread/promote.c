@@ -102,7 +102,7 @@ static bool add_recalls(struct lane *lane, struct thread *thread, struct tier_im
     return true;
 }
 
-bool promote(struct lane *lane, struct tier_image *image, struct index_record *marker)
+bool promote_thread(struct lane *lane, struct tier_image *image, struct index_record *marker)
 {
     struct thread *thread = make_thread(lane, &image->head);
     struct spine *spine = thread ? make_spine(lane, &image->head, image->step_count) : NULL;

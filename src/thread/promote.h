@@ -13,6 +13,6 @@ enum reason promote_end_reason(const struct lane *lane, const struct tier_head *
  * Makes the thread and its steps and puts them into the index in the place of `marker`. Its keys
  * stay with the disk. False: no memory (want is noted); nothing was done.
  */
-bool promote(struct lane *lane, struct tier_image *image, struct index_record *marker);
+bool promote_thread(struct lane *lane, struct tier_image *image, struct index_record *marker);
 
 #endif

@@ -27,7 +27,7 @@ BELOW = {
     "server": {"base", "index", "wire", "thread", "store", "net"},
     "client": {"base", "wire"},
     "cli": {"base"},
-    "bench": {"base", "index"},
+    "bench": {"base", "index", "wire", "thread", "store"},
 }
 USES_PUBLIC_HEADER = {"client", "cli", "bench"}
 
@@ -37,7 +37,7 @@ SYSTEM_HEADERS = [
     (re.compile(r"event2/.*|event\.h|evhttp\.h"), {"net"}, None),
     (re.compile(r"lmdb\.h"), {"store"}, None),
     (re.compile(r"msgpack(\.h|/.*)"), {"client", "cli"}, None),
-    (re.compile(r"jansson\.h"), {"cli"}, None),
+    (re.compile(r"jansson\.h"), {"cli", "bench"}, None),
     (re.compile(SOCKETS), None, {"index", "wire", "thread"}),
 ]
 
@@ -200,7 +200,8 @@ def naming(root):
         else:
             own_types = re.findall(r"\b(?:struct|enum|union)\s+(\w+)\s*[{;]", code(text))
             prefixes = tuple(word + "_" for word in
-                             [path.stem, path.stem.rstrip("s"), path.parent.name] + own_types)
+                             [path.stem, path.stem.rstrip("s"), path.stem.removesuffix("_private"),
+                              path.parent.name] + own_types)
         for offset, name in declarations(text):
             if not name.startswith(prefixes):
                 found.append(at(root, path, line_of(text, offset), "%s does not start with %s"
