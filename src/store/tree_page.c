@@ -90,27 +90,33 @@ static bool open_node(const uint8_t *page, size_t page_bytes, enum tree_page_kin
     return node->size <= page_bytes - offset;
 }
 
+/* False: some of it is another node's. */
+static bool take_place(uint8_t *taken, size_t from, size_t size)
+{
+    if (memchr(taken + from, 1, size)) {
+        return false;
+    }
+    memset(taken + from, 1, size);
+    return true;
+}
+
 bool tree_page_is_sound(const uint8_t *page, size_t page_bytes, enum tree_page_kind kind)
 {
-    uint8_t taken[PAGE_BYTES_MAX / 2 / 8];
+    uint8_t taken[PAGE_BYTES_MAX];
     size_t lower = load16(page + PAGE_LOWER);
     size_t upper = load16(page + PAGE_UPPER);
     if (load16(page + PAGE_FLAGS) != kind || lower < PAGE_NODES || lower % 2 != 0 ||
         lower > upper || upper > page_bytes || page_bytes > PAGE_BYTES_MAX) {
         return false;
     }
-    memset(taken, 0, page_bytes / 2 / 8 + 1);
+    memset(taken + upper, 0, page_bytes - upper);
     size_t sum = 0;
     for (unsigned i = 0; i < node_count(page); i++) {
         struct node node;
-        if (!open_node(page, page_bytes, kind, i, &node)) {
+        if (!open_node(page, page_bytes, kind, i, &node) ||
+            !take_place(taken, (size_t)(node.at - page), node.size)) {
             return false;
         }
-        size_t place = (size_t)(node.at - page) / 2;
-        if (taken[place / 8] & 1u << place % 8) {
-            return false;
-        }
-        taken[place / 8] |= (uint8_t)(1u << place % 8);
         sum += node.size;
     }
     return sum == page_bytes - upper;
