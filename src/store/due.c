@@ -42,23 +42,25 @@ static uint64_t distance(uint64_t a, uint64_t b)
     return a > b ? a - b : b - a;
 }
 
-/* True: the wall clock did not go with the monotonic one since the last look. */
-static bool has_jumped(struct store_due *due, uint64_t wall_ms, uint64_t monotonic_ms)
+/* By how much the wall clock left the monotonic one since the last look; 0: it did not. */
+static uint64_t jump_ms(struct store_due *due, uint64_t wall_ms, uint64_t monotonic_ms)
 {
     uint64_t expected = due->wall_ms + (monotonic_ms - due->monotonic_ms);
     uint64_t off_ms = distance(wall_ms, expected);
     due->wall_ms = wall_ms;
     due->monotonic_ms = monotonic_ms;
-    if (off_ms <= JUMP_MS) {
-        return false;
-    }
+    return off_ms > JUMP_MS ? off_ms : 0;
+}
+
+static void note_jump(struct store_due *due, uint64_t off_ms)
+{
     static struct log_limit limit;
     uint64_t suppressed;
-    if (log_allowed(&limit, 1, monotonic_ms, &suppressed)) {
+    due->quiet_until_ms = due->monotonic_ms + QUIET_MS;
+    if (log_allowed(&limit, 1, due->monotonic_ms, &suppressed)) {
         log_write(LOG_WARN, "wall_clock_jumped", LOG_U64("by_ms", off_ms),
                   LOG_U64("nothing_due_for_ms", QUIET_MS), LOG_END);
     }
-    return true;
 }
 
 /* Two that share a slot push each other out, and are asked for more often than they need be. */
@@ -167,10 +169,12 @@ void store_due_pass(struct store_due *due, struct store *store, struct store_del
                     bool settle)
 {
     uint64_t now = due_now_ms(store);
-    bool jumped = has_jumped(due, clock_read_ms(store->settings.wall), now);
+    uint64_t off_ms = jump_ms(due, clock_read_ms(store->settings.wall), now);
     due->more = false;
     if (!settle) {
-        due->quiet_until_ms = jumped ? now + QUIET_MS : due->quiet_until_ms;
+        if (off_ms > 0) {
+            note_jump(due, off_ms);
+        }
         if (now < due->quiet_until_ms) {
             return;
         }
