@@ -71,6 +71,11 @@ enum status wal_open(int directory_fd, uint64_t applied, wal_group_fn *play, voi
                      struct wal **wal, bool *damaged, struct wal_trouble *trouble);
 void wal_close(struct wal *wal);
 
+/* The same walk for a tool: `play` sees what is beyond `applied`, no file is changed or set aside.
+ */
+enum status wal_verify(int directory_fd, uint64_t applied, wal_group_fn *play, void *context,
+                       bool *damaged, struct wal_trouble *trouble);
+
 /* The sequence the next group gets. */
 uint64_t wal_next_sequence(const struct wal *wal);
 

@@ -443,3 +443,24 @@ enum status wal_open(int directory_fd, uint64_t applied, wal_group_fn *play, voi
     *wal = fresh;
     return STATUS_OK;
 }
+
+enum status wal_verify(int directory_fd, uint64_t applied, wal_group_fn *play, void *context,
+                       bool *damaged, struct wal_trouble *trouble)
+{
+    *trouble = (struct wal_trouble){.call = ""};
+    struct wal wal = {.directory_fd = directory_fd, .next_number = 1};
+    struct scan scan = {.wal = &wal,
+                        .play = play,
+                        .context = context,
+                        .trouble = trouble,
+                        .reached = applied,
+                        .highest = applied};
+    bool good = run(&scan);
+    for (size_t i = 0; i < scan.count; i++) {
+        free(scan.found[i].segment);
+    }
+    free(scan.found);
+    free(scan.data);
+    *damaged = scan.damaged;
+    return good ? STATUS_OK : STATUS_INTERNAL;
+}
