@@ -243,21 +243,27 @@ static enum outcome run_touch(struct dispatch *dispatch, struct net_reply *reply
     uint8_t *start = writer.at;
     uint64_t touched = 0;
     uint32_t missing = 0;
+    bool again = false;
     struct bytes id;
     struct wire_writer tail =
         wire_writer_on(start + NET_REPLY_SMALL_BYTES, (size_t)(bound - NET_REPLY_SMALL_BYTES));
     while (wire_list_next(&ids, &id)) {
         enum reason reason;
         enum status status = thread_touch(dispatch->lane, id, has_ttl, request->ttl_ms, &reason);
-        if (status != STATUS_OK) {
+        if (status == STATUS_AGAIN) {
+            /* The others get their turn all the same, so that those on disk are loaded together. */
+            again = true;
+        } else if (status != STATUS_OK) {
             return answer_status(dispatch, reply, job, status);
-        }
-        if (reason == REASON_NONE) {
+        } else if (reason == REASON_NONE) {
             touched++;
         } else {
             answer_touch_missing(&tail, id, reason);
             missing++;
         }
+    }
+    if (again) {
+        return DEFERRED;
     }
     assert(!tail.overflow);
     uint8_t *frame = answer_touch_begin(&writer, request->msgid, touched, missing);

@@ -1,6 +1,7 @@
 /* What is common to all operations: hints before, and the last word after. */
 #include "thread/operations.h"
 
+#include "thread/cold.h"
 #include "thread/lookup.h"
 
 /* The name a request will look up first; false when it has none. */
@@ -39,8 +40,14 @@ void thread_prefetch_record(struct lane *lane, const struct wire_request *reques
 {
     enum record_kind kind;
     struct bytes id;
-    if (first_name(request, &kind, &id)) {
-        index_prefetch_record(lane->threads->index, lookup_key(lane, kind, id).hash);
+    if (!first_name(request, &kind, &id)) {
+        return;
+    }
+    struct lookup_key key = lookup_key(lane, kind, id);
+    index_prefetch_record(lane->threads->index, key.hash);
+    if (lane->tier && !index_find(lane->threads->index, key.hash, lookup_match, &key)) {
+        /* So that the requests of one turn wait for the disk together and not one by one. */
+        cold_ask(lane, &key);
     }
 }
 

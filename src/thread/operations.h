@@ -127,7 +127,8 @@ struct thread_list_result {
 enum status thread_list(struct lane *lane, const struct wire_request *request,
                         struct thread_list_result *result, struct wire_error *error);
 
-/* Hints for the requests of one turn: bring in the bucket, and later the record, they will read. */
+/* Hints for the requests of one turn: bring in the bucket, and later the record, they will read;
+ * what only the disk may know is asked for. */
 void thread_prefetch_bucket(struct lane *lane, const struct wire_request *request);
 void thread_prefetch_record(struct lane *lane, const struct wire_request *request);
 
