@@ -54,7 +54,7 @@ LINK = $(CC) $(OPT) -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(LDFLAGS)
 STORE_LIBS := -llmdb -lzstd
 SERVER_LIBS := -levent -lxxhash -lpthread $(STORE_LIBS)
 CLIENT_LIBS := -lmsgpackc -lxxhash -lpthread
-CLI_LIBS := -ljansson $(CLIENT_LIBS)
+CLI_LIBS := -ljansson $(CLIENT_LIBS) $(STORE_LIBS)
 # liburcu is only a peer to measure against: bench/table_lfht.c does without it where it is absent.
 BENCH_LIBS = $(STORE_LIBS) -ljansson -lxxhash -lm -lpthread $(shell pkg-config --libs liburcu-qsbr liburcu-cds 2>/dev/null)
 # Asked when a test is linked, not before: `make check` may install Check first.
@@ -220,7 +220,9 @@ $(B)/librethread.so.$(SOVERSION): $(B)/pic/librethread.o
 $(B)/librethread.so: $(B)/librethread.so.$(SOVERSION)
 	$(Q)ln -sf $(<F) $@
 
-$(CLI): $(call objects,$(CLI_SRC)) $(B)/librethread.a $(call archive,base)
+# `verify` is the store's, the rest is the client library's.
+$(CLI): $(call objects,$(CLI_SRC)) $(B)/librethread.a \
+		$(foreach r,$(LINK_store),$(call archive,$r))
 	@echo "  LINK    $@"
 	$(Q)$(LINK) -o $@ $^ $(CLI_LIBS)
 

@@ -1,8 +1,8 @@
 /*
  * Commands, and one call of the program.
  *
- * Every method of schema/methods.def is a command; import, export, help and completion are the
- * program's own. A command is a row of one table (command.c), which drives dispatch, help and
+ * Every method of schema/methods.def is a command; import, export, verify, help and completion are
+ * the program's own. A command is a row of one table (command.c), which drives dispatch, help and
  * completion.
  */
 #ifndef RETHREAD_CLI_COMMAND_H
@@ -16,6 +16,7 @@ enum command_id {
     COMMAND_METHOD, /* of the contract */
     COMMAND_IMPORT,
     COMMAND_EXPORT,
+    COMMAND_VERIFY,
     COMMAND_HELP,
     COMMAND_COMPLETION,
 };
@@ -77,6 +78,7 @@ int command_run_append(struct invocation *invocation);
 int command_run_list(struct invocation *invocation);
 int command_run_import(struct invocation *invocation);
 int command_run_export(struct invocation *invocation);
+int command_run_verify(struct invocation *invocation);
 int command_run_help(struct invocation *invocation);
 int command_run_completion(struct invocation *invocation);
 

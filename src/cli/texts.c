@@ -84,5 +84,13 @@ const char text_export[] =
     "\n"
     "  rethread-cli export conv-1 --output conv-1.jsonl\n";
 
+const char text_verify[] =
+    "Speaks to no server: stop the one that uses DIR first. Each damage is a line on stderr, in\n"
+    "the store's own numbers; ids and payloads are not shown. No record is changed. What is said\n"
+    "to be in the log is not in the tree yet, the server brings it there when it starts.\n"
+    "Exit codes: 0 all is well, 1 damage was found, 3 DIR cannot be read or is in use.\n"
+    "\n"
+    "  rethread-cli verify ./rethread-data\n";
+
 const char text_completion[] =
     "  rethread-cli completion bash > ~/.local/share/bash-completion/completions/rethread-cli\n";

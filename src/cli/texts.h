@@ -12,6 +12,7 @@ extern const char text_forget[];
 extern const char text_list[];
 extern const char text_import[];
 extern const char text_export[];
+extern const char text_verify[];
 extern const char text_completion[];
 
 #endif

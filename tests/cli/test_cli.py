@@ -423,7 +423,7 @@ class TestCommandLine(unittest.TestCase):
         with open(os.path.join(ROOT, "schema", "methods.def"), encoding="utf-8") as f:
             methods = re.findall(r'^METHOD\(\w+, "(\w+)"', f.read(), re.M)
         self.assertEqual(methods, METHODS)
-        for command in methods + ["import", "export", "help", "completion"]:
+        for command in methods + ["import", "export", "verify", "help", "completion"]:
             self.assertRegex(general.stdout.decode(), r"(?m)^  %s +[A-Z].*\.$" % command)
             text = run("help", command).stdout.decode()
             self.assertEqual(run(command, "--help").stdout.decode(), text)

@@ -66,7 +66,8 @@ class Layers(Sample):
                              ("thread", "store/tree.h"), ("store", "net/loop.h"),
                              ("net", "store/tree.h"), ("net", "server/main.h"),
                              ("client", "thread/step.h"), ("cli", "wire/parse.h"),
-                             ("cli", "client/buffer.h")):
+                             ("cli", "client/buffer.h"), ("cli", "store/store.h"),
+                             ("server", "cli/verify.h"), ("client", "store/verify.h")):
             with self.subTest(room=room, header=header):
                 self.caught(lint.layers, *self.include(room, '"%s"' % header), header.split("/")[0],
                             "src/%s/x.c:2:" % room)
@@ -81,6 +82,7 @@ class Layers(Sample):
         for room, header in (("index", "base/bytes.h"), ("thread", "wire/parse.h"),
                              ("server", "net/loop.h"), ("client", "wire/parse.h"),
                              ("cli", "base/bytes.h"), ("wire", "schema/errors.def"),
+                             ("cli", "store/verify.h"),
                              ("client", "rethread.h"), ("cli", "rethread.h")):
             with self.subTest(room=room, header=header):
                 self.passes(lint.layers, *self.include(room, '"%s"' % header))
