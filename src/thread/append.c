@@ -138,6 +138,12 @@ static enum status check_turn(struct append *append, uint32_t previous_turn)
     return STATUS_OK;
 }
 
+static enum status never_on_disk(const struct append *append)
+{
+    return wire_fail(append->error, STATUS_BAD_REQUEST, "ack",
+                     "a thread with retention 0 never touches the disk; leave out ack: disk");
+}
+
 /* The same key again: the first result, if its step is still what it was. */
 static enum status answer_duplicate(struct append *append, struct thread *thread,
                                     const struct snapshot *now, const struct recall_entry *first)
@@ -147,6 +153,9 @@ static enum status answer_duplicate(struct append *append, struct thread *thread
     if (!recall_same_bytes(first, &append->recall) || !step ||
         step->owner != lane_ref(append->lane, thread) || step->version != first->version) {
         return conflict(append, "key", now->version);
+    }
+    if (append->wait != JOURNAL_NO_WAIT && !journal_keeps(append->lane, thread)) {
+        return never_on_disk(append);
     }
     /* Nothing is set anew, the ttl neither: the first append did. */
     *append->result = (struct thread_append_result){.step = first->step,
@@ -181,8 +190,7 @@ static enum status check_lifetimes(const struct append *append, const struct thr
                          "the thread has retention 0, which cannot be undone; start a new thread");
     }
     if (append->wait != JOURNAL_NO_WAIT && (!keeps || (given && request->retention_ms == 0))) {
-        return wire_fail(append->error, STATUS_BAD_REQUEST, "ack",
-                         "a thread with retention 0 never touches the disk; leave out ack: disk");
+        return never_on_disk(append);
     }
     return STATUS_OK;
 }
@@ -421,7 +429,8 @@ enum status thread_append(struct lane *lane, const struct wire_request *request,
     if (status) {
         return status;
     }
-    if (!cold_know_keys(lane, append.step)) {
+    struct lookup_key name = lookup_key(lane, RECORD_THREAD, request->thread);
+    if (!cold_know_keys(lane, append.step, name.hash)) {
         step_discard(lane, append.step);
         return lane_put_back(lane, WANT_DISK);
     }

@@ -241,7 +241,8 @@ enum status thread_touch(struct lane *lane, struct bytes id, bool has_ttl, uint6
         if (has_ttl) {
             /* Relaxed: before the reset, which publishes it. The latest value wins. */
             atomic_store_explicit(&found.thread->ttl_ms, ttl_ms, memory_order_relaxed);
-            atomic_store_explicit(&found.thread->retuned, 1, memory_order_relaxed);
+            /* Release publishes the ttl to who takes note of it, in journal_put. */
+            atomic_store_explicit(&found.thread->retuned, 1, memory_order_release);
         }
         enum life life =
             life_refresh(found.thread, lane->now_ms, has_ttl ? LIFE_RESET : LIFE_EXTEND);

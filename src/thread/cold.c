@@ -15,6 +15,7 @@ enum { ANSWER_MS = 5000 /* an answer stays in the index so long */ };
 struct cold_load {
     struct tier_load tier;
     uint32_t marker;
+    uint32_t erased; /* erasures of such names that were done before it was asked */
 };
 
 /* ---- Records ---- */
@@ -44,23 +45,45 @@ static uint16_t answer_tick(const struct lane *lane)
 }
 
 /* ---- Erasures under way ---- */
+/* A slot counts those under way in its lower half and those that were done in its upper one. */
+static const uint64_t erased_one = UINT64_C(1) << 32;
 
-static _Atomic uint32_t *erasing_slot(struct threads *threads, uint64_t uid)
+static _Atomic uint64_t *erasing_slot(struct threads *threads, struct index_hash name)
 {
-    return &threads->erasing[uid % ERASING_SLOTS];
+    return &threads->erasing[name.low % ERASING_SLOTS];
 }
 
-void cold_erasing(struct threads *threads, uint64_t uid, int by)
+void cold_erasing_begins(struct threads *threads, struct index_hash name)
 {
-    /* Release pairs with the acquire in is_erasing: who finds the name free of its thread, which
-     * was taken out of the index after this, sees that it is being erased. */
-    atomic_fetch_add_explicit(erasing_slot(threads, uid), (uint32_t)by, memory_order_release);
+    /* Release pairs with the acquire in erasing: who finds the name free of its thread, which is
+     * taken out of the index after this, sees that it is being erased. */
+    atomic_fetch_add_explicit(erasing_slot(threads, name), 1, memory_order_release);
 }
 
-static bool is_erasing(struct threads *threads, uint64_t uid)
+void cold_erasing_ends(struct threads *threads, struct index_hash name)
 {
-    /* Pairs with the release in cold_erasing. */
-    return atomic_load_explicit(erasing_slot(threads, uid), memory_order_acquire) > 0;
+    /* Release: as above. */
+    uint64_t was = atomic_fetch_add_explicit(erasing_slot(threads, name), erased_one - 1,
+                                             memory_order_release);
+    assert((uint32_t)was > 0);
+}
+
+static uint64_t erasing(struct threads *threads, struct index_hash name)
+{
+    /* Pairs with the releases above. */
+    return atomic_load_explicit(erasing_slot(threads, name), memory_order_acquire);
+}
+
+static bool is_erasing(struct threads *threads, struct index_hash name)
+{
+    return (uint32_t)erasing(threads, name) > 0;
+}
+
+/* Whether an erasure came between the question and its answer. */
+static bool was_overtaken(struct threads *threads, const struct cold_load *load)
+{
+    uint64_t now = erasing(threads, load->tier.name);
+    return (uint32_t)now > 0 || (uint32_t)(now >> 32) != load->erased;
 }
 
 /* ---- Asking ---- */
@@ -108,6 +131,7 @@ bool cold_ask(struct lane *lane, const struct lookup_key *key)
         return true;
     }
     load->marker = lane_ref(lane, marker);
+    load->erased = (uint32_t)(erasing(lane->threads, key->hash) >> 32);
     if (lane->tier->calls->load(lane->tier, &load->tier) != STATUS_OK) {
         index_remove(index, lane->member, &marker->record);
         cold_retire(lane, marker);
@@ -130,15 +154,35 @@ struct index_record *cold_find_key(struct lane *lane, const struct lookup_key *k
     return record;
 }
 
-bool cold_know_keys(struct lane *lane, const struct step *step)
+bool cold_is_shared(const struct cold *cold, struct index_hash writer)
+{
+    switch (cold_state(cold)) {
+    case COLD_KEY:
+        return cold->shared || cold->owner_low != writer.low || cold->owner_high != writer.high;
+    case COLD_GONE:
+        return cold->shared || cold->version != (uint32_t)writer.high;
+    case COLD_CORRUPT:
+        return true; /* it may have been anybody's */
+    case COLD_LOADING:
+    case COLD_ABSENT:
+        break;
+    }
+    return false;
+}
+
+bool cold_know_keys(struct lane *lane, struct step *step, struct index_hash writer)
 {
     bool all = true;
     for (unsigned i = 0; lane->tier && i < step->key_count; i++) {
-        const struct index_record *record = &step->keys[i].record;
+        struct index_record *record = &step->keys[i].record;
         struct lookup_key key =
             lookup_key(lane, (enum record_kind)record->kind, step_key_id(step, record));
         bool loading;
-        cold_find_key(lane, &key, &loading);
+        const struct index_record *found = cold_find_key(lane, &key, &loading);
+        /* The answer may be forgotten before the step is committed. */
+        bool shared =
+            found && record_is_cold(found) && cold_is_shared((struct cold *)found, writer);
+        record->flags = shared ? STEP_KEY_SHARED : 0;
         all = all && !loading;
     }
     return all;
@@ -196,18 +240,22 @@ static struct cold *cold_key(struct lane *lane, const struct cold *marker,
     return cold;
 }
 
-/* The image is at its end: what is left of it goes, and its name says why. */
+/* The image is at its end: who asked is told, whether the disk can let go of it or not. */
 static void end_of_image(struct lane *lane, struct cold *marker, const struct tier_head *head,
                          enum reason reason)
 {
+    struct tier_tombstone tombstone = {
+        .reason = reason, .version = head->version, .steps = head->length};
     lane_count(lane, METRIC_EXPIRED, 1);
-    journal_erase_cold(lane, head, reason, marker);
+    journal_erase_cold(lane, head, reason, NULL);
+    answer(lane, marker, cold_gone(lane, marker, &tombstone));
 }
 
-static void thread_loaded(struct lane *lane, struct cold *marker, struct tier_image *image)
+static void thread_loaded(struct lane *lane, const struct cold_load *load, struct cold *marker)
 {
+    struct tier_image *image = load->tier.image;
     struct tier_head *head = &image->head;
-    if (is_erasing(lane->threads, head->uid)) {
+    if (was_overtaken(lane->threads, load)) {
         answer(lane, marker, NULL); /* until that is done the request is put back */
         return;
     }
@@ -220,13 +268,16 @@ static void thread_loaded(struct lane *lane, struct cold *marker, struct tier_im
         lane_count(lane, METRIC_PROMOTIONS, 1);
         cold_retire(lane, marker);
     } else {
-        answer(lane, marker, NULL); /* no memory: asked again when there is some */
+        /* No memory: asked again when there is some, for all of it. */
+        uint64_t bytes = head->payload_bytes + (uint64_t)image->step_count * sizeof(struct step);
+        lane->want_bytes = bytes > lane->want_bytes ? bytes : lane->want_bytes;
+        answer(lane, marker, NULL);
     }
 }
 
 static void key_loaded(struct lane *lane, struct cold *marker, const struct tier_key *key)
 {
-    if (is_erasing(lane->threads, key->uid)) {
+    if (is_erasing(lane->threads, key->owner)) {
         answer(lane, marker, NULL);
         return;
     }
@@ -266,7 +317,7 @@ void cold_loaded(struct lane *lane, struct tier_load *tier)
         break;
     case TIER_FOUND:
         if (tier->kind == TIER_LOAD_THREAD) {
-            thread_loaded(lane, marker, tier->image);
+            thread_loaded(lane, load, marker);
             free(tier->image);
         } else {
             key_loaded(lane, marker, &tier->key);
@@ -309,32 +360,53 @@ static struct cold *hold_name(struct lane *lane, const struct lookup_key *key)
     return marker;
 }
 
+/* Of a thread that is in memory: whether it is the one that is due. False in *known: not now. */
+static bool is_due(struct lane *lane, struct thread *thread, uint64_t uid, bool *known)
+{
+    *known = life_claim(thread, lane->now_ms) == LIFE_ALIVE;
+    if (!*known) {
+        return false; /* in use, or at its end: the tier asks again */
+    }
+    bool same = thread->uid == uid;
+    life_release(thread, lane->now_ms, LIFE_KEEP);
+    return same;
+}
+
+static void due_erase(struct lane *lane, const struct tier_due *due, struct cold *marker)
+{
+    struct tier_head head = {.uid = due->uid,
+                             .name = due->name,
+                             .id = bytes_of(due->id, due->id_size),
+                             .tenant = due->tenant,
+                             .version = due->version,
+                             .length = due->length};
+    lane_count(lane, due->reason == REASON_EVICTED ? METRIC_EVICTED : METRIC_EXPIRED, 1);
+    journal_erase_cold(lane, &head, due->reason, marker);
+}
+
 void cold_due(struct lane *lane, struct tier_due *due)
 {
-    struct bytes id = bytes_of(due->id, due->id_size);
-    struct lookup_key key = lookup_key(lane, RECORD_THREAD, id);
+    struct lookup_key key = lookup_key(lane, RECORD_THREAD, bytes_of(due->id, due->id_size));
     struct index_record *record = index_find(lane->threads->index, key.hash, lookup_match, &key);
-    struct cold *marker = NULL;
-    if (record && record->kind == RECORD_THREAD) {
-        /* Used since the disk last heard of it: tell. An end that has come is the sweep's. */
-        journal_settle(lane, (struct thread *)record, true);
+    if (is_erasing(lane->threads, due->name)) {
+        /* This one, or another of the name's lives: later. */
+    } else if (record && record->kind == RECORD_THREAD) {
+        struct thread *thread = (struct thread *)record;
+        bool known;
+        if (is_due(lane, thread, due->uid, &known)) {
+            /* Used since the disk last heard of it: tell. An end that has come is the sweep's. */
+            journal_settle(lane, thread, true);
+        } else if (known) {
+            due_erase(lane, due, NULL); /* an earlier life, that the disk would not let go of */
+        }
     } else if (record && record_is_tombstone(record)) {
         /* Ended while it was in memory, and the erasure has not come through. Nothing loads it. */
-        if (!is_erasing(lane->threads, due->uid)) {
-            marker = cold_create(lane, key.hash.low, key.hash.high, RECORD_THREAD, COLD_LOADING, 0);
-        }
+        due_erase(lane, due, NULL);
     } else {
-        marker = hold_name(lane, &key);
-    }
-    if (marker) {
-        struct tier_head head = {.uid = due->uid,
-                                 .name = due->name,
-                                 .id = id,
-                                 .tenant = due->tenant,
-                                 .version = due->version,
-                                 .length = due->length};
-        lane_count(lane, due->reason == REASON_EVICTED ? METRIC_EVICTED : METRIC_EXPIRED, 1);
-        journal_erase_cold(lane, &head, due->reason, marker);
+        struct cold *marker = hold_name(lane, &key);
+        if (marker) {
+            due_erase(lane, due, marker);
+        }
     }
     free(due);
 }

@@ -22,10 +22,16 @@ bool cold_ask(struct lane *lane, const struct lookup_key *key);
  */
 struct index_record *cold_find_key(struct lane *lane, const struct lookup_key *key, bool *loading);
 
-/* Whether it is known where the step's keys lead so far; asks for all that are not. */
-bool cold_know_keys(struct lane *lane, const struct step *step);
+/*
+ * Whether it is known where the keys of a step that `writer` (the name of a thread) is about to
+ * commit lead so far; asks for all that are not. Marks those that the disk knows to be another's.
+ */
+bool cold_know_keys(struct lane *lane, struct step *step, struct index_hash writer);
 
-/* After a replace or removal of a cold record that was an answer: it is the caller's to retire. */
+/* Whether a writer of the key, found as `cold`, shares it with another thread. */
+bool cold_is_shared(const struct cold *cold, struct index_hash writer);
+
+/* Who replaced or removed an answer retires it. A loading one is its load's, which comes for it. */
 void cold_retire(struct lane *lane, struct cold *cold);
 
 static inline enum cold_state cold_state(const struct cold *cold)
@@ -34,10 +40,11 @@ static inline enum cold_state cold_state(const struct cold *cold)
 }
 
 /*
- * Uids whose erasure is under way, counted by a few of their bits: until it is done the disk may
- * still answer with the thread, and must not be believed.
+ * Names whose erasure is under way, counted by a few of their bits: until it is done the disk may
+ * still answer with the thread, and must not be believed; nor what was asked before it was done.
  */
-void cold_erasing(struct threads *threads, uint64_t uid, int by);
+void cold_erasing_begins(struct threads *threads, struct index_hash name);
+void cold_erasing_ends(struct threads *threads, struct index_hash name);
 
 /* Events of the tier. */
 void cold_loaded(struct lane *lane, struct tier_load *load);

@@ -18,7 +18,7 @@ bool graveyard_open(struct threads *threads)
     if (!graveyard->ring) {
         return false;
     }
-    graveyard->started_ms = clock_read_ms(threads->settings.clock);
+    graveyard->started_ms = threads_now_ms(threads);
     arena_charge(threads->arena, (int64_t)(graveyard->size * sizeof *graveyard->ring));
     return true;
 }
@@ -36,6 +36,16 @@ uint64_t graveyard_count(const struct threads *threads)
     return next < threads->graveyard.size ? next : threads->graveyard.size;
 }
 
+/* The tier forgets too, what was gone before it had to be in memory as well. */
+static uint64_t disk_vouch_ms(const struct lane *lane)
+{
+    if (!lane->tier) {
+        return UINT64_MAX;
+    }
+    uint64_t since_ms = lane->tier->calls->vouch_since_ms(lane->tier);
+    return lane->wall_ms > since_ms ? lane->wall_ms - since_ms : 0;
+}
+
 uint64_t graveyard_vouch_ms(const struct lane *lane)
 {
     const struct graveyard *graveyard = &lane->threads->graveyard;
@@ -50,7 +60,9 @@ uint64_t graveyard_vouch_ms(const struct lane *lane)
         since_ms =
             atomic_load_explicit(&graveyard->stamps[oldest % VOUCH_STAMPS], memory_order_acquire);
     }
-    return lane->now_ms > since_ms ? lane->now_ms - since_ms : 0;
+    uint64_t memory_ms = lane->now_ms > since_ms ? lane->now_ms - since_ms : 0;
+    uint64_t disk_ms = disk_vouch_ms(lane);
+    return memory_ms < disk_ms ? memory_ms : disk_ms;
 }
 
 static void enter(struct lane *lane, struct tombstone *tombstone)

@@ -4,6 +4,7 @@
 #include "thread/graveyard.h"
 #include "thread/lookup.h"
 #include "thread/inspect.h"
+#include "thread/journal.h"
 #include "thread/operations.h"
 
 #include <stdlib.h>
@@ -104,7 +105,8 @@ static bool visit_listed(void *context, struct index_record *record)
     if (life_judge(thread, word, lane->now_ms) != LIFE_ALIVE || thread->tenant != LOOKUP_TENANT ||
         !bytes_start_with(thread_id(thread), listing->starts_with) ||
         /* Relaxed: when it has just come to be there, both phases list it. */
-        atomic_load_explicit(&thread->on_disk, memory_order_relaxed)) {
+        (journal_keeps(lane, thread) &&
+         atomic_load_explicit(&thread->on_disk, memory_order_relaxed))) {
         return true;
     }
     list_thread(listing, thread, word);

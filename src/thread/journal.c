@@ -48,15 +48,17 @@ static struct journal_change *change_create(uint32_t steps)
 
 static void change_free(struct journal_change *change)
 {
-    free(change->entries);
+    if (change) {
+        free(change->entries);
+    }
     free(change);
 }
 
 /* True: the tier has it now. */
-static bool change_submit(struct lane *lane, struct journal_change *change)
+static bool change_submit(struct lane *lane, struct journal_change *change, uint32_t generation)
 {
     change->tier.port = lane->port;
-    change->tier.generation = lane->tier->calls->generation(lane->tier);
+    change->tier.generation = generation;
     if (lane->tier->calls->submit(lane->tier, &change->tier) != STATUS_OK) {
         return false;
     }
@@ -86,7 +88,7 @@ static void change_let_go(struct lane *lane, struct journal_change *change)
 /* ---- Put ---- */
 
 static struct tier_head head_of(const struct lane *lane, const struct thread *thread,
-                                const struct snapshot *now)
+                                const struct snapshot *now, uint64_t used_ms)
 {
     const struct spine *spine = now->spine;
     /* Relaxed, all: numbers by themselves, and the claim orders their writers. */
@@ -103,7 +105,7 @@ static struct tier_head head_of(const struct lane *lane, const struct thread *th
         .shared = thread->shared,
         .appends = thread->appends,
         .created_ms = lane_to_wall(lane, thread->created_ms),
-        .used_ms = lane_to_wall(lane, life_used_ms(thread, life_load(thread))),
+        .used_ms = lane_to_wall(lane, used_ms),
         .ttl_ms = atomic_load_explicit(&thread->ttl_ms, memory_order_relaxed),
         .retention_ms = atomic_load_explicit(&thread->retention_ms, memory_order_relaxed),
         .payload_bytes = atomic_load_explicit(&spine->payload_bytes, memory_order_relaxed),
@@ -160,16 +162,24 @@ static bool change_add_recalls(const struct lane *lane, struct journal_change *c
     if (!change->entries) {
         return false;
     }
-    memcpy(change->entries, entries, count * sizeof *entries);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        /* As in recall_find: what is too old is no longer remembered. */
+        if (thread->appends - entries[i].ordinal < THREAD_RECALL_MAX) {
+            change->entries[kept++] = entries[i];
+        }
+    }
     change->tier.recalls = change->entries;
-    change->tier.recall_count = count;
+    change->tier.recall_count = kept;
     return true;
 }
 
-static void thread_unsaved(struct thread *thread)
+static void thread_unsaved(struct lane *lane, struct thread *thread)
 {
     /* Release pairs with the acquire in journal_is_saved. */
-    atomic_store_explicit(&thread->unsaved, 1, memory_order_release);
+    if (!atomic_exchange_explicit(&thread->unsaved, 1, memory_order_release)) {
+        thread_retick(lane, thread); /* soon, not when it is idle */
+    }
 }
 
 struct tier_change *journal_put(struct lane *lane, struct thread *thread, uint32_t from,
@@ -191,36 +201,39 @@ struct tier_change *journal_put(struct lane *lane, struct thread *thread, uint32
                  atomic_load_explicit(&thread->unsaved, memory_order_relaxed);
     uint32_t first = whole || from < now.spine->lost ? now.spine->lost : from;
     struct journal_change *change = change_create(now.length - first);
-    if (!change) {
-        thread_unsaved(thread);
+    if (!change || !change_add_recalls(lane, change, thread, whole, entry)) {
+        thread_unsaved(lane, thread);
+        change_free(change);
         return NULL;
     }
+    /* Before the ttl is read: one that is set from now on is told by the next change. Acquire pairs
+     * with the release in thread_touch. */
+    atomic_exchange_explicit(&thread->retuned, 0, memory_order_acquire);
+    uint64_t used_ms = life_used_ms(thread, life_load(thread));
     change->tier.kind = TIER_PUT;
-    change->tier.head = head_of(lane, thread, &now);
+    change->tier.head = head_of(lane, thread, &now, used_ms);
     /* Whatever a whole put drops was rewound, now or while the disk was not told. */
     change->tier.reason = whole ? REASON_REWOUND : reason;
     change->tier.drop_from = whole ? 0 : from;
     change->tier.wants_durable = wait == JOURNAL_WAIT_DURABLE;
     change->wait = wait;
-    if (!change_add_recalls(lane, change, thread, whole, entry)) {
-        thread_unsaved(thread);
-        change_free(change);
-        return NULL;
-    }
     change_hold(change, thread);
     change_add_steps(lane, change, &now, first);
-    uint64_t used_ms = life_used_ms(thread, life_load(thread));
-    if (!change_submit(lane, change)) {
-        thread_unsaved(thread);
+    if (whole) {
+        /* Before it is submitted: who learns later that a change failed, this one among them, says
+         * so in vain otherwise. Relaxed: under the claim. */
+        atomic_store_explicit(&thread->unsaved, 0, memory_order_relaxed);
+    }
+    /* Of the generation that it was judged by: the tier refuses it if there is a new one. */
+    if (!change_submit(lane, change, generation)) {
+        thread_unsaved(lane, thread);
         change_drop_steps(change);
         change_let_go(lane, change);
         change_free(change);
         return NULL;
     }
     thread->generation = generation;
-    /* Relaxed, all: under the claim; the sweep looks without it, and looks again. */
-    atomic_store_explicit(&thread->unsaved, 0, memory_order_relaxed);
-    atomic_store_explicit(&thread->retuned, 0, memory_order_relaxed);
+    /* Relaxed: under the claim; the sweep looks without it, and looks again. */
     atomic_store_explicit(&thread->used_ms, used_ms, memory_order_relaxed);
     return &change->tier;
 }
@@ -234,14 +247,21 @@ static bool must_erase(const struct journal_change *change)
     return change->tier.reason == REASON_FORGOTTEN || change->tier.reason == REASON_NONE;
 }
 
-static void erase_undone(struct lane *lane, struct journal_change *change)
+/* Its name is free again, whether it was erased or not: who asks is told by the disk. */
+static void erase_ended(struct lane *lane, struct journal_change *change)
 {
-    cold_erasing(lane->threads, change->tier.head.uid, -1);
+    cold_erasing_ends(lane->threads, change->tier.head.name);
     if (change->marker) {
         struct cold *marker = lane_at(lane, change->marker);
         index_remove(lane->threads->index, lane->member, &marker->record);
         cold_retire(lane, marker);
+        change->marker = 0;
     }
+}
+
+static void erase_undone(struct lane *lane, struct journal_change *change)
+{
+    erase_ended(lane, change);
     change_let_go(lane, change);
     change_free(change);
 }
@@ -255,8 +275,8 @@ static struct tier_change *erase(struct lane *lane, struct journal_change *chang
     change->tier.reason = reason;
     change->tier.wants_durable = wait == JOURNAL_WAIT_DURABLE;
     change->wait = wait;
-    cold_erasing(lane->threads, head->uid, 1);
-    if (!change_submit(lane, change)) {
+    cold_erasing_begins(lane->threads, head->name);
+    if (!change_submit(lane, change, lane->tier->calls->generation(lane->tier))) {
         if (!must_erase(change)) {
             erase_undone(lane, change);
             return NULL;
@@ -274,11 +294,11 @@ struct tier_change *journal_erase(struct lane *lane, struct thread *thread, enum
         return NULL;
     }
     struct snapshot now = spine_snapshot(lane, thread);
-    struct tier_head head = head_of(lane, thread, &now);
+    struct tier_head head = head_of(lane, thread, &now, life_used_ms(thread, life_load(thread)));
     struct journal_change *change = change_create(0);
     if (!change) {
         /* The disk finds it due in time; until then nobody believes what it says of the thread. */
-        cold_erasing(lane->threads, thread->uid, 1);
+        cold_erasing_begins(lane->threads, head.name);
         return NULL;
     }
     change_hold(change, thread);
@@ -292,11 +312,13 @@ void journal_erase_cold(struct lane *lane, const struct tier_head *head, enum re
     struct journal_change *change = change_create(0);
     if (!change) {
         /* The tier asks again. */
-        index_remove(lane->threads->index, lane->member, &marker->record);
-        cold_retire(lane, marker);
+        if (marker) {
+            index_remove(lane->threads->index, lane->member, &marker->record);
+            cold_retire(lane, marker);
+        }
         return;
     }
-    change->marker = lane_ref(lane, marker);
+    change->marker = marker ? lane_ref(lane, marker) : 0;
     struct tier_head own = *head;
     memcpy(change->id, head->id.data, head->id.size);
     own.id = bytes_of(change->id, head->id.size);
@@ -354,31 +376,14 @@ static void tell(struct journal_change *change, enum status status)
     }
 }
 
-static void put_applied(struct journal_change *change)
+static void put_applied(struct lane *lane, struct journal_change *change)
 {
     if (change->tier.status != STATUS_OK) {
-        thread_unsaved(change->thread);
+        thread_unsaved(lane, change->thread);
     } else {
         /* Relaxed: list wants no order. */
         atomic_store_explicit(&change->thread->on_disk, 1, memory_order_relaxed);
     }
-}
-
-static void erase_applied(struct lane *lane, struct journal_change *change)
-{
-    const struct tier_head *head = &change->tier.head;
-    cold_erasing(lane->threads, head->uid, -1);
-    if (!change->marker) {
-        return;
-    }
-    struct cold *marker = lane_at(lane, change->marker);
-    if (change->tier.reason == REASON_NONE) {
-        index_remove(lane->threads->index, lane->member, &marker->record);
-    } else {
-        graveyard_bury(lane, &marker->record, head->name.high, change->tier.reason, 0,
-                       head->version, head->length);
-    }
-    cold_retire(lane, marker);
 }
 
 /* The last event of a change; it is ours again. */
@@ -398,9 +403,9 @@ static void change_applied(struct lane *lane, struct journal_change *change)
         return;
     }
     if (change->tier.kind == TIER_PUT) {
-        put_applied(change);
+        put_applied(lane, change);
     } else {
-        erase_applied(lane, change);
+        erase_ended(lane, change);
     }
     tell(change, change->tier.status);
     change_let_go(lane, change);
@@ -422,7 +427,7 @@ static void submit_refused(struct lane *lane)
     lane->refused = NULL;
     while (change) {
         struct journal_change *next = change->next_refused;
-        if (!change_submit(lane, change)) {
+        if (!change_submit(lane, change, lane->tier->calls->generation(lane->tier))) {
             tell(change, STATUS_READ_ONLY);
             change->next_refused = lane->refused;
             lane->refused = change;

@@ -21,7 +21,9 @@ static inline bool journal_keeps(const struct lane *lane, const struct thread *t
 
 static inline bool journal_is_full(const struct lane *lane)
 {
-    return lane->tier && lane->tier->calls->is_full(lane->tier);
+    /* What takes no writes is not waited for: memory goes on without it. */
+    return lane->tier && lane->tier->calls->is_full(lane->tier) &&
+           !lane->tier->calls->is_read_only(lane->tier);
 }
 
 /* What an answer waits for. */
@@ -44,8 +46,8 @@ struct tier_change *journal_put(struct lane *lane, struct thread *thread, uint32
 struct tier_change *journal_erase(struct lane *lane, struct thread *thread, enum reason reason,
                                   enum journal_wait wait);
 
-/* The same of a thread that is not in memory; `marker` holds its name and is replaced by a
- * tombstone when it is done. */
+/* The same of a thread that is not in memory. `marker` holds its name until it is done, so that
+ * nobody loads it meanwhile; NULL: nobody would believe it anyway. The disk keeps the tombstone. */
 void journal_erase_cold(struct lane *lane, const struct tier_head *head, enum reason reason,
                         struct cold *marker);
 

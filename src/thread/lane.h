@@ -21,6 +21,12 @@ enum {
     ERASING_SLOTS = 4096,
 };
 
+/*
+ * The domain's time begins long before the clock's, which may have started with the machine a
+ * moment ago: what the disk has was used and created before that. Some 70 years.
+ */
+#define HISTORY_MS (UINT64_C(1) << 41)
+
 /* Who is gone and why: a bounded ring of tombstones, the oldest overwritten first. */
 struct graveyard {
     _Atomic uint32_t *ring; /* arena refs, `size` of them */
@@ -42,7 +48,7 @@ struct threads {
     _Atomic uint64_t hand;         /* of eviction: an index_cursor, packed */
     _Atomic int64_t leaving_bytes; /* as in the lanes, of members without one */
     _Atomic int64_t payload_bytes;
-    _Atomic uint32_t erasing[ERASING_SLOTS]; /* see cold_erasing */
+    _Atomic uint64_t erasing[ERASING_SLOTS]; /* see cold_erasing_begins */
     struct lane *_Atomic lanes[LANES_MAX];
 };
 
@@ -83,6 +89,11 @@ struct lane {
     _Atomic uint64_t counters[METRIC_COUNT];
 };
 
+static inline uint64_t threads_now_ms(const struct threads *threads)
+{
+    return HISTORY_MS + clock_read_ms(threads->settings.clock);
+}
+
 static inline void *lane_at(const struct lane *lane, uint32_t ref)
 {
     assert(ref != 0);
@@ -97,7 +108,9 @@ static inline uint32_t lane_ref(const struct lane *lane, const void *object)
 /* Between the domain's time and the wall clock. What was before time began began with it. */
 static inline uint64_t lane_to_wall(const struct lane *lane, uint64_t at_ms)
 {
-    return lane->wall_ms + at_ms - lane->now_ms;
+    uint64_t ahead_ms = at_ms > lane->now_ms ? at_ms - lane->now_ms : 0;
+    uint64_t since_ms = at_ms < lane->now_ms ? lane->now_ms - at_ms : 0;
+    return ahead_ms + (lane->wall_ms > since_ms ? lane->wall_ms - since_ms : 0);
 }
 
 static inline uint64_t lane_from_wall(const struct lane *lane, uint64_t wall_ms)

@@ -45,19 +45,33 @@ static struct thread *make_thread(struct lane *lane, const struct tier_head *hea
     return thread;
 }
 
+/*
+ * What is not known of damaged steps, but matters: the version, lest a caller who holds what was
+ * there before takes it for still there, so the latest it can be; and the turn, so the earliest.
+ */
+static void fill_in(struct tier_image *image)
+{
+    uint32_t version = image->head.version;
+    for (uint32_t i = image->step_count; i > 0; i--) {
+        struct step_parts *parts = &image->steps[i - 1];
+        parts->version = parts->corrupt ? version : parts->version;
+        version = parts->version;
+    }
+    uint32_t turn = 0;
+    for (uint32_t i = 0; i < image->step_count; i++) {
+        struct step_parts *parts = &image->steps[i];
+        parts->turn = parts->corrupt ? turn : parts->turn;
+        turn = parts->turn;
+    }
+}
+
 /* The steps so far are let go of by the caller. */
 static bool add_steps(struct lane *lane, struct thread *thread, struct spine *spine,
                       const struct tier_image *image)
 {
-    uint32_t version = image->head.lost_base + image->head.lost;
     for (uint32_t i = 0; i < image->step_count; i++) {
-        struct step_parts parts = image->steps[i];
-        assert(parts.number == image->head.lost + i);
-        if (parts.corrupt) {
-            parts.version = version; /* versions only grow along a spine */
-        }
-        version = parts.version;
-        struct step *step = step_rebuild(lane, &parts);
+        assert(image->steps[i].number == image->head.lost + i);
+        struct step *step = step_rebuild(lane, &image->steps[i]);
         if (!step) {
             return false;
         }
@@ -109,6 +123,7 @@ bool promote_thread(struct lane *lane, struct tier_image *image, struct index_re
     if (!spine) {
         goto fail;
     }
+    fill_in(image);
     if (!add_steps(lane, thread, spine, image) || !add_recalls(lane, thread, image)) {
         goto fail;
     }

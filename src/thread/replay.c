@@ -308,8 +308,8 @@ static enum status replay_thread(struct replay *replay, const struct step_key_as
  * The key leads to step `number`, committed at `version`, of a thread that is not, or not as it
  * was, in memory: whatever is under its name now must still have that step.
  */
-static enum status replay_cold_key(struct replay *replay, struct bytes id, uint32_t number,
-                                   uint32_t version)
+static enum status replay_cold_key(struct replay *replay, const struct step_key_asked *asked,
+                                   struct bytes id, uint32_t number, uint32_t version)
 {
     struct lookup found;
     enum status status = use_named(replay, id, &found);
@@ -322,7 +322,9 @@ static enum status replay_cold_key(struct replay *replay, struct bytes id, uint3
     struct snapshot now = spine_snapshot(replay->lane, found.thread);
     const struct step *step =
         number < now.length ? spine_step(replay->lane, now.spine, number) : NULL;
-    if (step && (step->version == version || (step->flags & STEP_CORRUPT))) {
+    /* The key is compared as well: an earlier life of the thread had the same versions. */
+    bool same = step && step->version == version && step_has_key(step, asked->kind, asked->id);
+    if (same || (step && (step->flags & STEP_CORRUPT))) {
         return select_steps(replay, found.thread, &now, number + 1);
     }
     replay->result->thread = thread_id(found.thread);
@@ -330,8 +332,8 @@ static enum status replay_cold_key(struct replay *replay, struct bytes id, uint3
     return miss(replay, number < now.spine->lost ? lost : REASON_REWOUND, now.version);
 }
 
-static enum status replay_cold(struct replay *replay, const struct cold *cold,
-                               enum record_kind kind)
+static enum status replay_cold(struct replay *replay, const struct step_key_asked *asked,
+                               const struct cold *cold)
 {
     enum cold_state state = cold_state(cold);
     if (state == COLD_CORRUPT) {
@@ -340,12 +342,12 @@ static enum status replay_cold(struct replay *replay, const struct cold *cold,
     if (state == COLD_ABSENT) {
         return miss(replay, REASON_NEVER_SEEN, 0);
     }
-    if (cold->shared && kind != RECORD_PREFIX) {
+    if (cold->shared && asked->kind != RECORD_PREFIX) {
         return miss(replay, REASON_AMBIGUOUS, 0);
     }
     replay->result->ambiguous = cold->shared;
     return state == COLD_GONE ? miss(replay, (enum reason)cold->reason, 0)
-                              : replay_cold_key(replay, bytes_of(cold->id, cold->id_size),
+                              : replay_cold_key(replay, asked, bytes_of(cold->id, cold->id_size),
                                                 cold->number, cold->version);
 }
 
@@ -363,7 +365,7 @@ static enum status replay_key(struct replay *replay, const struct step_key_asked
         return miss(replay, REASON_NEVER_SEEN, 0);
     }
     if (record_is_cold(record)) {
-        return replay_cold(replay, (const struct cold *)record, asked->kind);
+        return replay_cold(replay, asked, (const struct cold *)record);
     }
     bool gone = record_is_tombstone(record);
     bool shared = gone ? record->small != 0 : (record->flags & STEP_KEY_SHARED) != 0;
@@ -377,7 +379,7 @@ static enum status replay_key(struct replay *replay, const struct step_key_asked
     const struct step *step = step_of_key(record);
     struct thread *thread = lane_at(lane, step->owner);
     if (life_is_demoted(life_load(thread))) {
-        return replay_cold_key(replay, thread_id(thread), step->number, step->version);
+        return replay_cold_key(replay, asked, thread_id(thread), step->number, step->version);
     }
     switch (use_thread(replay, thread)) {
     case LIFE_CLAIMED:
@@ -386,7 +388,7 @@ static enum status replay_key(struct replay *replay, const struct step_key_asked
         return miss(replay, life_end_reason(thread, lane->now_ms), 0);
     case LIFE_GONE:
         if (life_is_demoted(life_load(thread))) {
-            return replay_cold_key(replay, thread_id(thread), step->number, step->version);
+            return replay_cold_key(replay, asked, thread_id(thread), step->number, step->version);
         }
         return miss(replay, life_reason(life_load(thread)), 0);
     case LIFE_ALIVE:

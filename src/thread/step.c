@@ -165,6 +165,7 @@ struct step *step_rebuild(struct lane *lane, const struct step_parts *parts)
     struct step_parts place = nothing;
     place.number = parts->number;
     place.version = parts->version;
+    place.turn = parts->turn;
     const struct step_parts *whole = parts->corrupt ? &place : parts;
     struct layout layout = layout_of(whole, whole->payload.size);
     struct step *step = build(lane, whole, &layout, whole->payload.size);

@@ -9,40 +9,23 @@
 #include "thread/lookup.h"
 #include "thread/steps.h"
 
-/* The same, of what the disk said. While it is being asked nothing is known: see cold_ask_keys. */
-static bool cold_is_shared(const struct cold *cold, const struct thread *writer)
-{
-    switch ((enum cold_state)cold->record.flags) {
-    case COLD_KEY:
-        return cold->shared || cold->owner_low != writer->record.hash_low ||
-               cold->owner_high != writer->hash_high;
-    case COLD_GONE:
-        return cold->shared || cold->version != thread_fingerprint(writer);
-    case COLD_LOADING:
-    case COLD_ABSENT:
-    case COLD_CORRUPT:
-        break;
-    }
-    return false;
-}
-
 /* Whether the key, as it stood in `existing`, was written by another thread or is shared already.
  */
 static bool is_shared(const struct lane *lane, const struct index_record *existing,
                       const struct thread *writer)
 {
+    struct index_hash name = {.low = writer->record.hash_low, .high = writer->hash_high};
     if (record_is_tombstone(existing)) {
         const struct tombstone *tombstone = (const struct tombstone *)existing;
         return existing->small || tombstone->version != thread_fingerprint(writer);
     }
     if (record_is_cold(existing)) {
-        return cold_is_shared((const struct cold *)existing, writer);
+        return cold_is_shared((const struct cold *)existing, name);
     }
     const struct thread *owner = lane_at(lane, step_of_key(existing)->owner);
     /* By name, not by record: a thread that came back is the same one. */
-    return (existing->flags & STEP_KEY_SHARED) ||
-           owner->record.hash_low != writer->record.hash_low ||
-           owner->hash_high != writer->hash_high;
+    return (existing->flags & STEP_KEY_SHARED) || owner->record.hash_low != name.low ||
+           owner->hash_high != name.high;
 }
 
 static void publish_key(struct lane *lane, struct thread *thread, struct step *step,
@@ -52,10 +35,11 @@ static void publish_key(struct lane *lane, struct thread *thread, struct step *s
     struct lookup_key key =
         lookup_key(lane, (enum record_kind)record->kind, step_key_id(step, record));
     record->hash_low = key.hash.low;
+    uint8_t known = record->flags; /* shared by what the disk said, see cold_know_keys */
     struct index_record *existing = index_find(index, key.hash, lookup_match, &key);
     for (;;) {
         if (!existing) {
-            record->flags = 0;
+            record->flags = known;
             if (index_insert(index, lane->member, key.hash, record, 0, lookup_match, &key,
                              &existing) == INDEX_DONE) {
                 return;
@@ -65,9 +49,10 @@ static void publish_key(struct lane *lane, struct thread *thread, struct step *s
             step_of_key(existing) == step) {
             return; /* the step names one tool call twice */
         }
-        record->flags = is_shared(lane, existing, thread) ? STEP_KEY_SHARED : 0;
+        record->flags = is_shared(lane, existing, thread) ? STEP_KEY_SHARED : known;
         if (index_replace(index, lane->member, existing, record, 0)) {
-            if (record_is_cold(existing)) {
+            if (record_is_cold(existing) &&
+                cold_state((const struct cold *)existing) != COLD_LOADING) {
                 cold_retire(lane, (struct cold *)existing);
             }
             return;

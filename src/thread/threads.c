@@ -42,6 +42,10 @@ static void count_reclaimed(_Atomic int64_t *own, _Atomic int64_t *shared, int64
     }
 }
 
+/* In the holds of a step that nobody holds: it no longer counts as leaving. All else of it stays,
+ * since the tier may still be reading it. */
+#define STEP_COUNTED_OUT UINT32_MAX
+
 bool step_reclaim(void *context, struct epoch_member *member, void *object)
 {
     struct threads *threads = context;
@@ -49,14 +53,12 @@ bool step_reclaim(void *context, struct epoch_member *member, void *object)
     struct lane *lane = lane_of(threads, member);
     /* Pairs with the release in step_unpin. Nobody can pin anew: the step is out of reach. */
     bool pinned = atomic_load_explicit(&step->pins, memory_order_acquire) > 0;
-    if (step->version != 0) {
-        /*
-         * A pinned step is not leaving: eviction must not wait for it. Its version says that it was
-         * counted out; who holds a pin reads nothing but the view, which has no version.
-         */
+    /* Relaxed, both: the last hold is gone, and who holds a pin does not look at the holds. */
+    if (atomic_load_explicit(&step->holds, memory_order_relaxed) != STEP_COUNTED_OUT) {
+        /* A pinned step is not leaving: eviction must not wait for it. */
         count_reclaimed(lane ? &lane->leaving_bytes : NULL, &threads->leaving_bytes,
                         (int64_t)arena_size(threads->arena, step));
-        step->version = 0;
+        atomic_store_explicit(&step->holds, STEP_COUNTED_OUT, memory_order_relaxed);
     }
     if (pinned) {
         return false;
@@ -219,7 +221,8 @@ struct lane *lane_open(struct threads *threads, unsigned share, unsigned shares)
     lane->sweep = (struct index_cursor){0};
     lane->pass_slots = lane->pass_slots_last = 0;
     lane->want_bytes = 0;
-    lane->sweep_ms = lane_read_clock(lane);
+    lane_read_clock(lane);
+    lane->sweep_ms = lane->now_ms;
     return lane;
 fail:
     /* Pairs with the acquire in claim_slot. */
@@ -260,11 +263,11 @@ void lane_offline(struct lane *lane)
 
 uint64_t lane_read_clock(struct lane *lane)
 {
-    lane->now_ms = clock_read_ms(lane->threads->settings.clock);
+    lane->now_ms = threads_now_ms(lane->threads);
     if (lane->tier) {
         lane->wall_ms = clock_read_ms(lane->threads->settings.wall);
     }
-    return lane->now_ms;
+    return lane->now_ms - HISTORY_MS;
 }
 
 uint64_t lane_work(const struct lane *lane)

@@ -557,8 +557,8 @@ START_TEST(the_retention_ends_during_a_load)
     wait_ms(RETENTION_MS);
     tier_model_advance(model, TIER_MODEL_ANSWER, 1);
     turn(&domain);
-    NOW("replay t", "again"); /* until it is erased */
     IS("replay t", "miss expired v1");
+    run();
     ck_assert_uint_eq(tier_model_threads(model), 0);
     restart();
     IS("replay t", "miss expired v1");
@@ -874,7 +874,7 @@ START_TEST(the_retention_really_ends)
     wait_ms(2 * DOMAIN_TTL_MS + RETENTION_MS / 64);
     due();
     ck_assert_uint_eq(tier_model_threads(model), 0);
-    NOW("replay t", "miss expired v1");
+    IS("replay t", "miss expired v1");
     IS("replay - response_id=r", "miss expired v0");
     restart();
     IS("replay t", "miss expired v1");
@@ -1026,6 +1026,29 @@ START_TEST(the_max_age_ends_it_wherever_it_is)
 }
 END_TEST
 
+/* An erasure was refused; the name has begun another life since, which is on disk as well. */
+START_TEST(an_old_life_that_is_due_leaves_the_young_one_alone)
+{
+    NOW("append t response_id=r : old", "step 0 v1 created");
+    NOW("append t : older", "step 1 v2");
+    run();
+    wait_ms(RETENTION_MS - 1);
+    tier_model_fail(model);
+    wait_ms(1);
+    NOW("replay t", "miss expired v2"); /* the disk could not be told */
+    tier_model_heal(model);
+    NOW("append t expect=0 response_id=s : young", "step 0 v1 created");
+    demote_all();
+    ck_assert_uint_eq(tier_model_threads(model), 2);
+    wait_ms(DOMAIN_TTL_MS);
+    due();
+    ck_assert_uint_eq(tier_model_threads(model), 1);
+    IS("replay t", "complete t v1 head 0 disk: 0=young");
+    IS("replay - response_id=r", "miss expired v0");
+    IS("replay - response_id=s", "complete t v1 head 0: 0=young");
+}
+END_TEST
+
 START_TEST(the_disk_budget_evicts)
 {
     NOW("append t response_id=r : one", "step 0 v1 created");
@@ -1120,6 +1143,7 @@ int main(void)
         when_too_much_waits_appends_are_put_back, the_retention_really_ends,
         the_retention_ends_in_memory, retention_0_never_touches_the_disk,
         retention_0_erases_before_the_answer, another_retention_counts, touch_reaches_the_disk,
-        the_max_age_ends_it_wherever_it_is, the_disk_budget_evicts, a_restart_finds_everything,
+        the_max_age_ends_it_wherever_it_is, the_disk_budget_evicts,
+        an_old_life_that_is_due_leaves_the_young_one_alone, a_restart_finds_everything,
         never_seen_is_vouched_for_across_restarts, used_time_goes_on_while_it_is_down);
 }
