@@ -1,0 +1,17 @@
+/*
+ * Put before every file of src/store when it is compiled for the crash runs: segments of the log
+ * are small, so that many are filled and used anew and a state costs little, and what comes round
+ * every second comes round sooner.
+ */
+#ifndef RETHREAD_TESTS_CRASH_SMALL_H
+#define RETHREAD_TESTS_CRASH_SMALL_H
+
+#include "store/store_private.h"
+
+enum { SMALL_SEGMENT_BYTES = 64 << 10, SMALL_TICK_MS = 100, SMALL_FILL_MS = 5 };
+
+#define WAL_SEGMENT_BYTES SMALL_SEGMENT_BYTES
+#define STORE_TICK_MS     SMALL_TICK_MS
+#define STORE_FILL_MS     SMALL_FILL_MS
+
+#endif
