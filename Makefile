@@ -90,9 +90,9 @@ export DEPS_BUILD DEPS_CHECK DEPS_LINT
 
 # Each goal asks for no more than it uses; whatever is compiled for it waits for the packages.
 goals = $(filter $1,$(MAKECMDGOALS))
-PACKAGES := "$$DEPS_BUILD" $(if $(call goals,check lint deps),"$$DEPS_CHECK") \
+PACKAGES := "$$DEPS_BUILD" $(if $(call goals,check check-crash lint deps),"$$DEPS_CHECK") \
 	$(if $(call goals,lint deps),"$$DEPS_LINT")
-NEEDS := $(if $(call goals,deps demo run check lint bench),deps)
+NEEDS := $(if $(call goals,deps demo run check check-crash lint bench),deps)
 
 # ---- Sources -------------------------------------------------------------------------------------
 
@@ -109,9 +109,11 @@ LINK_server := server net store thread wire index base
 LINK_client := client wire base
 LINK_everything := client $(LINK_server)
 LINK_bench := bench store thread wire index base
+LINK_crash := crash small thread wire index base
 # A test that needs more says so here, by its path:
 #   ROOMS_tests/wire/test_frame := client wire base
 #   LIBS_tests/store/test_tree := -llmdb
+ROOMS_tests/store/test_churn := bench $(LINK_store)
 LIBS_tests/client/test_memory := -Wl,--wrap=malloc,--wrap=calloc
 LIBS_tests/store/test_filler := -Wl,--wrap=tree_apply,--wrap=wal_write
 
@@ -125,8 +127,11 @@ TEST_SRC := $(wildcard tests/*/test_*.c)
 TEST_PY := $(wildcard tests/test_*.py tests/*/test_*.py tests/*/*/test_*.py)
 # What tests the tools and not the product says the same in every variant.
 TEST_PY := $(if $(SAN),$(filter-out tests/test_% tests/lint/%,$(TEST_PY)),$(TEST_PY))
+# tests/crash: the recorder is a library of its own, the rest is shared by the tests there.
+RECORDER_SRC := tests/crash/recorder.c
+CRASH_SRC := $(filter-out $(RECORDER_SRC) $(TEST_SRC),$(wildcard tests/crash/*.c))
 ALL_C := $(SRC) $(wildcard $(MAIN)) $(CLI_SRC) $(BENCH_MAIN) $(BENCH_SRC) $(TEST_LIB_SRC) \
-	$(TEST_SRC)
+	$(TEST_SRC) $(RECORDER_SRC) $(CRASH_SRC)
 
 FOLDERS := src/*/ include bench tests/*/
 FOLDERS := $(patsubst %/,%,$(wildcard $(FOLDERS)))
@@ -136,6 +141,8 @@ CLI := $(B)/rethread-cli
 BENCH := $(B)/rethread-bench
 LIBRARY := $(B)/librethread.a $(B)/librethread.so
 TESTS := $(TEST_SRC:%.c=$(B)/%)
+CRASH_TESTS := $(patsubst %.c,$(B)/%,$(filter tests/crash/%,$(TEST_SRC)))
+RECORDER := $(B)/tests/crash/recorder.so
 BUILT := $(if $(wildcard $(MAIN)),$(SERVER)) $(if $(wildcard src/client/*.c),$(LIBRARY)) \
 	$(if $(CLI_SRC),$(CLI))
 
@@ -146,7 +153,7 @@ objects = $(patsubst %.c,$(B)/obj/%.o,$1)
 pic_objects = $(patsubst %.c,$(B)/pic/%.o,$1)
 rooms_of_test = $(or $(ROOMS_tests/$1),$(LINK_$(firstword $(subst /, ,$1))),$(LINK_everything))
 
-.PHONY: help deps all tests demo run check lint format bench install clean FORCE
+.PHONY: help deps all tests demo run check check-crash lint format bench install clean FORCE
 .SECONDARY:
 
 # ---- Compiling -----------------------------------------------------------------------------------
@@ -183,6 +190,22 @@ endef
 $(foreach r,$(ROOMS),$(eval $(call archive_rule,$r,$(filter src/$r/%,$(SRC)))))
 $(eval $(call archive_rule,tests,$(TEST_LIB_SRC)))
 $(eval $(call archive_rule,bench,$(BENCH_SRC)))
+$(eval $(call archive_rule,crash,$(CRASH_SRC) $(TEST_LIB_SRC)))
+
+# The store with small segments of the log, for the crash runs.
+SMALL_SRC := $(filter src/store/%,$(SRC))
+$(eval $(call archive_rule,small,$(SMALL_SRC:%=small/%)))
+
+$(B)/obj/small/%.o: %.c $(B)/flags tests/crash/small.h
+	@mkdir -p $(@D)
+	@echo "  CC      $@"
+	$(Q)$(CC) $(FLAGS) -include tests/crash/small.h -fPIE -MMD -MP -c -o $@ $<
+
+# It stands in for functions of the C library, which fortified headers do not allow.
+$(RECORDER): $(RECORDER_SRC) $(B)/flags
+	@mkdir -p $(@D)
+	@echo "  CC      $@"
+	$(Q)$(CC) $(CSTD) -O2 -g $(WARN) $(INCLUDES) -fPIC -shared -MMD -MP -MF $(B)/obj/recorder.d -o $@ $< -lpthread
 
 # `make lint` compiles everything once more by both compilers, with the warnings that only matter
 # there: a function that is neither static nor declared in a header is one.
@@ -236,13 +259,16 @@ $(TESTS): $(B)/tests/%: $(B)/obj/tests/%.o $(call archive,tests) \
 	@echo "  LINK    $@"
 	$(Q)$(LINK) -o $@ $^ $(LIBS_tests/$*) $(TEST_LIBS)
 
--include $(patsubst %.c,$(B)/obj/%.d,$(ALL_C)) $(patsubst %.c,$(B)/pic/%.d,$(SRC)) \
+$(CRASH_TESTS): | $(RECORDER)
+
+-include $(B)/obj/recorder.d $(patsubst %.c,$(B)/obj/small/%.d,$(SMALL_SRC)) \
+	$(patsubst %.c,$(B)/obj/%.d,$(ALL_C)) $(patsubst %.c,$(B)/pic/%.d,$(SRC)) \
 	$(LINT_OBJECTS:.o=.d)
 
 # ---- Goals ---------------------------------------------------------------------------------------
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 	@echo "  SAN=address (with UBSan) or SAN=thread builds and checks a variant; CC=clang, V=1, JOBS=2"
 	@echo "  make check ONLY=wire/test_frame runs the test programs whose names hold that"
 
@@ -276,6 +302,9 @@ run: deps all ## keep a server in the foreground on 127.0.0.1:7411 (ARGS=... add
 check: deps all tests $(BENCH) ## build and pass all tests
 	@tests/run --build $(B) --san "$(SAN)" --jobs $(JOBS) \
 		$(foreach t,$(TESTS) $(TEST_PY),$(if $(ONLY),$(if $(findstring $(ONLY),$t),$t),$t))
+
+check-crash: deps all tests ## a hundred thousand crash states, every fault, kill -9: some minutes
+	$(B)/tests/crash/test_crash --states 100000 $(ARGS)
 
 lint: deps all tests $(LINT_OBJECTS) ## check layout, layers, names, warnings of two compilers, types
 	@$(PYTHON) tests/lint/lint.py
