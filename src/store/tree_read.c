@@ -59,7 +59,11 @@ enum tree_seen tree_read_table(struct tree_reading *reading, enum tree_table tab
         reading->cursor = NULL;
     }
     MDB_dbi dbi = reading->tree->tables[table];
-    return judge(reading, mdb_cursor_open(reading->txn, dbi, &reading->cursor));
+    /* Looks the table up, which may fault, before there is a cursor to leak. */
+    MDB_stat stat;
+    enum tree_seen seen = judge(reading, mdb_stat(reading->txn, dbi, &stat));
+    return seen == TREE_SEEN ? judge(reading, mdb_cursor_open(reading->txn, dbi, &reading->cursor))
+                             : seen;
 }
 
 /* A key lies in its leaf, wherever its value is. */
