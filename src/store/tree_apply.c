@@ -530,11 +530,13 @@ static int apply_erase(struct apply *apply)
     const struct tier_head *head = &apply->group.head;
     enum leads leads = LEADS_NOWHERE;
     int code = read_head(apply);
+    bool was_there = apply->has_head;
     code = code ? code : tree_arm(&apply->txn, head->uid, UINT64_MAX);
     code = code ? code : delete_head(apply);
     code = code ? code : delete_name(apply, &leads);
-    /* A thread that came back under the name is no tombstone's business. */
-    if (code == 0 && apply->group.reason != REASON_NONE && leads != LEADS_ELSEWHERE) {
+    /* A younger thread has the name, or had it: that one, or its tombstone, stays. */
+    bool taken_over = leads == LEADS_ELSEWHERE || (was_there && leads == LEADS_NOWHERE);
+    if (code == 0 && apply->group.reason != REASON_NONE && !taken_over) {
         if (leads == LEADS_NOWHERE) {
             tell_name(apply, head->name);
         }

@@ -89,7 +89,8 @@ enum tier_change_kind {
     /* The thread is as `head` says. Positions from drop_from on are removed first; then the steps
      * given, which are the last step_count positions, are put in place. Steps below stay. */
     TIER_PUT,
-    /* All of head.uid is removed: steps, keys, head, and its name if it still leads there. */
+    /* All of head.uid is removed: steps, keys, head, and its name if it still leads there. When a
+     * younger thread took the name, that one or its tombstone stays. */
     TIER_ERASE,
 };
 

@@ -369,21 +369,24 @@ static void apply_erase(struct tier_kept *kept, const struct tier_change *change
 {
     const struct tier_head *head = &change->head;
     struct kept_thread *thread = thread_find(kept, head->uid);
+    const struct kept_entry *entry = entry_find(kept, head->name);
+    bool leads = entry && entry->kind == ENTRY_THREAD;
+    bool leads_here = leads && entry->uid == head->uid;
+    bool was_there = thread != NULL;
     if (thread) {
         steps_leave(kept, thread, 0);
         keys_left(kept, change->reason);
         thread_remove(kept, thread);
         kept->erasures++;
     }
-    const struct kept_entry *entry = entry_find(kept, head->name);
-    if (entry && entry->kind == ENTRY_THREAD && entry->uid != head->uid) {
-        return; /* the name is a younger thread's */
+    if ((was_there || leads) && !leads_here) {
+        return; /* a younger thread has, or had, the name: that one, or its tombstone, stays */
     }
     if (change->reason != REASON_NONE) {
         bury(kept, head->name,
              (struct tier_tombstone){
                  .reason = change->reason, .version = head->version, .steps = head->length});
-    } else if (entry && entry->kind == ENTRY_THREAD) {
+    } else if (leads_here) {
         entry_remove(kept, head->name);
     }
 }

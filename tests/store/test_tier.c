@@ -420,6 +420,26 @@ START_TEST(a_younger_uid_takes_the_name)
 }
 END_TEST
 
+START_TEST(an_older_life_leaves_the_tombstone_of_a_younger_one)
+{
+    struct told_thread old = thread_named("t");
+    append(&old, "append t response_id=r : old");
+    struct told_thread young = thread_named("t");
+    domain_say(&source, "forget t");
+    append(&young, "append t : young");
+    append(&young, "append t : younger");
+    erase(&young, REASON_FORGOTTEN);
+    THREAD("t", "gone forgotten v2 steps 2");
+    erase(&old, REASON_EXPIRED);
+    THREAD("t", "gone forgotten v2 steps 2");
+    RESPONSE("r", "gone expired");
+    struct told_thread unknown = thread_named("t"); /* but what never came to the disk counts */
+    unknown.length = unknown.version = 7;
+    erase(&unknown, REASON_EXPIRED);
+    THREAD("t", "gone expired v7 steps 7");
+}
+END_TEST
+
 START_TEST(uids_are_never_used_again)
 {
     uint64_t last = 0;
@@ -912,15 +932,16 @@ int main(void)
             a_put_may_drop_and_add_at_once, a_whole_put_replaces_everything,
             an_erased_thread_leaves_tombstones, an_erasure_without_a_reason_leaves_nothing,
             what_is_not_there_can_be_erased, a_younger_uid_takes_the_name,
-            uids_are_never_used_again, the_newest_step_has_the_key,
-            a_key_of_two_threads_is_shared_for_good, a_key_is_shared_through_its_tombstone,
-            kinds_of_keys_are_apart, a_fork_inherits_steps_but_no_keys,
-            the_last_64_recalls_are_kept, recalls_go_with_their_thread,
-            durable_comes_before_applied_and_only_when_asked, events_come_to_the_port_of_the_change,
-            steps_are_unpinned, a_load_sees_what_was_applied_before,
-            a_change_of_another_generation_is_refused, may_have_knows_every_name,
-            pages_list_threads_by_uid, due_after_the_retention, due_at_the_max_age,
-            due_after_a_restart, a_shorter_retention_counts_at_once, tombstones_are_bounded);
+            an_older_life_leaves_the_tombstone_of_a_younger_one, uids_are_never_used_again,
+            the_newest_step_has_the_key, a_key_of_two_threads_is_shared_for_good,
+            a_key_is_shared_through_its_tombstone, kinds_of_keys_are_apart,
+            a_fork_inherits_steps_but_no_keys, the_last_64_recalls_are_kept,
+            recalls_go_with_their_thread, durable_comes_before_applied_and_only_when_asked,
+            events_come_to_the_port_of_the_change, steps_are_unpinned,
+            a_load_sees_what_was_applied_before, a_change_of_another_generation_is_refused,
+            may_have_knows_every_name, pages_list_threads_by_uid, due_after_the_retention,
+            due_at_the_max_age, due_after_a_restart, a_shorter_retention_counts_at_once,
+            tombstones_are_bounded);
     }
     return failed;
 }

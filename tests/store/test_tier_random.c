@@ -227,7 +227,7 @@ static enum reason any_reason(void)
 
 static void do_erase(struct actor *actor)
 {
-    if (actor->has_past) {
+    if (actor->has_past && below(2) == 0) {
         erase_both(&actor->past, actor->past_uids, any_reason());
         actor->has_past = false;
     } else if (actor->alive) {
