@@ -48,7 +48,7 @@ static bool set(struct settings *settings, const struct settings_row *row, const
                 struct source *source)
 {
     char range[160];
-    size_t number = (size_t)(row - settings_rows);
+    size_t number = (size_t)(row - settings_row_table);
     bool first = !source->seen[number];
     source->seen[number] = true;
     return settings_value_parse(settings, row, text, first) ||
@@ -60,8 +60,8 @@ static bool set(struct settings *settings, const struct settings_row *row, const
 static const struct settings_row *find_row(const char *name)
 {
     for (size_t i = 0; i < SETTINGS_ROWS; i++) {
-        if (strcmp(settings_rows[i].name, name) == 0) {
-            return &settings_rows[i];
+        if (strcmp(settings_row_table[i].name, name) == 0) {
+            return &settings_row_table[i];
         }
     }
     return NULL;
@@ -72,7 +72,7 @@ static bool set_defaults(struct settings *settings, struct settings_refusal *ref
     struct source source = {.text = "default", .refusal = refusal};
     memset(settings, 0, sizeof *settings);
     for (size_t i = 0; i < SETTINGS_ROWS; i++) {
-        if (!set(settings, &settings_rows[i], settings_rows[i].value, &source)) {
+        if (!set(settings, &settings_row_table[i], settings_row_table[i].value, &source)) {
             return false;
         }
     }
@@ -197,9 +197,9 @@ static const struct settings_row *row_of_variable(const char *variable)
 {
     for (size_t i = 0; i < SETTINGS_ROWS; i++) {
         char expected[NAME_BYTES_MAX];
-        variable_of(settings_rows[i].name, expected);
+        variable_of(settings_row_table[i].name, expected);
         if (strcmp(expected, variable) == 0) {
-            return &settings_rows[i];
+            return &settings_row_table[i];
         }
     }
     return NULL;

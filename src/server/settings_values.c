@@ -6,7 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-const struct settings_row settings_rows[] = {
+const struct settings_row settings_row_table[] = {
 #define SETTING(field, name, type, value, min, max, shape, text)                                   \
     {name, SETTINGS_IS_##type, value, min, max, shape, text, offsetof(struct settings, field)},
 #include "schema/settings.def"
@@ -181,7 +181,7 @@ void settings_print_help(FILE *out)
           out);
     for (size_t i = 0; i < SETTINGS_ROWS; i++) {
         char range[160];
-        const struct settings_row *row = &settings_rows[i];
+        const struct settings_row *row = &settings_row_table[i];
         fprintf(out, "  --%s %s\n        %s\n        Default: %s. Allowed: %s.\n", row->name,
                 row->shape, row->text, row->value[0] ? row->value : "off",
                 settings_value_allowed(row, range, sizeof range));
@@ -219,10 +219,10 @@ static const char *compression_text(enum store_compression compression)
 void settings_print(FILE *out, const struct settings *settings)
 {
     for (size_t i = 0; i < SETTINGS_ROWS; i++) {
-        const void *field = (const char *)settings + settings_rows[i].offset;
+        const void *field = (const char *)settings + settings_row_table[i].offset;
         char number[UNITS_TEXT_BYTES];
-        fprintf(out, "%s = ", settings_rows[i].name);
-        switch (settings_rows[i].type) {
+        fprintf(out, "%s = ", settings_row_table[i].name);
+        switch (settings_row_table[i].type) {
         case SETTINGS_IS_ADDRESSES:
             print_addresses(out, field);
             break;

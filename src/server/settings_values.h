@@ -38,7 +38,7 @@ enum {
     SETTINGS_ROWS
 };
 
-extern const struct settings_row settings_rows[SETTINGS_ROWS];
+extern const struct settings_row settings_row_table[SETTINGS_ROWS];
 
 /* What is allowed, for help and refusals. Returns `text`. */
 const char *settings_value_allowed(const struct settings_row *row, char *text, size_t size);
