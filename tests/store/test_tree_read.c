@@ -1,5 +1,5 @@
 /* Loads: what was put comes back; what is damaged, missing or another's never does. */
-#include "tests/store/test_image.h"
+#include "tests/store/test_hands.h"
 
 #include "store/guard.h"
 
@@ -7,221 +7,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-static struct tier_load load;
-static unsigned damaged;
-
-#define LOAD(id)           load_thread_of(&load, (id), &damaged)
-#define LOAD_KEY(kind, id) load_key_of(&load, (kind), (id), &damaged)
-
-/* ---- Hands on the tree ----------------------------------------------------------------------- */
-
-/* Something done to one value, past all checks. */
-typedef void hand_fn(uint8_t *value, size_t size);
-
-static void spoil(uint8_t *value, size_t size)
-{
-    value[size - 1] ^= 1;
-}
-
-static void meddle(enum tree_table table, struct bytes at, hand_fn *hand)
-{
-    MDB_txn *txn;
-    ck_assert_int_eq(mdb_txn_begin(image.tree->env, NULL, 0, &txn), 0);
-    MDB_val key = tree_val(at.data, at.size);
-    MDB_val value;
-    if (hand) {
-        static uint8_t copy[RECORD_VALUE_MAX];
-        ck_assert_int_eq(mdb_get(txn, image.tree->tables[table], &key, &value), 0);
-        ck_assert_uint_le(value.mv_size, sizeof copy);
-        memcpy(copy, value.mv_data, value.mv_size);
-        hand(copy, value.mv_size);
-        value.mv_data = copy;
-        ck_assert_int_eq(mdb_put(txn, image.tree->tables[table], &key, &value, 0), 0);
-    } else {
-        ck_assert_int_eq(mdb_del(txn, image.tree->tables[table], &key, NULL), 0);
-    }
-    ck_assert_int_eq(mdb_txn_commit(txn), 0);
-}
-
-static void meddle_data(uint64_t uid, uint32_t part, uint32_t chunk, hand_fn *hand)
-{
-    struct tree_data_key key = tree_data_key(uid, part, chunk);
-    meddle(TREE_DATA, bytes_of(key.bytes, sizeof key.bytes), hand);
-}
-
-static void meddle_name(enum tree_table table, struct index_hash hash, hand_fn *hand)
-{
-    struct tree_name name = tree_name(hash);
-    meddle(table, bytes_of(name.bytes, sizeof name.bytes), hand);
-}
-
-/* A value as it is in the tree, under another key. */
-static void copy_value(struct tree_data_key from, struct tree_data_key to)
-{
-    MDB_txn *txn;
-    ck_assert_int_eq(mdb_txn_begin(image.tree->env, NULL, 0, &txn), 0);
-    MDB_val key = tree_val(from.bytes, sizeof from.bytes);
-    MDB_val value;
-    static uint8_t copy[RECORD_VALUE_MAX];
-    ck_assert_int_eq(mdb_get(txn, image.tree->tables[TREE_DATA], &key, &value), 0);
-    memcpy(copy, value.mv_data, value.mv_size);
-    value.mv_data = copy;
-    key = tree_val(to.bytes, sizeof to.bytes);
-    ck_assert_int_eq(mdb_put(txn, image.tree->tables[TREE_DATA], &key, &value, 0), 0);
-    ck_assert_int_eq(mdb_txn_commit(txn), 0);
-}
-
-/* A sound value of our own. */
-static void put_data(uint64_t uid, uint32_t part, uint32_t chunk, enum record_value kind,
-                     struct bytes body)
-{
-    struct tree_txn txn;
-    struct tree_data_key key = tree_data_key(uid, part, chunk);
-    ck_assert_int_eq(tree_begin(image.tree, &txn), 0);
-    ck_assert_int_eq(tree_put(&txn, TREE_DATA, tree_val(key.bytes, sizeof key.bytes), kind, body),
-                     0);
-    ck_assert_int_eq(tree_commit(&txn), 0);
-}
-
-static void put_head(const struct tier_head *head)
-{
-    uint8_t body[512];
-    record_put_head(body, head);
-    put_data(head->uid, 0, TREE_CHUNK_HEAD, RECORD_HEAD, bytes_of(body, record_head_bytes(head)));
-}
-
-/* Steps of 1, 1, 3, 1 chunks; recalls for two of its appends. */
-static void sample_four(struct sample *sample, const char *id, uint64_t uid)
-{
-    sample_begin(sample, id, uid);
-    sample_say(sample, "r0", "c0", bytes_text("zero"));
-    sample_say(sample, "r1", NULL, bytes_text("one"));
-    sample_say(sample, "r2", "c2", bytes_of(noise, 10000));
-    sample_say(sample, "r3", NULL, bytes_of(prose, 3000));
-    for (uint32_t i = 0; i < 2; i++) {
-        sample->recalls[i] = (struct recall_entry){
-            .key = {.low = uid, .high = i}, .digest = {7, i}, .ordinal = 2 + 2 * i, .step = 1};
-    }
-    sample->recall_count = 2;
-    sample_put(sample);
-}
-
-static void check_loads(const struct sample *sample, unsigned corrupt, unsigned damage)
-{
-    ck_assert_int_eq(LOAD(sample->id), TIER_FOUND);
-    ck_assert_uint_eq(check_image(load.image, sample), corrupt);
-    ck_assert_uint_eq(damaged, damage);
-    free(load.image);
-}
-
-static bool is_corrupt(const char *id, uint32_t step)
-{
-    ck_assert_int_eq(LOAD(id), TIER_FOUND);
-    bool corrupt = load.image->steps[step].corrupt;
-    free(load.image);
-    return corrupt;
-}
-
 /* ---- What is there ----------------------------------------------------------------------------
  */
-
-START_TEST(threads_come_back)
-{
-    enum { THREADS = 30 };
-    static struct sample samples[THREADS];
-    static struct ask ask;
-    uint64_t state = 5;
-    for (unsigned i = 0; i < THREADS; i++) {
-        char id[16];
-        snprintf(id, sizeof id, "thread %u", i);
-        sample_begin(&samples[i], id, 1 + i * 3);
-        for (uint64_t steps = trial_below(&state, 12); steps > 0; steps--) {
-            ask_any(&ask, &state);
-            sample_add(&samples[i], &ask);
-        }
-        if (i % 5 == 0) {
-            sample_say(&samples[i], "big", NULL, bytes_of(noise, 300000));
-        }
-        sample_put(&samples[i]);
-    }
-    for (unsigned i = 0; i < THREADS; i++) {
-        check_loads(&samples[i], 0, 0);
-    }
-    tree_close(image.tree);
-    image_reopen();
-    for (unsigned i = 0; i < THREADS; i++) {
-        check_loads(&samples[i], 0, 0);
-    }
-}
-END_TEST
-
-START_TEST(chunks_of_every_size)
-{
-    static struct sample sample;
-    sample_begin(&sample, "t", 1);
-    /* Around the ends of chunks, whatever the blob adds. */
-    for (size_t more = 0; more < SAMPLE_STEPS_MAX; more++) {
-        sample_say(&sample, NULL, NULL, bytes_of(noise, TREE_BODY_MAX - SAMPLE_STEPS_MAX + more));
-    }
-    sample_put(&sample);
-    check_loads(&sample, 0, 0);
-}
-END_TEST
-
-START_TEST(appends_and_rewinds)
-{
-    static struct sample sample;
-    sample_begin(&sample, "t", 9);
-    for (unsigned i = 0; i < 6; i++) {
-        sample_say(&sample, NULL, NULL, bytes_of(noise + i, 5000));
-        sample_put_last(&sample);
-        check_loads(&sample, 0, 0);
-    }
-    sample_rewind(&sample, 2);
-    sample_put_rewound(&sample);
-    check_loads(&sample, 0, 0);
-    sample_say(&sample, NULL, NULL, bytes_text("short"));
-    sample_put_last(&sample);
-    check_loads(&sample, 0, 0);
-}
-END_TEST
-
-START_TEST(what_is_lost_and_what_was_corrupt)
-{
-    static struct sample sample;
-    sample_begin(&sample, "t", 9);
-    for (unsigned i = 0; i < 6; i++) {
-        sample_say(&sample, NULL, NULL, bytes_of(noise + i, 50));
-    }
-    sample.head.lost = 2;
-    sample.head.lost_base = 2;
-    sample.head.lost_reason = REASON_EXPIRED;
-    sample.steps[0] = sample.steps[1] = sample.steps[4] = NULL;
-    sample_put(&sample);
-    check_loads(&sample, 0, 0);
-    ck_assert(is_corrupt("t", 2));
-}
-END_TEST
-
-START_TEST(recalls_come_by_ordinal)
-{
-    static struct sample sample;
-    sample_begin(&sample, "t", 1);
-    sample_say(&sample, NULL, NULL, bytes_text("x"));
-    for (uint32_t i = 0; i < TIER_RECALL_MAX; i++) {
-        sample.recalls[i] =
-            (struct recall_entry){.key = {i, 1}, .ordinal = 100 + i, .step = i, .created = i == 0};
-    }
-    sample.recall_count = TIER_RECALL_MAX;
-    sample_put(&sample);
-    ck_assert_int_eq(LOAD("t"), TIER_FOUND);
-    ck_assert_uint_eq(load.image->recall_count, TIER_RECALL_MAX);
-    for (uint32_t i = 0; i < TIER_RECALL_MAX; i++) {
-        ck_assert(is_same_recall(&load.image->recalls[i], &sample.recalls[i]));
-    }
-    free(load.image);
-}
-END_TEST
 
 START_TEST(keys_lead_to_the_newest)
 {
@@ -312,90 +99,6 @@ END_TEST
 /* ---- Damage -----------------------------------------------------------------------------------
  */
 
-START_TEST(a_damaged_chunk_is_one_corrupt_step)
-{
-    static struct sample sample;
-    sample_four(&sample, "t", 1);
-    for (uint32_t chunk = 0; chunk < 3; chunk++) {
-        meddle_data(1, TREE_PART_STEPS + 2, chunk, spoil);
-        check_loads(&sample, 1, 1);
-        ck_assert(is_corrupt("t", 2));
-        meddle_data(1, TREE_PART_STEPS + 2, chunk, spoil); /* and back */
-        check_loads(&sample, 0, 0);
-    }
-    meddle_data(1, TREE_PART_STEPS + 0, 0, spoil);
-    meddle_data(1, TREE_PART_STEPS + 3, 0, spoil);
-    check_loads(&sample, 2, 2);
-    ck_assert(!tree_is_broken(image.tree)); /* values, not pages */
-}
-END_TEST
-
-START_TEST(a_missing_chunk_is_one_corrupt_step)
-{
-    for (uint32_t chunk = 0; chunk < 3; chunk++) {
-        static struct sample sample;
-        sample_four(&sample, "t", 1 + chunk);
-        meddle_data(1 + chunk, TREE_PART_STEPS + 2, chunk, NULL);
-        check_loads(&sample, 1, 1);
-        ck_assert(is_corrupt("t", 2));
-    }
-}
-END_TEST
-
-START_TEST(a_chunk_too_many_is_one_corrupt_step)
-{
-    static struct sample sample;
-    sample_four(&sample, "t", 1);
-    put_data(1, TREE_PART_STEPS + 1, 1, RECORD_CHUNK, bytes_text("more"));
-    put_data(1, TREE_PART_STEPS + 2, 3, RECORD_CHUNK, bytes_text("more"));
-    check_loads(&sample, 2, 2);
-}
-END_TEST
-
-/* A sound value under a key that is not its own. */
-START_TEST(a_chunk_of_another_is_never_taken)
-{
-    static struct sample one, two;
-    sample_four(&one, "one", 1);
-    sample_four(&two, "two", 2);
-    copy_value(tree_data_key(2, TREE_PART_STEPS + 1, 0), tree_data_key(1, TREE_PART_STEPS + 1, 0));
-    check_loads(&one, 1, 1);
-    copy_value(tree_data_key(1, TREE_PART_STEPS + 3, 0), tree_data_key(1, TREE_PART_STEPS + 0, 0));
-    check_loads(&one, 2, 2);
-    copy_value(tree_data_key(2, 0, TREE_CHUNK_HEAD), tree_data_key(1, 0, TREE_CHUNK_HEAD));
-    ck_assert_int_eq(LOAD("one"), TIER_CORRUPT);
-    check_loads(&two, 0, 0);
-}
-END_TEST
-
-/* A whole blob that passes its own checksum, of another position or of a time to come. */
-START_TEST(a_step_that_does_not_fit_is_corrupt)
-{
-    static struct sample sample;
-    sample_four(&sample, "t", 1);
-    struct record_buffer buffer = {0};
-    struct step_parts parts;
-    struct record_namer namer = {.secret = tree_secret(image.tree)};
-    step_parts(sample.steps[1], &parts);
-    parts.number = 3;
-    ck_assert(record_put_step(&buffer, &parts, namer, RECORD_PLAIN));
-    put_data(1, TREE_PART_STEPS + 1, 0, RECORD_CHUNK, bytes_of(buffer.data, buffer.size));
-    check_loads(&sample, 1, 1);
-    static const uint32_t versions[] = {5, 4, 0};
-    for (unsigned i = 0; i < 3; i++) {
-        buffer.size = 0;
-        step_parts(sample.steps[1], &parts);
-        parts.version = versions[i];
-        ck_assert(record_put_step(&buffer, &parts, namer, RECORD_PLAIN));
-        put_data(1, TREE_PART_STEPS + 1, 0, RECORD_CHUNK, bytes_of(buffer.data, buffer.size));
-        ck_assert_int_eq(LOAD("t"), TIER_FOUND);
-        ck_assert_uint_ge(damaged, 1);
-        free(load.image);
-    }
-    record_buffer_free(&buffer);
-}
-END_TEST
-
 START_TEST(a_damaged_head)
 {
     static struct sample sample;
@@ -408,39 +111,6 @@ START_TEST(a_damaged_head)
     meddle_data(1, 0, TREE_CHUNK_HEAD, NULL);
     ck_assert_int_eq(LOAD("t"), TIER_CORRUPT); /* its name says that it is there */
     ck_assert_uint_eq(damaged, 1);
-}
-END_TEST
-
-START_TEST(a_head_that_promises_too_much)
-{
-    static struct sample sample;
-    sample_four(&sample, "t", 1);
-    struct tier_head head = sample.head;
-    head.length = UINT32_MAX - 1;
-    put_head(&head);
-    ck_assert_int_eq(LOAD("t"), TIER_CORRUPT);
-    head.length = 6; /* two more than there are */
-    put_head(&head);
-    ck_assert_int_eq(LOAD("t"), TIER_FOUND);
-    ck_assert_uint_eq(load.image->step_count, 6);
-    ck_assert(load.image->steps[4].corrupt && load.image->steps[5].corrupt);
-    ck_assert(!load.image->steps[3].corrupt);
-    ck_assert_uint_eq(damaged, 2);
-    free(load.image);
-}
-END_TEST
-
-START_TEST(a_damaged_recall)
-{
-    static struct sample sample;
-    sample_four(&sample, "t", 1);
-    meddle_data(1, 0, TREE_CHUNK_RECALLS + 2, spoil);
-    ck_assert_int_eq(LOAD("t"), TIER_FOUND);
-    ck_assert_uint_eq(check_image(load.image, &sample), 0);
-    ck_assert_uint_eq(load.image->recall_count, 1);
-    ck_assert(is_same_recall(&load.image->recalls[0], &sample.recalls[1]));
-    ck_assert_uint_eq(damaged, 1);
-    free(load.image);
 }
 END_TEST
 
@@ -758,14 +428,9 @@ END_TEST
 int main(void)
 {
     return SUITE_RUN(
-        "tree_read", image_open, image_close, 60, threads_come_back, chunks_of_every_size,
-        appends_and_rewinds, what_is_lost_and_what_was_corrupt, recalls_come_by_ordinal,
-        keys_lead_to_the_newest, what_never_was, what_only_looks_the_same, tombstones_say_why,
-        a_key_whose_thread_has_no_head, a_damaged_chunk_is_one_corrupt_step,
-        a_missing_chunk_is_one_corrupt_step, a_chunk_too_many_is_one_corrupt_step,
-        a_chunk_of_another_is_never_taken, a_step_that_does_not_fit_is_corrupt, a_damaged_head,
-        a_head_that_promises_too_much, a_damaged_recall, damaged_ways_in, a_fault_inside_the_map,
-        pages_in_the_order_of_uids, pages_of_a_prefix_and_a_tenant, pages_pass_damage,
-        pages_are_bounded, names_in_pieces_of_any_size, names_with_damage_are_not_all,
-        loads_beside_the_filler);
+        "tree_read", image_open, image_close, 60, keys_lead_to_the_newest, what_never_was,
+        what_only_looks_the_same, tombstones_say_why, a_key_whose_thread_has_no_head,
+        a_damaged_head, damaged_ways_in, a_fault_inside_the_map, pages_in_the_order_of_uids,
+        pages_of_a_prefix_and_a_tenant, pages_pass_damage, pages_are_bounded,
+        names_in_pieces_of_any_size, names_with_damage_are_not_all, loads_beside_the_filler);
 }
