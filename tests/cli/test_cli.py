@@ -747,7 +747,8 @@ class TestDemo(unittest.TestCase):
         text = done.stdout.decode()
         for step in range(5):
             self.assertRegex(text, r"<hidden step %d: \d+ bytes of reasoning, \d+ of signature; exact>" % step)
-        for promise in ("a duplicate", "conflict", "miss: expired", "Everything was as promised"):
+        for promise in ("a duplicate", "conflict", "  disk\n", "killed (kill -9)",
+                        "miss: forgotten", "Everything was as promised"):
             self.assertIn(promise, text)
 
     def test_demo_fails_without_a_server(self):
