@@ -9,8 +9,8 @@
  * batch unless damage is reported (that a last batch is damaged and not torn nobody can know).
  *
  * Children do a range of flips each, and say in shared memory where they are. The plain build flips
- * every byte of the meta pages and of the first page of each kind, and every third byte of the
- * rest; RETHREAD_FLIPS=all flips all, sanitizers a sample.
+ * every byte of the tree's meta pages and of the log's first headers, and a sample of the rest;
+ * RETHREAD_FLIPS=all flips all (some minutes), sanitizers a small sample.
  */
 #include "tests/store/test_survey.h"
 
