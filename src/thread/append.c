@@ -328,7 +328,7 @@ static enum status append_new(struct append *append, struct lookup *found)
     struct lane *lane = append->lane;
     struct thread *thread = NULL;
     struct spine *spine = NULL;
-    bool continued;
+    bool continued = false;
     enum status status = judge_gone(append, found, &continued);
     if (status) {
         return status;
