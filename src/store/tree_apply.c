@@ -218,7 +218,8 @@ static int delete_head(struct apply *apply)
     return tree_delete(&apply->txn, TREE_DATA, data_val(&key));
 }
 
-enum leads { LEADS_NOWHERE, LEADS_HERE, LEADS_ELSEWHERE };
+/* Of lives of one thread the youngest has the name, whatever comes late of the others. */
+enum leads { LEADS_NOWHERE, LEADS_HERE, LEADS_TO_OLDER, LEADS_TO_YOUNGER };
 
 static int where_name_leads(struct apply *apply, const struct tree_name *name, enum leads *leads)
 {
@@ -226,7 +227,9 @@ static int where_name_leads(struct apply *apply, const struct tree_name *name, e
     int code = tree_get(&apply->txn, TREE_NAMES, name_val(name), RECORD_NAME, &body);
     *leads = LEADS_NOWHERE;
     if (code == 0 && body.data && body.size == TREE_UID_BYTES) {
-        *leads = bytes_load_be64(body.data) == apply->group.head.uid ? LEADS_HERE : LEADS_ELSEWHERE;
+        uint64_t uid = bytes_load_be64(body.data);
+        uint64_t own = apply->group.head.uid;
+        *leads = uid == own ? LEADS_HERE : uid < own ? LEADS_TO_OLDER : LEADS_TO_YOUNGER;
     }
     return code == MDB_NOTFOUND ? 0 : code;
 }
@@ -237,7 +240,7 @@ static int put_name(struct apply *apply)
     struct tree_name name = tree_name(head->name);
     enum leads leads;
     int code = where_name_leads(apply, &name, &leads);
-    if (code || leads == LEADS_HERE) {
+    if (code || leads == LEADS_HERE || leads == LEADS_TO_YOUNGER) {
         return code;
     }
     if (leads == LEADS_NOWHERE) {
@@ -258,7 +261,7 @@ static int delete_name(struct apply *apply, enum leads *leads)
     struct tree_name name = tree_name(apply->group.head.name);
     int code = where_name_leads(apply, &name, leads);
     /* One that is damaged and leads nowhere goes as well. */
-    return code || *leads == LEADS_ELSEWHERE
+    return code || *leads == LEADS_TO_YOUNGER
                ? code
                : tree_delete(&apply->txn, TREE_NAMES, name_val(&name));
 }
@@ -535,7 +538,7 @@ static int apply_erase(struct apply *apply)
     code = code ? code : delete_head(apply);
     code = code ? code : delete_name(apply, &leads);
     /* A younger thread has the name, or had it: that one, or its tombstone, stays. */
-    bool taken_over = leads == LEADS_ELSEWHERE || (was_there && leads == LEADS_NOWHERE);
+    bool taken_over = leads == LEADS_TO_YOUNGER || (was_there && leads == LEADS_NOWHERE);
     if (code == 0 && apply->group.reason != REASON_NONE && !taken_over) {
         if (leads == LEADS_NOWHERE) {
             tell_name(apply, head->name);

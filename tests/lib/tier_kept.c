@@ -371,22 +371,20 @@ static void apply_erase(struct tier_kept *kept, const struct tier_change *change
     struct kept_thread *thread = thread_find(kept, head->uid);
     const struct kept_entry *entry = entry_find(kept, head->name);
     bool leads = entry && entry->kind == ENTRY_THREAD;
-    bool leads_here = leads && entry->uid == head->uid;
-    bool was_there = thread != NULL;
+    bool to_younger = leads && entry->uid > head->uid;
+    /* A younger thread has the name, or had it: that one, or its tombstone, stays. */
+    bool taken_over = to_younger || (thread && !leads);
     if (thread) {
         steps_leave(kept, thread, 0);
         keys_left(kept, change->reason);
         thread_remove(kept, thread);
         kept->erasures++;
     }
-    if ((was_there || leads) && !leads_here) {
-        return; /* a younger thread has, or had, the name: that one, or its tombstone, stays */
-    }
-    if (change->reason != REASON_NONE) {
+    if (change->reason != REASON_NONE && !taken_over) {
         bury(kept, head->name,
              (struct tier_tombstone){
                  .reason = change->reason, .version = head->version, .steps = head->length});
-    } else if (leads_here) {
+    } else if (leads && !to_younger) {
         entry_remove(kept, head->name);
     }
 }

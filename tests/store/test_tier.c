@@ -433,9 +433,16 @@ START_TEST(an_older_life_leaves_the_tombstone_of_a_younger_one)
     erase(&old, REASON_EXPIRED);
     THREAD("t", "gone forgotten v2 steps 2");
     RESPONSE("r", "gone expired");
-    struct told_thread unknown = thread_named("t"); /* but what never came to the disk counts */
+    /* The youngest counts, even if it never came to the disk; what is left of others has no name.
+     */
+    struct told_thread left = thread_named("t");
+    domain_say(&source, "forget t");
+    append(&left, "append t : left");
+    struct told_thread unknown = thread_named("t");
     unknown.length = unknown.version = 7;
     erase(&unknown, REASON_EXPIRED);
+    THREAD("t", "gone expired v7 steps 7");
+    erase(&left, REASON_FORGOTTEN);
     THREAD("t", "gone expired v7 steps 7");
 }
 END_TEST
