@@ -9,7 +9,7 @@
  * batch unless damage is reported (that a last batch is damaged and not torn nobody can know).
  *
  * Children do a range of flips each, and say in shared memory where they are. The plain build flips
- * every byte of the tree's meta pages and of the log's first headers, and a sample of the rest;
+ * every byte of the tree's meta pages and of all headers, and a sample of the rest;
  * RETHREAD_FLIPS=all flips all (some minutes), sanitizers a small sample.
  */
 #include "tests/store/test_survey.h"
@@ -29,6 +29,7 @@ enum { STRIDE_FIRST = 1, STRIDE_REST = 11, STRIDE_LOG = 13 };
 
 enum {
     FIRST_BYTES = 2 << 12, /* the meta pages */
+    PAGE_FIRST_BYTES = 64, /* of every page */
     RANGE = 2048,          /* bytes that one child goes over */
     FLIP_SECONDS = 20,
     GROUPS_MAX = 64,
@@ -371,7 +372,9 @@ typedef void flip_fn(size_t offset, uint8_t mask);
 
 static bool is_chosen(size_t offset, size_t first_bytes, unsigned stride_first, unsigned stride)
 {
-    return offset % (offset < first_bytes ? stride_first : stride) == 0;
+    /* Where a page begins it says what is where. */
+    bool first = offset < first_bytes || offset % 4096 < PAGE_FIRST_BYTES;
+    return offset % (first ? stride_first : stride) == 0;
 }
 
 static void flip_range(flip_fn *flip, size_t from, size_t to, size_t first_bytes,
