@@ -39,9 +39,15 @@ bool store_is_lack_of_space(int error)
     return error == ENOSPC || error == EDQUOT;
 }
 
+/* Lack of memory is as lack of space: nothing was written wrong, and it can go away. */
+static bool may_go_away(int error)
+{
+    return store_is_lack_of_space(error) || error == ENOMEM;
+}
+
 void store_trouble(struct store *store, bool of_tree, const struct wal_trouble *trouble)
 {
-    bool full = store_is_lack_of_space(trouble->error);
+    bool full = may_go_away(trouble->error);
     unsigned bit = of_tree ? (full ? STORE_TREE_FULL : STORE_TREE_FAILED)
                            : (full ? STORE_LOG_FULL : STORE_LOG_FAILED);
     unsigned before = store_change_state(store, bit, 0, false);
@@ -52,7 +58,7 @@ void store_trouble(struct store *store, bool of_tree, const struct wal_trouble *
               LOG_TEXT("part", of_tree ? "tree" : "log"),
               LOG_TEXT("call", trouble->call ? trouble->call : "none"),
               LOG_ERRNO("error", trouble->error), LOG_TEXT("reason", trouble->text),
-              LOG_TEXT("effect", full ? "read-only until there is space again"
+              LOG_TEXT("effect", full ? "read-only until there is room again"
                                       : "read-only until the server is started again"),
               LOG_END);
 }

@@ -9,7 +9,7 @@
  *
  * Directory: `lock` (held by flock while open), `tree.mdb`, `tree.mdb-lock`, `log-<number>`.
  *
- * States. OPEN: all well. FULL: no space; read-only until a probe finds space again, about every
+ * States. OPEN: all well. FULL: no space or memory; read-only until a probe finds some, about every
  * second. FAILED: a write or flush failed, or the tree is broken; read-only until restart. Each
  * change of state is logged and raises the generation (thread/tier.h).
  */

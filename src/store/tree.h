@@ -61,8 +61,9 @@ struct tree_group {
  * Takes in groups, in order, and commits; the applied sequence moves in the same transactions. In
  * several transactions when they are large (each far below what LMDB spills at); a group that needs
  * more than one becomes visible with its last. *taken: groups wholly in the tree and durable, also
- * on an error. A damaged group is STATUS_INTERNAL. trouble->error is ENOSPC for a full disk or map:
- * the tree is as before and may be asked again. Whatever else fails makes the tree broken.
+ * on an error. A damaged group is STATUS_INTERNAL. trouble->error is ENOSPC for a full disk or map,
+ * ENOMEM without memory: the tree is as before and may be asked again. Whatever else fails makes
+ * the tree broken.
  */
 enum status tree_apply(struct tree *tree, const struct tree_group *groups, size_t count,
                        size_t *taken, tree_name_fn *name, void *context,

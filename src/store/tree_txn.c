@@ -27,6 +27,9 @@ enum status tree_fail(struct tree *tree, int code, struct wal_trouble *trouble)
         return tree_refuse(trouble, ENOSPC, "commit",
                            code == MDB_MAP_FULL ? "The tree's map is full." : "The disk is full.");
     }
+    if (code == ENOMEM) {
+        return tree_refuse(trouble, ENOMEM, "malloc", "No memory for the tree."); /* aborted */
+    }
     tree_set_broken(tree);
     tree_refuse(trouble, code > 0 ? code : EIO, "commit", "");
     snprintf(trouble->text, sizeof trouble->text, "The tree failed: %s.", mdb_strerror(code));
