@@ -60,6 +60,10 @@ enum status thread_give_up(struct lane *lane, const struct wire_request *request
                          "no memory within the budget, even after eviction; send less, or give "
                          "--memory more");
     }
+    if (lane->want == WANT_DISK) {
+        return wire_fail(error, STATUS_BUSY, "",
+                         "the disk did not keep up for too long; nothing was done, try again");
+    }
     return wire_fail(error, STATUS_BUSY, "",
                      "the thread stayed occupied by others; nothing was done, try again");
 }
