@@ -60,8 +60,6 @@ struct lmdb_meta {
     uint32_t magic;
     uint32_t version;
     uint32_t page_bytes;
-    uint64_t last_page;
-    uint64_t transaction;
 };
 
 static bool read_lmdb_meta(int fd, off_t at, struct lmdb_meta *meta)
@@ -73,8 +71,6 @@ static bool read_lmdb_meta(int fd, off_t at, struct lmdb_meta *meta)
     memcpy(&meta->magic, raw + LMDB_PAGE_HEADER_BYTES, 4);
     memcpy(&meta->version, raw + LMDB_PAGE_HEADER_BYTES + 4, 4);
     memcpy(&meta->page_bytes, raw + LMDB_PAGE_HEADER_BYTES + 24, 4);
-    memcpy(&meta->last_page, raw + LMDB_PAGE_HEADER_BYTES + 120, 8);
-    memcpy(&meta->transaction, raw + LMDB_PAGE_HEADER_BYTES + 128, 8);
     return true;
 }
 
@@ -107,16 +103,6 @@ static enum status check_lmdb(struct tree *tree, int fd, uint64_t size, struct w
                            "it away to start anew.");
     }
     tree->page_bytes = one.page_bytes;
-    uint64_t last = one.transaction < two.transaction ? two.last_page : one.last_page;
-    /* A power cut may leave a torn page behind the last one: nobody reads it. */
-    if (size / one.page_bytes <= last) {
-        tree_refuse(trouble, EINVAL, "open", "");
-        snprintf(trouble->text, sizeof trouble->text,
-                 FILE_NAME " is cut short: it has %llu of %llu pages; restore it, or move it away "
-                           "to start anew.",
-                 (unsigned long long)(size / one.page_bytes), (unsigned long long)last + 1);
-        return STATUS_INTERNAL;
-    }
     return STATUS_OK;
 }
 

@@ -36,6 +36,7 @@ enum {
     META_TRANSACTION = 144,
     META_BYTES = 152,
     DEPTH_MAX = 32,
+    PAGES_AHEAD_MAX = 1 << 17, /* more than a transaction of LMDB 0.9 may write */
 };
 
 static uint16_t load16(const uint8_t *at)
@@ -124,13 +125,15 @@ bool tree_page_is_sound(const uint8_t *page, size_t page_bytes, enum tree_page_k
 
 /* ---- All pages ----------------------------------------------------------------------------- */
 
-enum outcome { SOUND, DAMAGED, UNREADABLE };
+enum outcome { SOUND, DAMAGED, UNREADABLE, CUT_SHORT };
 
 struct check {
     int fd;
     size_t page_bytes;
     uint64_t last_page;
-    uint8_t *reached; /* a bit for each page */
+    uint64_t there;      /* pages that the file has */
+    uint64_t free_ahead; /* free pages beyond those */
+    uint8_t *reached;    /* a bit for each page */
     int error;
 };
 
@@ -257,7 +260,9 @@ static enum outcome reach_free(struct check *check, struct bytes list)
     }
     enum outcome outcome = SOUND;
     for (uint64_t i = 1; i <= count && outcome == SOUND; i++) {
-        outcome = reach(check, load64(list.data + i * sizeof count));
+        uint64_t page = load64(list.data + i * sizeof count);
+        check->free_ahead += page >= check->there;
+        outcome = reach(check, page);
     }
     return outcome;
 }
@@ -308,6 +313,26 @@ static enum outcome read_meta(struct check *check, uint8_t meta[META_BYTES])
     return SOUND;
 }
 
+/*
+ * A page that was taken and given back within one transaction is never written, so the file may end
+ * before the last page; but all that it lacks must be free.
+ */
+static enum outcome check_tables(struct check *check, const uint8_t meta[META_BYTES])
+{
+    check->reached = calloc(1, check->last_page / 8 + 1);
+    if (!check->reached) {
+        return fail_to_read(check, ENOMEM);
+    }
+    check->reached[0] = 3; /* the meta pages */
+    enum outcome outcome = visit_table(check, open_table(meta + META_FREE), check_free);
+    outcome = outcome == SOUND ? visit_table(check, open_table(meta + META_TABLES), check_table)
+                               : outcome;
+    bool ahead = check->last_page >= check->there;
+    uint64_t lacking = ahead ? check->last_page + 1 - check->there : 0;
+    bool whole = outcome == SOUND && check->free_ahead == lacking;
+    return ahead && !whole ? CUT_SHORT : outcome;
+}
+
 static enum outcome check_all(struct check *check)
 {
     uint8_t meta[META_BYTES];
@@ -317,17 +342,28 @@ static enum outcome check_all(struct check *check)
     }
     check->last_page = load64(meta + META_LAST_PAGE);
     off_t end = lseek(check->fd, 0, SEEK_END);
-    if (end < 0 || check->last_page >= (uint64_t)end / check->page_bytes) {
-        return end < 0 ? fail_to_read(check, errno) : DAMAGED;
+    if (end < 0) {
+        return fail_to_read(check, errno);
     }
-    check->reached = calloc(1, check->last_page / 8 + 1);
-    if (!check->reached) {
-        return fail_to_read(check, ENOMEM);
+    /* A power cut may leave a torn page behind the last one: nobody reads it. */
+    check->there = (uint64_t)end / check->page_bytes;
+    if (check->last_page > check->there + PAGES_AHEAD_MAX) {
+        return CUT_SHORT;
     }
-    check->reached[0] = 3; /* the meta pages */
-    outcome = visit_table(check, open_table(meta + META_FREE), check_free);
-    return outcome == SOUND ? visit_table(check, open_table(meta + META_TABLES), check_table)
-                            : outcome;
+    return check_tables(check, meta);
+}
+
+static const char *text_of(enum outcome outcome)
+{
+    switch (outcome) {
+    case CUT_SHORT:
+        return "tree.mdb is cut short; restore it, or move it away to start anew.";
+    case DAMAGED:
+        return "tree.mdb is damaged where it says what is where; restore it, or move it away to "
+               "start anew.";
+    default:
+        return "tree.mdb cannot be read.";
+    }
 }
 
 enum status tree_page_check_all(int fd, size_t page_bytes, struct wal_trouble *trouble)
@@ -339,10 +375,7 @@ enum status tree_page_check_all(int fd, size_t page_bytes, struct wal_trouble *t
         return STATUS_OK;
     }
     *trouble =
-        (struct wal_trouble){.error = outcome == DAMAGED ? EINVAL : check.error, .call = "read"};
-    snprintf(trouble->text, sizeof trouble->text, "%s",
-             outcome == DAMAGED ? "tree.mdb is damaged where it says what is where; restore it, or "
-                                  "move it away to start anew."
-                                : "tree.mdb cannot be read.");
+        (struct wal_trouble){.error = outcome == UNREADABLE ? check.error : EINVAL, .call = "read"};
+    snprintf(trouble->text, sizeof trouble->text, "%s", text_of(outcome));
     return STATUS_INTERNAL;
 }

@@ -18,8 +18,9 @@ enum tree_page_kind { TREE_PAGE_BRANCH = 1, TREE_PAGE_LEAF = 2 }; /* as LMDB has
 bool tree_page_is_sound(const uint8_t *page, size_t page_bytes, enum tree_page_kind kind);
 
 /*
- * All branch pages, the list of tables and the free list, by pread: no writer may be at work.
- * STATUS_INTERNAL: trouble->text says that it is damaged (error EINVAL), or what failed.
+ * All branch pages, the list of tables and the free list, by pread: no writer may be at work. Pages
+ * that the file lacks must be free ones. STATUS_INTERNAL: trouble->text says that it is damaged or
+ * cut short (error EINVAL), or what failed.
  */
 enum status tree_page_check_all(int fd, size_t page_bytes, struct wal_trouble *trouble);
 
