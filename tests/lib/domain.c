@@ -38,6 +38,7 @@ void domain_open(struct domain *domain, struct threads_settings settings)
 {
     *domain = (struct domain){0};
     clock_driven_init(&domain->clock, DOMAIN_START_MS);
+    domain->settings = settings;
     settings.clock = &domain->clock.clock;
     domain->wall = (struct clock_driven *)settings.wall;
     assert(!settings.tier || (settings.wall && settings.hash_secret));

@@ -28,7 +28,8 @@ enum { DOMAIN_START_MS = 1000000, DOMAIN_TTL_MS = 1000 };
 
 struct domain {
     struct clock_driven clock;
-    struct clock_driven *wall; /* the caller's; NULL: no tier */
+    struct clock_driven *wall;        /* the caller's; NULL: no tier */
+    struct threads_settings settings; /* as given */
     struct threads *threads;
     struct lane *lane; /* online */
     /* Of the last answer. */

@@ -7,6 +7,7 @@
 
 #include "tests/lib/domain.h"
 #include "tests/lib/suite.h"
+#include "tests/lib/tier_model.h"
 #include "tests/lib/trial.h"
 
 #include <stdlib.h>
@@ -103,9 +104,48 @@ static bool one_in(unsigned n)
     return below(n) == 0;
 }
 
+/*
+ * Over a tier a thread lives for its retention, which takes the place of the ttl here: what is said
+ * of ttl_ms below is true of it. The ttl itself is a moment, so that threads leave memory all the
+ * time, which no answer may show.
+ */
+static struct tier_model *disk; /* NULL: memory only */
+static struct clock_driven wall;
+static uint64_t keep_ms; /* of threads that name no other */
+/* The disk is read-only now and then. It does not learn of a key that a thread wrote and lost in
+ * that time, and what is put whole after it takes its keys back from whoever wrote them since: of
+ * keys that several threads wrote little is known then. */
+static bool in_trouble;
+
 static uint64_t now_ms(void)
 {
-    return clock_read_ms(&domain.clock.clock);
+    return clock_read_ms(disk ? &wall.clock : &domain.clock.clock);
+}
+
+static void tend(void)
+{
+    lane_offline(domain.lane);
+    lane_online(domain.lane);
+    lane_tend(domain.lane);
+}
+
+/* Whether the operation is to be done again: it waits for the disk, which does a little. */
+static bool put_back(enum status status)
+{
+    static unsigned tries;
+    if (!disk || status != STATUS_AGAIN) {
+        tries = 0;
+        return false;
+    }
+    HOLDS(++tries < 1000);
+    if (tries > 100 && tier_model_tier(disk)->calls->is_read_only(tier_model_tier(disk))) {
+        tier_model_heal(disk); /* it waits for an erasure */
+    }
+    for (unsigned steps = below(4); steps > 0; steps--) {
+        tier_model_step(disk);
+    }
+    tend();
+    return true;
 }
 
 static struct bytes name_of(unsigned thread)

@@ -41,7 +41,7 @@ static void thread_begin(struct model_thread *thread, bool afresh)
     thread->fork_version = 0;
     thread->alive = true;
     thread->incarnation++;
-    thread->ttl_ms = DOMAIN_TTL_MS;
+    thread->ttl_ms = keep_ms;
     thread->created_ms = now_ms();
     thread->deadline_ms = 0;
     thread->appends = 0;
@@ -96,7 +96,7 @@ static void do_append(void)
         return;
     }
     struct model_step *step = invent_step();
-    uint64_t ttl_ms = one_in(6) ? 1 + below(2 * DOMAIN_TTL_MS) : 0;
+    uint64_t ttl_ms = one_in(6) ? 1 + below(2 * (unsigned)keep_ms) : 0;
     int key = one_in(3) ? (int)below(IDS) : -1;
     uint32_t known = thread->alive || thread->reason == REASON_EXPIRED ? thread->version : 0;
     uint32_t last_turn = thread->alive && thread->length > thread->lost
@@ -110,14 +110,19 @@ static void do_append(void)
     if (one_in(3)) {
         ask_set(&ask, turn, last_turn + below(3) - (last_turn > 0 && one_in(4)));
     }
-    if (ttl_ms) {
+    if (ttl_ms && disk) {
+        ask_set(&ask, retention_ms, ttl_ms);
+    } else if (ttl_ms) {
         ask_set(&ask, ttl_ms, ttl_ms);
     }
     if (key >= 0) {
         ask_set(&ask, key, bytes_text(ids[key]));
     }
     struct thread_append_result got;
-    enum status status = thread_append(domain.lane, &ask.request, &got, &error);
+    enum status status;
+    do {
+        status = thread_append(domain.lane, &ask.request, &got, &error);
+    } while (put_back(status));
     struct recalled *first = thread->alive && key >= 0 ? recall_find(thread, (unsigned)key) : NULL;
     if (first) {
         const struct model_step *old = first->step;
@@ -244,7 +249,8 @@ static void adopt_deadline(struct model_thread *thread)
     struct ask look;
     struct thread_stat_result got;
     ask_begin(&look, WIRE_METHOD_STAT, name_of((unsigned)(thread - threads)));
-    thread_stat(domain.lane, &look.request, &got, &error);
+    while (put_back(thread_stat(domain.lane, &look.request, &got, &error))) {
+    }
     SAME(got.state == THREAD_MISS, false);
     if (got.expires_in_ms != thread->deadline_ms - now_ms()) {
         use(thread);
@@ -265,6 +271,9 @@ static void check_scoped(struct model_thread *thread, enum key_kind kind, unsign
     const struct model_step *newest = keys[kind][id].newest;
     SAME(got->state, THREAD_MISS);
     SAME(got->version, thread->version);
+    if (in_trouble && keys[kind][id].shared) {
+        return;
+    }
     if (!thread->carried[kind][id]) {
         SAME(got->reason, thread->lost ? thread->lost_reason : REASON_NEVER_SEEN);
     } else if (newest->writer == (unsigned)(thread - threads) && !newest->was_shared &&
@@ -276,6 +285,16 @@ static void check_scoped(struct model_thread *thread, enum key_kind kind, unsign
     }
 }
 
+/* The thread that a key led to was used, whatever came of it. */
+static void adopt_use(const struct thread_replay_result *got, bool touch)
+{
+    for (unsigned t = 0; touch && got->thread.size > 0 && t < THREADS; t++) {
+        if (threads[t].alive && bytes_equal(got->thread, name_of(t))) {
+            adopt_deadline(&threads[t]);
+        }
+    }
+}
+
 static void check_by_key(enum key_kind kind, unsigned id, bool touch,
                          const struct thread_replay_result *got)
 {
@@ -284,6 +303,10 @@ static void check_by_key(enum key_kind kind, unsigned id, bool touch,
     if (!newest) {
         SAME(got->state, THREAD_MISS);
         SAME(got->reason, REASON_NEVER_SEEN);
+        return;
+    }
+    if (in_trouble && key->shared) {
+        adopt_use(got, touch);
         return;
     }
     if (key->shared && kind != KEY_PREFIX) {
@@ -303,6 +326,11 @@ static void check_by_key(enum key_kind kind, unsigned id, bool touch,
         return;
     }
     SAME(got->state, THREAD_MISS);
+    if (disk && !lives && got->reason == REASON_REWOUND) {
+        /* The disk's answer of a moment ago led to a step that the writer's next life lacks. */
+        adopt_use(got, touch);
+        return;
+    }
     /* The last holder's reason, once it is buried: who that is depends on when it was noticed. */
     HOLDS(got->reason == newest->lost_first || (!lives && got->reason == writer->reason) ||
           (newest->holds == 0 && newest->lost_any >> got->reason & 1) ||
@@ -349,7 +377,11 @@ static void do_replay(void)
         ask_set(&ask, touch, touch);
     }
     struct thread_replay_result got;
-    SAME(thread_replay(domain.lane, &ask.request, &got, &error), STATUS_OK);
+    enum status status;
+    do {
+        status = thread_replay(domain.lane, &ask.request, &got, &error);
+    } while (put_back(status));
+    SAME(status, STATUS_OK);
     if (!scoped) {
         check_by_key(kind, id, touch, &got);
         return;
@@ -378,7 +410,11 @@ static void do_stat(unsigned t)
     struct thread_stat_result got;
     uint64_t bytes = 0, tokens = 0;
     ask_begin(&ask, WIRE_METHOD_STAT, name_of(t));
-    SAME(thread_stat(domain.lane, &ask.request, &got, &error), STATUS_OK);
+    enum status status;
+    do {
+        status = thread_stat(domain.lane, &ask.request, &got, &error);
+    } while (put_back(status));
+    SAME(status, STATUS_OK);
     SAME(got.version, thread->version);
     if (!thread->alive) {
         SAME(got.state, THREAD_MISS);
@@ -402,11 +438,15 @@ static void do_touch(void)
     unsigned t = below(THREADS);
     struct model_thread *thread = &threads[t];
     bool has_ttl = one_in(2);
-    uint64_t ttl_ms = 1 + below(2 * DOMAIN_TTL_MS);
+    uint64_t ttl_ms = 1 + below(disk ? 10 : 2 * DOMAIN_TTL_MS);
     enum reason missing = REASON_COUNT;
-    SAME(thread_touch(domain.lane, name_of(t), has_ttl, ttl_ms, &missing), STATUS_OK);
+    enum status status;
+    do {
+        status = thread_touch(domain.lane, name_of(t), has_ttl, ttl_ms, &missing);
+    } while (put_back(status));
+    SAME(status, STATUS_OK);
     SAME(missing, thread->alive ? REASON_NONE : thread->reason);
-    if (thread->alive && has_ttl) {
+    if (thread->alive && has_ttl && !disk) {
         thread->ttl_ms = ttl_ms;
         thread->deadline_ms = now_ms() + ttl_ms;
     } else if (thread->alive) {
@@ -451,7 +491,10 @@ static void do_fork(void)
         ask_set(&ask, at, below(from->length + 1));
         keep = (uint32_t)ask.request.at + 1;
     }
-    enum status status = thread_fork(domain.lane, &ask.request, &got, &error);
+    enum status status;
+    do {
+        status = thread_fork(domain.lane, &ask.request, &got, &error);
+    } while (put_back(status));
     if (!from->alive) {
         SAME(status, STATUS_NOT_FOUND);
         SAME(error.reason, from->reason);
@@ -477,7 +520,10 @@ static void do_rewind(void)
     ask_begin(&ask, WIRE_METHOD_REWIND, name_of(t));
     int64_t to = (int64_t)thread->length - 1 - below(4) + one_in(8);
     ask_set(&ask, to, one_in(10) || to < -1 ? -1 : to);
-    enum status status = thread_rewind(domain.lane, &ask.request, &got, &error);
+    enum status status;
+    do {
+        status = thread_rewind(domain.lane, &ask.request, &got, &error);
+    } while (put_back(status));
     if (!thread->alive) {
         SAME(status, STATUS_NOT_FOUND);
         SAME(error.reason, thread->reason);
@@ -501,7 +547,11 @@ static void do_forget(void)
     unsigned t = below(THREADS);
     struct thread_forget_result forgotten = {.forgotten = !threads[t].alive};
     ask_begin(&ask, WIRE_METHOD_FORGET, name_of(t));
-    SAME(thread_forget(domain.lane, &ask.request, &forgotten, &error), STATUS_OK);
+    enum status status;
+    do {
+        status = thread_forget(domain.lane, &ask.request, &forgotten, &error);
+    } while (put_back(status));
+    SAME(status, STATUS_OK);
     SAME(forgotten.forgotten, threads[t].alive);
     if (threads[t].alive) {
         thread_end(&threads[t], REASON_FORGOTTEN);
@@ -511,7 +561,7 @@ static void do_forget(void)
 static void do_wait(void)
 {
     const struct model_thread *thread = &threads[below(THREADS)];
-    uint64_t by_ms = below(DOMAIN_TTL_MS / 4);
+    uint64_t by_ms = below((unsigned)keep_ms / 4);
     if (thread->alive && one_in(2)) {
         by_ms = thread->deadline_ms - now_ms() - one_in(2); /* to a deadline, or just before */
     }
@@ -529,6 +579,13 @@ static void check_totals(void)
     }
     for (int tends = 0; tends < 3; tends++) {
         lane_tend_fully(domain.lane);
+    }
+    if (disk) {
+        tier_model_run(disk);
+        lane_tend_fully(domain.lane);
+        /* All that live, and nothing that is gone, but for what could not be erased at once. */
+        HOLDS(tier_model_threads(disk) >= live && (in_trouble || tier_model_threads(disk) == live));
+        return;
     }
     SAME(domain_metric(&domain, METRIC_PAYLOAD_BYTES), payload_held);
     SAME(domain_metric(&domain, METRIC_THREADS_LIVE), live);
@@ -558,31 +615,161 @@ static void do_something(void)
     lane_tend(domain.lane);
 }
 
-START_TEST(every_answer_is_the_models)
+/* ---- over a tier ---- */
+
+/* A few turns of the loop and of the disk, in any order. */
+static void do_turns(void)
+{
+    for (unsigned turns = 1 + below(4); turns > 0; turns--) {
+        for (unsigned steps = below(6); steps > 0; steps--) {
+            tier_model_step(disk);
+        }
+        if (one_in(3)) {
+            lane_tend_fully(domain.lane);
+        } else {
+            tend();
+        }
+    }
+}
+
+/* Whatever is idle leaves memory; LOADED_MS is how long a thread stays that was just loaded. */
+static void do_demote(void)
+{
+    domain_wait(&domain, one_in(2) ? 1001 : 5);
+    expire_all();
+    for (int i = 0; i < 3; i++) {
+        tier_model_run(disk);
+        lane_tend_fully(domain.lane);
+    }
+}
+
+static void do_due(void)
+{
+    tier_model_due(disk);
+    tend();
+}
+
+/* Everything but forget, which is refused then. */
+static void do_trouble(void)
+{
+    static void (*const acts[])(void) = {do_append, do_append, do_replay, do_replay,
+                                         do_touch,  do_fork,   do_rewind, do_turns};
+    tier_model_fail(disk);
+    for (unsigned i = 1 + below(12); i > 0; i--) {
+        acts[below(sizeof acts / sizeof acts[0])]();
+    }
+    if (tier_model_tier(disk)->calls->is_read_only(tier_model_tier(disk))) {
+        tier_model_heal(disk);
+    }
+}
+
+/*
+ * Other threads over the same disk. The last use may be told to the disk a 64th of the retention
+ * late; to what it comes the thread itself tells.
+ */
+static void do_restart(void)
+{
+    for (unsigned t = 0; t < THREADS; t++) {
+        if (threads[t].alive && threads[t].deadline_ms - now_ms() <= threads[t].ttl_ms / 32 + 1) {
+            return; /* it might be over, or not */
+        }
+    }
+    struct threads_settings settings = domain.settings;
+    for (int i = 0; i < 3; i++) {
+        tier_model_run(disk);
+        lane_tend_fully(domain.lane);
+    }
+    tier_model_set_at_once(disk, true);
+    domain_close(&domain);
+    domain_open(&domain, settings);
+    tier_model_set_at_once(disk, false);
+    for (unsigned t = 0; t < THREADS; t++) {
+        struct ask look;
+        struct thread_stat_result got;
+        ask_begin(&look, WIRE_METHOD_STAT, name_of(t));
+        while (put_back(thread_stat(domain.lane, &look.request, &got, &error))) {
+        }
+        SAME(got.state == THREAD_MISS, !threads[t].alive);
+        if (threads[t].alive) {
+            uint64_t left_ms = threads[t].deadline_ms - now_ms();
+            HOLDS(got.expires_in_ms <= left_ms);
+            HOLDS(got.expires_in_ms + threads[t].ttl_ms / 64 + 1 >= left_ms);
+            threads[t].deadline_ms = now_ms() + got.expires_in_ms;
+        }
+    }
+}
+
+/* Not both in one run: what memory alone has during the trouble goes with a restart. */
+static void do_hard_times(void)
+{
+    if (in_trouble) {
+        do_trouble();
+    } else if (one_in(3)) {
+        do_restart();
+    }
+}
+
+static void do_disk(void)
+{
+    static const struct {
+        const char *name;
+        unsigned weight;
+        void (*act)(void);
+    } acts[] = {{"turns", 60, do_turns},
+                {"demote", 25, do_demote},
+                {"due", 8, do_due},
+                {"trouble or restart", 7, do_hard_times}};
+    unsigned at = below(100);
+    for (size_t i = 0; i < sizeof acts / sizeof *acts; i++) {
+        if (at < acts[i].weight) {
+            doing = acts[i].name;
+            acts[i].act();
+            return;
+        }
+        at -= acts[i].weight;
+    }
+}
+
+/* ---- all ---- */
+
+static void run_operations(uint64_t operations)
 {
     const char *chosen = getenv("RETHREAD_TEST_SEED");
     seed = chosen ? strtoull(chosen, NULL, 10) : (uint64_t)time(NULL);
     state = seed;
-    uint64_t operations = trial_count(250000);
     for (unsigned t = 0; t < THREADS; t++) {
         threads[t] = (struct model_thread){.reason = REASON_NEVER_SEEN};
     }
     for (operation = 0; operation < operations; operation++) {
         do_something();
+        if (disk && one_in(4)) {
+            do_disk();
+        }
         if (operation % 1000 == 999) {
             doing = "totals";
             check_totals();
         }
     }
 }
+
+START_TEST(every_answer_is_the_models)
+{
+    run_operations(trial_count(250000));
+}
 END_TEST
 
-static void setup(void)
+static struct threads_settings model_settings(void)
 {
     struct threads_settings settings = domain_settings();
     settings.memory_bytes = UINT64_C(1) << 30;
     settings.tombstones = 1 << 20; /* none is forgotten while the test runs */
-    domain_open(&domain, settings);
+    return settings;
+}
+
+static void setup(void)
+{
+    keep_ms = DOMAIN_TTL_MS;
+    domain_open(&domain, model_settings());
 }
 
 static void teardown(void)
@@ -590,7 +777,45 @@ static void teardown(void)
     domain_close(&domain);
 }
 
+START_TEST(no_answer_shows_what_is_in_memory)
+{
+    run_operations(trial_count(30000));
+}
+END_TEST
+
+START_TEST(no_answer_shows_what_the_disk_lacks)
+{
+    in_trouble = true;
+    run_operations(trial_count(30000));
+}
+END_TEST
+
+static void setup_disk(void)
+{
+    clock_driven_init(&wall, 1700000000000);
+    struct tier_model_settings tier = {.wall = &wall.clock, .tombstones = 1 << 20};
+    disk = tier_model_create(&tier);
+    keep_ms = 20 * DOMAIN_TTL_MS;
+    struct threads_settings settings = model_settings();
+    settings.ttl_ms = 3;
+    settings.retention_ms = keep_ms;
+    settings.tier = tier_model_tier(disk);
+    settings.hash_secret = tier_model_secret(disk);
+    settings.wall = &wall.clock;
+    domain_open(&domain, settings);
+}
+
+static void teardown_disk(void)
+{
+    tier_model_set_at_once(disk, true);
+    domain_close(&domain);
+    tier_model_destroy(disk);
+}
+
 int main(void)
 {
-    return SUITE_RUN("model", setup, teardown, 0, every_answer_is_the_models);
+    int failed = SUITE_RUN("model", setup, teardown, 0, every_answer_is_the_models);
+    return failed | SUITE_RUN("model: disk", setup_disk, teardown_disk, 0,
+                              no_answer_shows_what_the_disk_lacks,
+                              no_answer_shows_what_is_in_memory);
 }
