@@ -400,7 +400,12 @@ void cold_due(struct lane *lane, struct tier_due *due)
             due_erase(lane, due, NULL); /* an earlier life, that the disk would not let go of */
         }
     } else if (record && record_is_tombstone(record)) {
-        /* Ended while it was in memory, and the erasure has not come through. Nothing loads it. */
+        /* Ended while it was in memory, and the erasure has not come through. Nothing loads it. The
+         * disk may not have had its last versions. */
+        const struct tombstone *tombstone = (const struct tombstone *)record;
+        due->reason = (enum reason)record->flags;
+        due->version = tombstone->version;
+        due->length = tombstone->steps;
         due_erase(lane, due, NULL);
     } else {
         struct cold *marker = hold_name(lane, &key);

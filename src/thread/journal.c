@@ -13,7 +13,9 @@
 enum {
     CHANGE_BYTES = 512, /* what a change counts for besides its steps */
     STEP_BYTES = 128,
-    USE_PARTS = 64, /* a use is worth a change when it moved by this part of the retention */
+    /* A use is worth a change when it moved by this part of the retention, and is found out within
+     * as much again: together the part by which the disk erases late. */
+    USE_PARTS = 128,
     /* How long a closing lane waits for a tier that does not answer. */
     DRAIN_TURNS_MAX = 30 * 1000,
 };
@@ -335,6 +337,12 @@ bool journal_is_saved(const struct thread *thread)
            !atomic_load_explicit(&thread->unsaved, memory_order_acquire);
 }
 
+uint64_t journal_tell_ms(const struct thread *thread)
+{
+    /* Relaxed: a number by itself. */
+    return atomic_load_explicit(&thread->retention_ms, memory_order_relaxed) / USE_PARTS;
+}
+
 bool journal_has_news(const struct lane *lane, const struct thread *thread, bool exactly)
 {
     if (!journal_keeps(lane, thread)) {
@@ -343,11 +351,10 @@ bool journal_has_news(const struct lane *lane, const struct thread *thread, bool
     uint64_t used_ms = life_used_ms(thread, life_load(thread));
     /* Relaxed, all: hints; what is submitted is looked at anew under the claim. */
     uint64_t told_ms = atomic_load_explicit(&thread->used_ms, memory_order_relaxed);
-    uint64_t retention_ms = atomic_load_explicit(&thread->retention_ms, memory_order_relaxed);
     uint64_t moved_ms = used_ms > told_ms ? used_ms - told_ms : 0;
     bool unsaved = atomic_load_explicit(&thread->unsaved, memory_order_relaxed);
     bool retuned = atomic_load_explicit(&thread->retuned, memory_order_relaxed);
-    return unsaved || retuned || moved_ms > (exactly ? 0 : retention_ms / USE_PARTS);
+    return unsaved || retuned || moved_ms > (exactly ? 0 : journal_tell_ms(thread));
 }
 
 bool journal_settle(struct lane *lane, struct thread *thread, bool exactly)

@@ -54,6 +54,9 @@ void journal_erase_cold(struct lane *lane, const struct tier_head *head, enum re
 /* Whether the disk has all of it, so that memory may let it go. */
 bool journal_is_saved(const struct thread *thread);
 
+/* Within this time of a use that is worth telling the disk is told of it. */
+uint64_t journal_tell_ms(const struct thread *thread);
+
 /* Whether replays and touches left something to be told: the last use (to the millisecond, when
  * `exactly`), another ttl, a failed change. */
 bool journal_has_news(const struct lane *lane, const struct thread *thread, bool exactly);

@@ -80,10 +80,11 @@ enum reason life_end_reason(const struct thread *thread, uint64_t now_ms)
     return thread->dies_ms <= now_ms ? REASON_MAX_AGE : REASON_EXPIRED;
 }
 
-bool life_demote(struct thread *thread, uint64_t word)
+bool life_end(struct thread *thread, uint64_t word, enum reason reason)
 {
     assert((word & LIFE_CLAIM) && !(word & LIFE_DEAD));
     /* Pairs as in life_swap. */
-    return atomic_compare_exchange_strong_explicit(&thread->life, &word, LIFE_DEAD,
+    return atomic_compare_exchange_strong_explicit(&thread->life, &word,
+                                                   LIFE_DEAD | (uint64_t)reason,
                                                    memory_order_acq_rel, memory_order_relaxed);
 }

@@ -117,7 +117,7 @@ bool life_kill(struct thread *thread, uint64_t now_ms, enum reason reason);
 /* Why an overdue thread is gone. */
 enum reason life_end_reason(const struct thread *thread, uint64_t now_ms);
 
-/* The claim, and the thread, end without a reason, if its word is still `word`. */
-bool life_demote(struct thread *thread, uint64_t word);
+/* The claim, and the thread, end, if its word is still `word`; with REASON_NONE it was demoted. */
+bool life_end(struct thread *thread, uint64_t word, enum reason reason);
 
 #endif

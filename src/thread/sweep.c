@@ -15,8 +15,9 @@ enum {
     HAND_REST_MS = 20,
     BURIALS_AT_ONCE = 1024, /* keys and steps */
     RECLAIMS_AT_ONCE = 4096,
-    LOADED_MS = 1000,  /* who asked for a thread from disk gets to see it in memory */
-    AGAIN_MS = 250,    /* until a thread that cannot be demoted yet is looked at again */
+    LOADED_MS = 1000, /* who asked for a thread from disk gets to see it in memory */
+    AGAIN_MS = 250,   /* until a thread that cannot be demoted yet is looked at again */
+    AGAIN_READ_ONLY_MS = 2000,
     BUDGET_PARTS = 16, /* eviction begins when live memory passes 15/16 of the budget */
 };
 
@@ -42,13 +43,30 @@ static uint64_t idle_at_ms(const struct thread *thread, uint64_t word)
     return idle_ms > loaded_ms ? idle_ms : loaded_ms;
 }
 
+/* Of a kept thread: when there may be something to tell the disk, or it may be left to it. */
+static uint64_t kept_tick_ms(const struct lane *lane, const struct thread *thread, uint64_t word)
+{
+    uint64_t again_ms = lane->tier->calls->is_read_only(lane->tier) ? AGAIN_READ_ONLY_MS : AGAIN_MS;
+    /* Relaxed: who sets it has the thread looked at again. */
+    if (atomic_load_explicit(&thread->unsaved, memory_order_relaxed)) {
+        return lane->now_ms + again_ms;
+    }
+    uint64_t idle_ms = idle_at_ms(thread, word);
+    uint64_t tell_ms = journal_tell_ms(thread);
+    tell_ms = lane->now_ms + (tell_ms > again_ms ? tell_ms : again_ms);
+    /* What is idle and still here could not go. */
+    return idle_ms > lane->now_ms && idle_ms < tell_ms ? idle_ms
+           : idle_ms > lane->now_ms                    ? tell_ms
+                                                       : lane->now_ms + again_ms;
+}
+
 uint16_t thread_tick(const struct lane *lane, const struct thread *thread)
 {
     uint64_t word = life_load(thread);
     uint64_t end_ms = life_end_ms(thread, word);
     if (journal_keeps(lane, thread)) {
-        uint64_t idle_ms = idle_at_ms(thread, word);
-        end_ms = idle_ms < end_ms ? idle_ms : end_ms;
+        uint64_t tick_ms = kept_tick_ms(lane, thread, word);
+        end_ms = end_ms > lane->now_ms && end_ms < tick_ms ? end_ms : tick_ms;
     }
     return sweep_tick(lane->now_ms, end_ms > lane->now_ms ? end_ms : lane->now_ms + AGAIN_MS);
 }
@@ -62,8 +80,10 @@ static bool demote(struct lane *lane, struct thread *thread)
     }
     uint64_t word = life_load(thread);
     /* Under the claim nothing is submitted, so what is saved stays saved. Relaxed: set long ago. */
-    if (journal_is_saved(thread) && !journal_has_news(lane, thread, true) &&
-        atomic_load_explicit(&thread->on_disk, memory_order_relaxed) && life_demote(thread, word)) {
+    if (journal_keeps(lane, thread) && journal_is_saved(thread) &&
+        !journal_has_news(lane, thread, true) &&
+        atomic_load_explicit(&thread->on_disk, memory_order_relaxed) &&
+        life_end(thread, word, REASON_NONE)) {
         lane_count(lane, METRIC_DEMOTIONS, 1);
         thread_bury(lane, thread, REASON_NONE);
         return true;
@@ -147,6 +167,7 @@ struct hand {
     struct lane *lane;
     uint64_t bytes; /* to evict */
     uint64_t done_bytes;
+    uint64_t asked_bytes; /* of threads that may go as soon as the disk has them */
 };
 
 /*
@@ -163,6 +184,31 @@ static bool may_lose(const struct lane *lane, const struct thread *thread)
             atomic_load_explicit(&thread->changes, memory_order_relaxed) == 0);
 }
 
+static bool lose(struct lane *lane, struct thread *thread)
+{
+    if (!journal_keeps(lane, thread)) {
+        return life_kill(thread, UINT64_MAX, REASON_EVICTED);
+    }
+    if (life_claim(thread, lane->now_ms) != LIFE_ALIVE) {
+        return false; /* in use, or the sweep's */
+    }
+    uint64_t word = life_load(thread);
+    /* Again, since nobody else can submit it now. */
+    if (may_lose(lane, thread) && life_end(thread, word, REASON_EVICTED)) {
+        return true;
+    }
+    life_release(thread, lane->now_ms, LIFE_KEEP);
+    return false;
+}
+
+/* Just loaded: who asked for it has yet to see it, or it would be loaded for ever. */
+static bool is_awaited(const struct lane *lane, const struct thread *thread)
+{
+    /* Relaxed: a hint. */
+    return thread->loaded_ms + LOADED_MS > lane->now_ms &&
+           atomic_load_explicit(&thread->from_disk, memory_order_relaxed);
+}
+
 static uint16_t visit_hand(void *context, struct index_record *record)
 {
     struct hand *hand = context;
@@ -177,13 +223,13 @@ static uint16_t visit_hand(void *context, struct index_record *record)
     }
     struct thread *thread = (struct thread *)record;
     uint64_t bytes = thread_bytes(lane, thread);
-    if (hand->done_bytes >= hand->bytes) {
+    if (hand->done_bytes + hand->asked_bytes >= hand->bytes || is_awaited(lane, thread)) {
         /* Passed by: its use bit is for the next round to judge. */
     } else if (atomic_load_explicit(&thread->replayed, memory_order_relaxed)) {
         /* Relaxed, both: the use bit is a hint, a lost set costs one thread its second chance. */
         atomic_store_explicit(&thread->replayed, 0, memory_order_relaxed);
     } else if (may_lose(lane, thread)) {
-        if (life_kill(thread, UINT64_MAX, REASON_EVICTED)) {
+        if (lose(lane, thread)) {
             hand->done_bytes += bytes;
             lane_count(lane, METRIC_EVICTED, 1);
             thread_bury(lane, thread, REASON_EVICTED);
@@ -192,6 +238,8 @@ static uint16_t visit_hand(void *context, struct index_record *record)
     } else if (demote(lane, thread)) {
         hand->done_bytes += bytes;
         return 0;
+    } else if (!lane->tier->calls->is_read_only(lane->tier)) {
+        hand->asked_bytes += bytes;
     }
     return thread_tick(lane, thread);
 }
@@ -225,8 +273,9 @@ static uint64_t excess_bytes(const struct lane *lane)
 }
 
 /*
- * Kills until the excess is covered, at most a sixteenth of the budget at once. One hand for all
- * lanes goes round the whole index: what this lane needs may be held in another's share.
+ * Kills and demotes until the excess is covered, or the disk has been asked to take as much, at
+ * most a sixteenth of the budget at once. One hand for all lanes goes round the whole index: what
+ * this lane needs may be held in another's share.
  */
 static void evict(struct lane *lane)
 {
@@ -240,7 +289,8 @@ static void evict(struct lane *lane)
     /* Relaxed, both: where two lanes move the hand at once, one of the moves is lost. */
     uint64_t at = atomic_load_explicit(&threads->hand, memory_order_relaxed);
     struct index_cursor cursor = {.segment = (uint32_t)(at >> 32), .bucket = (uint32_t)at};
-    for (int look = 0; look < HAND_LOOKS_MAX && hand.done_bytes < hand.bytes; look++) {
+    for (int look = 0; look < HAND_LOOKS_MAX && hand.done_bytes + hand.asked_bytes < hand.bytes;
+         look++) {
         index_sweep(threads->index, lane->member, &cursor, 0, 1, HAND_SLOTS_AT_ONCE, true, 0,
                     visit_hand, &hand);
     }

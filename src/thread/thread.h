@@ -34,7 +34,7 @@ void thread_retick(struct lane *lane, struct thread *thread);
 struct tier_change *thread_end(struct lane *lane, struct thread *thread, enum reason reason,
                                enum journal_wait wait);
 
-/* After life_kill or life_demote (REASON_NONE: no tombstones): takes the thread out of the index
+/* After life_kill or life_end (REASON_NONE: no tombstones): takes the thread out of the index
  * and lets its steps go. */
 void thread_bury(struct lane *lane, struct thread *thread, enum reason reason);
 

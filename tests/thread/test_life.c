@@ -144,9 +144,9 @@ START_TEST(demotion_wants_the_word_it_judged)
     ck_assert_int_eq(life_claim(&thread, 50), LIFE_ALIVE);
     uint64_t word = life_load(&thread);
     ck_assert_int_eq(refresh(&thread, 60, 50, false), LIFE_ALIVE);
-    ck_assert(!life_demote(&thread, word)); /* used meanwhile */
+    ck_assert(!life_end(&thread, word, REASON_NONE)); /* used meanwhile */
     WORD(110 | LIFE_CLAIM);
-    ck_assert(life_demote(&thread, life_load(&thread)));
+    ck_assert(life_end(&thread, life_load(&thread), REASON_NONE));
     ck_assert(life_is_demoted(life_load(&thread)));
     ck_assert_int_eq(life_reason(life_load(&thread)), REASON_NONE);
     ck_assert(!life_is_demoted(LIFE_DEAD | REASON_EXPIRED));
