@@ -585,6 +585,7 @@ struct dispatch *dispatch_create(const struct dispatch_settings *settings)
 void dispatch_destroy(struct dispatch *dispatch)
 {
     if (dispatch != NULL) {
+        lane_settle(dispatch->lane);
         lane_close(dispatch->lane);
         free(dispatch);
     }

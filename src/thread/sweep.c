@@ -6,6 +6,8 @@
 #include "thread/lookup.h"
 #include "thread/thread.h"
 
+#include <time.h>
+
 enum {
     PASS_MS = 500,           /* a whole look at the share takes about this long */
     SLOTS_AT_ONCE_MIN = 448, /* a segment's worth */
@@ -18,7 +20,8 @@ enum {
     LOADED_MS = 1000, /* who asked for a thread from disk gets to see it in memory */
     AGAIN_MS = 250,   /* until a thread that cannot be demoted yet is looked at again */
     AGAIN_READ_ONLY_MS = 2000,
-    BUDGET_PARTS = 16, /* eviction begins when live memory passes 15/16 of the budget */
+    SETTLE_TURNS_MAX = 10 * 1000, /* milliseconds that a lane at its end waits for the disk */
+    BUDGET_PARTS = 16,            /* eviction begins when live memory passes 15/16 of the budget */
 };
 
 uint16_t sweep_tick(uint64_t now_ms, uint64_t deadline_ms)
@@ -336,5 +339,43 @@ void lane_tend_fully(struct lane *lane)
     for (int epochs = 0; epochs < 4; epochs++) {
         epoch_online(lane->member);
         epoch_reclaim(lane->member, SIZE_MAX);
+    }
+}
+
+/* ---- the end ---- */
+
+static uint16_t visit_last(void *context, struct index_record *record)
+{
+    struct lane *lane = context;
+    if (record_is_cold(record)) {
+        forget_answer(lane, (struct cold *)record);
+        return 0;
+    }
+    if (record->kind != RECORD_THREAD) {
+        return 0;
+    }
+    journal_settle(lane, (struct thread *)record, true);
+    return thread_tick(lane, (struct thread *)record);
+}
+
+void lane_settle(struct lane *lane)
+{
+    const struct timespec moment = {.tv_nsec = 1000000};
+    struct index_cursor cursor = {0};
+    bool whole = !lane->tier;
+    for (unsigned turns = 0; !whole && turns < SETTLE_TURNS_MAX;) {
+        lane_online(lane);
+        lane_read_clock(lane);
+        journal_tend(lane);
+        if (lane->tier->calls->is_read_only(lane->tier)) {
+            whole = true;
+        } else if (!journal_is_full(lane)) {
+            whole = index_sweep(lane->threads->index, lane->member, &cursor, lane->share,
+                                lane->shares, SLOTS_AT_ONCE_MIN, true, 0, visit_last, lane);
+        } else {
+            turns++;
+            nanosleep(&moment, NULL);
+        }
+        lane_offline(lane);
     }
 }

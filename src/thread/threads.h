@@ -68,6 +68,12 @@ uint64_t lane_read_clock(struct lane *lane);
 bool lane_tend(struct lane *lane);
 
 /*
+ * When the process is about to end, before lane_close: tells the disk the last uses of the threads
+ * in this lane's share, which it would otherwise take to be older than they are. Offline.
+ */
+void lane_settle(struct lane *lane);
+
+/*
  * Roughly how many steps this lane's operations have gone through since it was last tended: a
  * caller that runs many requests ends its turn when they add up.
  */

@@ -395,6 +395,9 @@ START_TEST(a_closing_lane_tells_the_last_uses)
     domain_wait(&domain, 600);
     NOW("replay t", "complete t v1 head 0: 0=a");
     uint64_t used_ms = wall_ms();
+    lane_offline(domain.lane);
+    lane_settle(domain.lane);
+    lane_online(domain.lane);
     close_domain();
     domain_open(&domain, settings);
     ck_assert(tier_model_head(model, bytes_text("t"), &head));
