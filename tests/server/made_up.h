@@ -60,9 +60,9 @@ struct lane *lane_open(struct threads *threads, unsigned share, unsigned shares)
     return share < shares ? &lane : NULL;
 }
 
-void lane_settle(struct lane *lane)
+void lane_settle(struct lane *settled)
 {
-    (void)lane;
+    assert(settled == &lane);
 }
 
 void lane_close(struct lane *closed)
