@@ -29,7 +29,8 @@ static enum tree_seen judge(struct tree_reading *reading, int code)
         return TREE_UNREADABLE;
     }
     tree_set_broken(reading->tree);
-    return TREE_DAMAGED;
+    /* After a commit that failed at its last write LMDB lets nobody in: nothing read is damaged. */
+    return code == MDB_PANIC ? TREE_UNREADABLE : TREE_DAMAGED;
 }
 
 enum tree_seen tree_read_begin(struct tree_reading *reading)
