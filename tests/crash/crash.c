@@ -492,18 +492,25 @@ struct crash_findings crash_explore(const struct crash_run *run, uint64_t states
     return findings;
 }
 
-bool crash_judge(const struct crash_run *run, unsigned flags, char text[400])
+bool crash_judge(const struct crash_run *run, unsigned flags, uint64_t *faults, char text[400])
 {
     struct trace trace;
     struct ledger ledger = {0};
     struct judge judge;
     text[0] = '\0';
+    *faults = 0;
     if (!trace_load(&trace, run->trace)) {
         snprintf(text, 400, "no trace");
         return false;
     }
     for (size_t i = 0; i < trace.count; i++) {
-        ledger_step(&ledger, trace.events[i]);
+        const struct trace_event *event = trace.events[i];
+        uint32_t number;
+        ledger_step(&ledger, event);
+        if (event->kind == TRACE_MARK && event->handle == MARK_FAULTS) {
+            memcpy(&number, trace_data(event), sizeof number);
+            *faults += number;
+        }
     }
     judge_init(&judge, run->data);
     flags |= ledger.failed > 0 ? JUDGE_LOOSE : 0;

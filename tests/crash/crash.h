@@ -45,8 +45,8 @@ bool crash_inherit(struct crash_run *run, const struct crash_run *from, uint64_t
 struct crash_findings crash_explore(const struct crash_run *run, uint64_t states, uint64_t seed,
                                     unsigned workers, unsigned from_percent, bool stop, bool quiet);
 
-/* Judges the files in `data` as they are. */
-bool crash_judge(const struct crash_run *run, unsigned flags, char text[400]);
+/* Judges the files in `data` as they are. *faults: how many calls failed as told, in all lives. */
+bool crash_judge(const struct crash_run *run, unsigned flags, uint64_t *faults, char text[400]);
 
 /* Called first by main: the script, in a life's process; -1: this is no such process. */
 int crash_script(int count, char **words);

@@ -470,6 +470,7 @@ bool judge_is_served(struct judge *judge)
     for (unsigned i = 0; i < looking->count && good; i++) {
         unsigned damaged = 0;
         tree_load(judge->store->tree, &looking->loads[i], &damaged);
+        judge->unreadable |= looking->loads[i].found == TIER_FAILED;
         if (damaged > 0 || looking->loads[i].found == TIER_CORRUPT) {
             good = wrong(judge, "thread %u is %s while the disk fails", i,
                          found_text(looking->loads[i].found));

@@ -29,8 +29,9 @@ struct judge {
     sem_t woken;
     uint8_t *content; /* LEDGER_CONTENT_BYTES_MAX */
     /* Of the last look. */
-    uint32_t known; /* the store is as after so many changes (loose: 0) */
-    char text[400]; /* what is wrong */
+    bool unreadable; /* LMDB gave up at a failed write of its first pages, until restart */
+    uint32_t known;  /* the store is as after so many changes (loose: 0) */
+    char text[400];  /* what is wrong */
 };
 
 void judge_init(struct judge *judge, const char *directory);

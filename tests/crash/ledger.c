@@ -70,6 +70,7 @@ void ledger_step(struct ledger *ledger, const struct trace_event *event)
         ledger->failed++;
         break;
     case MARK_BASE:
+    case MARK_FAULTS:
         break;
     case MARK_OPENED:
         open_at(ledger, number);

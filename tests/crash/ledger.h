@@ -28,6 +28,7 @@ enum ledger_mark {
     MARK_KEPT,    /* u32: the change of this number is durable */
     MARK_FAILED,  /* u32: it may be there or not */
     MARK_BASE,    /* what comes before is no history, but what was there at the beginning */
+    MARK_FAULTS,  /* u32: calls that failed as told, until the fault was taken back */
     MARK_OPENED,  /* u32: after the start of a life, the store is as after this many changes */
 };
 

@@ -105,8 +105,8 @@ __attribute__((constructor)) static void begin(void)
     if (!path || !file || strlen(path) >= sizeof directory) {
         return;
     }
-    strcpy(directory, path); /* fits, see above */
     directory_bytes = strlen(path);
+    memcpy(directory, path, directory_bytes);
     unsynced = bits ? (unsigned)strtoul(bits, NULL, 10) : 0;
     die_at = end ? strtoull(end, NULL, 10) : 0;
     trace_fd =

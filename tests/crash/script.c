@@ -21,6 +21,7 @@ struct flight {
     struct tier_change change;
     struct flight *next;
     uint32_t index;
+    unsigned thread;
     char id[LEDGER_ID_BYTES];
     struct step *steps[LEDGER_STEPS_MAX];
     struct recall_entry recalls[LEDGER_APPENDS_MAX];
@@ -34,6 +35,7 @@ struct actor {
     struct note threads[LEDGER_THREADS];
     uint32_t generations[LEDGER_THREADS]; /* of the last put */
     bool unsure[LEDGER_THREADS];          /* it may not have come to be */
+    unsigned flights[LEDGER_THREADS];     /* changes under way */
     uint64_t random;
     uint64_t contents;
     uint32_t count; /* changes submitted */
@@ -203,6 +205,7 @@ static struct flight *make_flight(struct actor *actor, const struct note *note,
     assert(flight);
     ledger_thread_id(note->thread, flight->id);
     flight->index = note->index;
+    flight->thread = note->thread;
     struct tier_change *change = &flight->change;
     struct index_hash name =
         index_hash_with(store_secret(actor->judge.store), 0, RECORD_THREAD, bytes_text(flight->id));
@@ -243,9 +246,8 @@ static void mark_number(struct actor *actor, enum ledger_mark mark, uint32_t num
 
 static void change_failed(struct actor *actor, const struct flight *flight)
 {
-    const char *digits = flight->id + strlen("thread-");
     mark_number(actor, MARK_FAILED, flight->index);
-    actor->unsure[strtoul(digits, NULL, 10)] = true;
+    actor->unsure[flight->thread] = true;
     actor->failed++;
 }
 
@@ -274,6 +276,7 @@ static unsigned collect(struct actor *actor)
                 change_failed(actor, flight);
             }
             actor->under_way--;
+            actor->flights[flight->thread]--;
             free_flight(actor, flight);
             break;
         case TIER_DUE:
@@ -292,9 +295,19 @@ static void sleep_us(unsigned us)
     nanosleep(&(struct timespec){.tv_nsec = (long)us * 1000}, NULL);
 }
 
-static bool drain(struct actor *actor)
+static bool is_read_only(const struct actor *actor)
+{
+    return actor->judge.tier->calls->is_read_only(actor->judge.tier);
+}
+
+/* Until all changes have ended. One that waits for room in the tree may not, while there is none.
+ */
+static bool drain(struct actor *actor, bool patient)
 {
     for (unsigned waited = 0; actor->under_way > 0; waited++) {
+        if (!patient && is_read_only(actor)) {
+            break;
+        }
         if (collect(actor) == 0) {
             sleep_us(1000);
         }
@@ -312,8 +325,13 @@ static bool submit(struct actor *actor)
     unsigned thread = (unsigned)below(actor, LEDGER_THREADS);
     uint32_t generation = actor->judge.tier->calls->generation(actor->judge.tier);
     struct note note = actor->threads[thread];
+    if (note.erased && actor->flights[thread] > 0 && actor->script->fault.calls) {
+        return false; /* a new life begins when the old one is known to be over */
+    }
     bool whole = actor->unsure[thread] || actor->generations[thread] != generation;
-    struct plan plan = change_thread(actor, &note, whole);
+    bool again = note.erased && actor->unsure[thread];
+    struct plan plan = again ? (struct plan){.kind = TIER_ERASE, .reason = (enum reason)note.reason}
+                             : change_thread(actor, &note, whole);
     note.index = ++actor->count;
     note.used_ms = LEDGER_START_MS + note.index;
     struct flight *flight = make_flight(actor, &note, &plan);
@@ -332,6 +350,7 @@ static bool submit(struct actor *actor)
     actor->generations[thread] = generation;
     actor->unsure[thread] = false;
     actor->under_way++;
+    actor->flights[thread]++;
     return true;
 }
 
@@ -404,22 +423,17 @@ static bool work(struct actor *actor, unsigned changes)
         uint64_t dice = below(actor, 64);
         if (dice == 0 && actor->script->fault.calls == 0) {
             store_settle(actor->judge.store);
-        } else if (dice < 8 && !drain(actor)) {
+        } else if (dice < 8 && !drain(actor, false)) {
             return false;
         } else if (dice < 24) {
             sleep_us((unsigned)below(actor, 2000));
         }
         collect(actor);
-        if (actor->under_way >= FLIGHTS_MAX && !drain(actor)) {
+        if (actor->under_way >= FLIGHTS_MAX && !drain(actor, false)) {
             return false;
         }
     }
     return true;
-}
-
-static bool is_read_only(const struct actor *actor)
-{
-    return actor->judge.tier->calls->is_read_only(actor->judge.tier);
 }
 
 static bool say(const char *text)
@@ -428,15 +442,23 @@ static bool say(const char *text)
     return false;
 }
 
+static bool serves(struct actor *actor)
+{
+    return judge_is_served(&actor->judge) || say(actor->judge.text);
+}
+
 /* The fault is gone: a lack of space must be over soon, anything else must stay. */
 static bool check_state(struct actor *actor)
 {
     const struct trace_fault *fault = &actor->script->fault;
+    /* LMDB says EIO of a write that is cut short, and the disk is not full here. */
+    bool full = fault->error == ENOSPC && !(fault->cut && (fault->places & TRACE_TREE));
     unsigned waited = 0;
+    collect(actor);
     if (!is_read_only(actor)) {
-        return actor->failed == 0 || fault->error == ENOSPC || say("a failure was forgotten");
+        return actor->failed == 0 || full || say("a failure was forgotten");
     }
-    if (fault->error != ENOSPC) {
+    if (!full) {
         sleep_us(300000); /* a probe comes every STORE_TICK_MS, which is 100 ms here */
         return is_read_only(actor) || say("writable again after a failure of the disk");
     }
@@ -444,12 +466,23 @@ static bool check_state(struct actor *actor)
         collect(actor);
         sleep_us(1000);
     }
-    return !is_read_only(actor) || say("read-only although there is space again");
+    return !is_read_only(actor) || (serves(actor) && actor->judge.unreadable) ||
+           say("read-only although there is space again");
 }
 
-static bool serves(struct actor *actor)
+/* The end of the fault, and what comes after it. */
+static bool recover(struct actor *actor)
 {
-    return judge_is_served(&actor->judge) || say(actor->judge.text);
+    const struct script *script = actor->script;
+    uint64_t failures;
+    bool served = serves(actor);
+    actor->matched(&failures);
+    mark_number(actor, MARK_FAULTS, (uint32_t)failures);
+    if (served && script->end == SCRIPT_DIE) {
+        actor->die();
+    }
+    actor->fault(NULL);
+    return served && check_state(actor) && work(actor, script->changes);
 }
 
 static bool live(struct actor *actor)
@@ -461,22 +494,13 @@ static bool live(struct actor *actor)
     if (!work(actor, script->changes)) {
         return false;
     }
-    if (script->fault.calls) {
-        uint64_t failures;
-        if (!serves(actor) || !drain(actor)) {
-            return false;
-        }
-        actor->matched(&failures);
-        actor->fault(NULL);
-        if (!check_state(actor) || !work(actor, script->changes) ||
-            (!is_read_only(actor) && !drain(actor))) {
-            return false;
-        }
+    if (script->fault.calls && !recover(actor)) {
+        return false;
     }
     if (script->end == SCRIPT_DIE) {
         actor->die();
     }
-    return drain(actor);
+    return drain(actor, true);
 }
 
 int script_run(const struct script *script)

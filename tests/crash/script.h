@@ -18,8 +18,8 @@ struct script {
     uint64_t seed;
     unsigned changes;
     enum script_end end;
-    /* While `fault.calls` is not 0: it is set when the store is open, or at once, before it opens;
-     * taken back after as many changes as `changes`, and then as many follow again. */
+    /* When fault.calls is not 0: it is set when the store is open, or before; taken back after so
+     * many changes, and then as many follow again. A life that dies does so before. */
     struct trace_fault fault;
     bool fault_at_open;
 };
