@@ -305,6 +305,7 @@ check: deps all tests $(BENCH) ## build and pass all tests
 
 check-crash: deps all tests ## a hundred thousand crash states, every fault, kill -9: some minutes
 	$(B)/tests/crash/test_crash --states 100000 $(ARGS)
+	$(B)/tests/crash/test_inject --all
 
 lint: deps all tests $(LINT_OBJECTS) ## check layout, layers, names, warnings of two compilers, types
 	@$(PYTHON) tests/lint/lint.py
