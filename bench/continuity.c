@@ -6,13 +6,13 @@
  * *follow-up* has a turn that thought before it; it is complete when every trace before it came
  * back byte for byte, judged by what was put in, never by what the reply says of itself.
  */
+#include "bench/folder.h"
 #include "bench/progress.h"
 #include "bench/trace.h"
 #include "bench/workload.h"
 #include "store/store.h"
 #include "thread/operations.h"
 
-#include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -312,19 +312,6 @@ static bool play(struct continuity *run, const size_t *begins, const char *label
     return true;
 }
 
-static void remove_directory(const char *name)
-{
-    DIR *directory = opendir(name);
-    const struct dirent *entry;
-    while (directory != NULL && (entry = readdir(directory)) != NULL) {
-        unlinkat(dirfd(directory), entry->d_name, 0);
-    }
-    if (directory != NULL) {
-        closedir(directory);
-    }
-    rmdir(name);
-}
-
 static size_t *find_begins(const struct trace *trace)
 {
     size_t *begins = calloc(trace->thread_count + 1, sizeof *begins);
@@ -370,7 +357,7 @@ static bool compare(const struct trace *trace, uint64_t memory_bytes, const char
     }
     bool good = run_one(&memory_only, trace, memory_bytes, NULL, "memory only") &&
                 run_one(&tiers, trace, memory_bytes, directory, "two tiers");
-    remove_directory(directory);
+    folder_remove(directory);
     if (!good) {
         return false;
     }

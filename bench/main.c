@@ -3,13 +3,16 @@
 #include "bench/report.h"
 #include "bench/workload.h"
 
+#include "base/log.h"
+
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
-static const struct workload *const workloads[] = {&workload_kv, &workload_index,
-                                                   &workload_continuity};
+static const struct workload *const workloads[] = {
+    &workload_kv, &workload_index, &workload_continuity, &workload_churn, &workload_restart};
 
 enum { WORKLOADS = sizeof workloads / sizeof *workloads, EXIT_WRONG = 1, EXIT_USAGE = 2 };
 
@@ -78,6 +81,7 @@ int main(int argc, char **argv)
         return EXIT_WRONG;
     }
     (void)signal(SIGPIPE, SIG_IGN);
+    log_open(STDERR_FILENO, LOG_ERROR);
     bool good = run(&options, &report);
     if (good) {
         report_write_table(&report, stdout);

@@ -8,8 +8,7 @@
 
 enum { SERVER_CORE = 0, GENERATOR_CORE = 1 };
 
-/* rethread-server beside this program. */
-static bool find_program(char path[PATH_MAX])
+bool sides_find_program(char path[PATH_MAX])
 {
     static const char name[] = "rethread-server";
     ssize_t size = readlink("/proc/self/exe", path, PATH_MAX - sizeof name);
@@ -36,7 +35,7 @@ static bool open_ours(struct side *side, const struct options *options)
     char beside[PATH_MAX];
     const char *program = options->program;
     if (program == NULL) {
-        if (!find_program(beside)) {
+        if (!sides_find_program(beside)) {
             fprintf(stderr, "rethread-bench: no rethread-server beside this program\n");
             return false;
         }

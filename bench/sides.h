@@ -10,6 +10,8 @@
 #include "bench/report.h"
 #include "bench/server.h"
 
+#include <limits.h>
+
 struct side {
     const struct protocol *protocol; /* NULL: there is no such side */
     struct server server;
@@ -23,5 +25,8 @@ struct sides {
 /* False, after a message on stderr. A peer that is not installed is left out, and noted. */
 bool sides_open(struct sides *sides, const struct options *options, struct report *report);
 void sides_close(struct sides *sides);
+
+/* rethread-server beside this program. False: there is none. */
+bool sides_find_program(char path[PATH_MAX]);
 
 #endif

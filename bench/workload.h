@@ -15,6 +15,8 @@ struct workload {
 extern const struct workload workload_kv;
 extern const struct workload workload_index;
 extern const struct workload workload_continuity;
+extern const struct workload workload_churn;
+extern const struct workload workload_restart;
 
 /* Whether the first of two goes first in this round: A B, B A, A B … */
 static inline bool workload_ours_first(unsigned round)

@@ -1,0 +1,639 @@
+/* Plays conversations against threads and store and keeps their model; see traffic.h. */
+#include "bench/traffic.h"
+
+#include "base/bytes.h"
+#include "store/store.h"
+#include "thread/operations.h"
+
+#include <assert.h>
+#include <fcntl.h>
+#include <dirent.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    STEPS_MAX = 40,
+    TURNS_MAX = 16,
+    STEP_BYTES_MIN = 200,
+    STEP_BYTES_MAX = 64 * 1024,
+    POOL_BYTES = 1 << 20,
+    ID_BYTES = 24,
+    TRIES_MAX = 200000, /* of one operation that is put back */
+    LAG_BYTES = 64 << 20,
+    SECOND_MS = 1000,
+    MINUTE_MS = 60 * SECOND_MS,
+    HOUR_MS = 60 * MINUTE_MS,
+};
+
+struct conversation {
+    uint64_t number; /* its id */
+    uint64_t due_ms; /* of its next turn */
+    uint64_t used_ms;
+    uint32_t turns_left; /* 0: it has not begun; its first turn begins another */
+    uint32_t length;
+    bool own_last;             /* the last step was appended here, and not before a fork */
+    uint64_t steps[STEPS_MAX]; /* each gives its content, see content_of */
+};
+
+struct left {
+    uint64_t number;
+    uint64_t used_ms;
+};
+
+struct traffic {
+    struct traffic_settings settings;
+    struct clock_driven clock;
+    struct clock_driven wall;
+    struct store *store;
+    struct threads *threads;
+    struct lane *lane;
+    uint64_t random;
+    uint64_t start_ms;
+    uint64_t stop_ms; /* the next */
+    uint64_t number;  /* the last that was given */
+    bool leaving;
+    struct conversation *conversations;
+    struct left *left; /* oldest first; from left_first on they are not known to be gone */
+    size_t left_first;
+    size_t left_count;
+    struct traffic_counts counts;
+    uint8_t *pool; /* words, then noise, POOL_BYTES and a step each */
+};
+
+static uint64_t now_ms(const struct traffic *traffic)
+{
+    return atomic_load_explicit(&traffic->clock.now_ms, memory_order_relaxed);
+}
+
+static uint64_t next_random(uint64_t *state)
+{
+    uint64_t x = *state += UINT64_C(0x9e3779b97f4a7c15);
+    x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
+    return x ^ x >> 31;
+}
+
+static uint64_t below(struct traffic *traffic, uint64_t limit)
+{
+    return next_random(&traffic->random) % limit;
+}
+
+/* ---- Content ---- */
+
+static void fill_pool(struct traffic *traffic)
+{
+    static const char *const words[] = {"the ",  "so ",      "check ",  "function ", "returns ",
+                                        "that ", "because ", "let me ", "value ",    "is "};
+    uint64_t state = traffic->settings.seed;
+    uint8_t *at = traffic->pool;
+    uint8_t *end = at + POOL_BYTES + STEP_BYTES_MAX;
+    while (at < end) {
+        uint64_t number = next_random(&state);
+        char text[24];
+        const char *word = words[number % (sizeof words / sizeof *words)];
+        if (number >> 32 & 1) {
+            snprintf(text, sizeof text, "%u ", (unsigned)(number >> 40) & 0xffff);
+            word = text;
+        }
+        for (; *word && at < end; word++) {
+            *at++ = (uint8_t)*word;
+        }
+    }
+    end += POOL_BYTES + STEP_BYTES_MAX;
+    while (at < end) {
+        uint64_t number = next_random(&state);
+        memcpy(at, &number, sizeof number);
+        at += sizeof number;
+    }
+}
+
+/* Three of four steps are words, the others do not compress; small ones are as many as large. */
+static uint32_t content_of(const struct traffic *traffic, uint64_t step, uint8_t *out)
+{
+    uint64_t state = step;
+    uint64_t random = next_random(&state);
+    uint32_t low = STEP_BYTES_MIN << (random >> 8 & 0xff) % 9;
+    uint32_t bytes = low + (uint32_t)(random >> 16 & 0xffff) * low / 0xffff;
+    bytes = bytes < STEP_BYTES_MAX ? bytes : STEP_BYTES_MAX;
+    const uint8_t *pool =
+        traffic->pool + ((random & 3) == 0 ? (size_t)POOL_BYTES + STEP_BYTES_MAX : 0);
+    memcpy(out, pool + (random >> 32) % POOL_BYTES, bytes);
+    memcpy(out, &step, sizeof step);
+    return bytes;
+}
+
+/* ---- Threads and store ---- */
+
+static bool open_all(struct traffic *traffic)
+{
+    const struct traffic_settings *settings = &traffic->settings;
+    struct store_refusal refusal;
+    struct store_settings store = {
+        .directory = settings->directory,
+        .disk_bytes = UINT64_C(10) << 30,
+        .lag_max_bytes = LAG_BYTES,
+        .tombstones = 1024,
+        .pool = 1,
+        .compression = STORE_COMPRESSION_ZSTD,
+        .wall = &traffic->wall.clock,
+        .clock = &traffic->clock.clock,
+    };
+    traffic->store = store_open(&store, &refusal);
+    if (traffic->store == NULL) {
+        fprintf(stderr, "%s\n", refusal.text);
+        return false;
+    }
+    struct threads_settings threads = {
+        .memory_bytes = settings->memory_bytes,
+        .ttl_ms = settings->ttl_ms,
+        .retention_ms = settings->retention_ms,
+        .frame_max_bytes = 64 << 20,
+        .tombstones = 1024,
+        .lanes_max = 1,
+        .clock = &traffic->clock.clock,
+        .wall = &traffic->wall.clock,
+        .tier = store_tier(traffic->store),
+        .hash_secret = store_secret(traffic->store),
+    };
+    traffic->threads = threads_create(&threads);
+    traffic->lane = traffic->threads != NULL ? lane_open(traffic->threads, 0, 1) : NULL;
+    if (traffic->lane == NULL) {
+        fputs("no memory\n", stderr);
+        return false;
+    }
+    lane_online(traffic->lane);
+    lane_read_clock(traffic->lane);
+    return true;
+}
+
+static void close_all(struct traffic *traffic)
+{
+    if (traffic->lane != NULL) {
+        lane_offline(traffic->lane);
+        lane_close(traffic->lane);
+    }
+    if (traffic->threads != NULL) {
+        threads_destroy(traffic->threads);
+    }
+    if (traffic->store != NULL) {
+        store_close(traffic->store);
+    }
+}
+
+static void tend(struct traffic *traffic)
+{
+    lane_tend(traffic->lane);
+    lane_offline(traffic->lane);
+    lane_online(traffic->lane);
+    lane_read_clock(traffic->lane);
+}
+
+/* Put back: what it waits for is the work of other operating-system threads, in real time. */
+static bool is_to_try_again(struct traffic *traffic, enum status status, unsigned *tries)
+{
+    if (status != STATUS_AGAIN || ++*tries > TRIES_MAX) {
+        return false;
+    }
+    tend(traffic);
+    if (*tries > 4) {
+        nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
+    }
+    return true;
+}
+
+static bool fail(const struct conversation *conversation, const char *what, const char *why)
+{
+    fprintf(stderr, "thread %" PRIu64 ": %s: %s\n", conversation->number, what, why);
+    return false;
+}
+
+/* ---- Operations ---- */
+
+static struct bytes id_of(uint64_t number, char text[ID_BYTES])
+{
+    int size = snprintf(text, ID_BYTES, "t%" PRIu64, number);
+    return bytes_of(text, (size_t)size);
+}
+
+static struct bytes key_of(uint64_t step, char text[ID_BYTES])
+{
+    int size = snprintf(text, ID_BYTES, "r%" PRIu64, step);
+    return bytes_of(text, (size_t)size);
+}
+
+static bool has_all(struct traffic *traffic, const struct conversation *conversation,
+                    const struct thread_replay_result *result)
+{
+    static uint8_t expected[STEP_BYTES_MAX];
+    if (result->state != THREAD_COMPLETE || result->begin != 0 ||
+        result->end != conversation->length) {
+        return false;
+    }
+    for (uint32_t at = 0; at < conversation->length; at++) {
+        enum reason missing;
+        const struct step *step = thread_replay_step(traffic->lane, result, at, &missing);
+        if (step == NULL) {
+            return false;
+        }
+        struct step_view view;
+        step_view(step, &view);
+        uint32_t bytes = content_of(traffic, conversation->steps[at], expected);
+        if (view.payload_bytes != bytes || memcmp(view.payload.data, expected, bytes) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static enum status ask_replay(struct traffic *traffic, const struct wire_request *request,
+                              struct thread_replay_result *result)
+{
+    struct wire_error error;
+    enum status status;
+    unsigned tries = 0;
+    do {
+        status = thread_replay(traffic->lane, request, result, &error);
+    } while (is_to_try_again(traffic, status, &tries));
+    return status;
+}
+
+static bool replay(struct traffic *traffic, struct conversation *conversation)
+{
+    char id[ID_BYTES], key[ID_BYTES];
+    struct wire_request request = {.method = WIRE_METHOD_REPLAY};
+    struct thread_replay_result result;
+    bool by_key = conversation->own_last && below(traffic, 8) == 0;
+    if (by_key) {
+        request.given = UINT64_C(1) << WIRE_FIELD_response_id;
+        request.response_id = key_of(conversation->steps[conversation->length - 1], key);
+    } else {
+        request.given = UINT64_C(1) << WIRE_FIELD_thread;
+        request.thread = id_of(conversation->number, id);
+    }
+    enum status status = ask_replay(traffic, &request, &result);
+    if (status != STATUS_OK) {
+        return fail(conversation, "replay", status_code(status));
+    }
+    if (!has_all(traffic, conversation, &result)) {
+        return fail(conversation, by_key ? "replay by key" : "replay", "not what was put in");
+    }
+    traffic->counts.replays++;
+    traffic->counts.replays_by_key += by_key;
+    traffic->counts.replays_from_disk += result.from_disk;
+    conversation->used_ms = now_ms(traffic);
+    return true;
+}
+
+static bool append(struct traffic *traffic, struct conversation *conversation)
+{
+    static uint8_t content[STEP_BYTES_MAX];
+    char id[ID_BYTES], key[ID_BYTES];
+    uint64_t step = next_random(&traffic->random);
+    uint32_t bytes = content_of(traffic, step, content);
+    struct wire_request request = {.method = WIRE_METHOD_APPEND,
+                                   .given = UINT64_C(1) << WIRE_FIELD_thread |
+                                            UINT64_C(1) << WIRE_FIELD_response_id,
+                                   .thread = id_of(conversation->number, id),
+                                   .response_id = key_of(step, key),
+                                   .payload_count = 1,
+                                   .payload_bytes = bytes,
+                                   .payloads = {bytes_of(content, bytes)}};
+    struct thread_append_result result;
+    struct wire_error error;
+    enum status status;
+    unsigned tries = 0;
+    do {
+        status = thread_append(traffic->lane, &request, &result, &error);
+    } while (is_to_try_again(traffic, status, &tries));
+    if (status != STATUS_OK) {
+        return fail(conversation, "append", status_code(status));
+    }
+    if (result.step != conversation->length || result.created != (conversation->length == 0)) {
+        return fail(conversation, "append", "not where it belongs");
+    }
+    conversation->steps[conversation->length++] = step;
+    conversation->own_last = true;
+    conversation->used_ms = now_ms(traffic);
+    traffic->counts.appends++;
+    traffic->counts.append_bytes += bytes;
+    return true;
+}
+
+static bool rewind_some(struct traffic *traffic, struct conversation *conversation)
+{
+    char id[ID_BYTES];
+    uint32_t to = (uint32_t)below(traffic, conversation->length);
+    struct wire_request request = {.method = WIRE_METHOD_REWIND,
+                                   .given = UINT64_C(1) << WIRE_FIELD_thread | UINT64_C(1)
+                                                                                   << WIRE_FIELD_to,
+                                   .thread = id_of(conversation->number, id),
+                                   .to = to};
+    struct thread_rewind_result result;
+    struct wire_error error;
+    enum status status;
+    unsigned tries = 0;
+    do {
+        status = thread_rewind(traffic->lane, &request, &result, &error);
+    } while (is_to_try_again(traffic, status, &tries));
+    if (status != STATUS_OK || result.dropped != conversation->length - to - 1) {
+        return fail(conversation, "rewind", status_code(status));
+    }
+    conversation->own_last = conversation->own_last && to + 1 == conversation->length;
+    conversation->length = to + 1;
+    conversation->used_ms = now_ms(traffic);
+    traffic->counts.rewinds++;
+    return true;
+}
+
+/* The fork goes on as a conversation of its own, in a place that has none. */
+static bool fork_one(struct traffic *traffic, const struct conversation *from)
+{
+    struct conversation *to = &traffic->conversations[below(traffic, traffic->settings.at_once)];
+    if (to->turns_left > 0) {
+        return true;
+    }
+    char id[ID_BYTES], from_id[ID_BYTES];
+    uint32_t at = (uint32_t)below(traffic, from->length);
+    struct wire_request request = {.method = WIRE_METHOD_FORK,
+                                   .given = UINT64_C(1) << WIRE_FIELD_thread |
+                                            UINT64_C(1) << WIRE_FIELD_from |
+                                            UINT64_C(1) << WIRE_FIELD_at,
+                                   .thread = id_of(++traffic->number, id),
+                                   .from = id_of(from->number, from_id),
+                                   .at = at};
+    struct thread_fork_result result;
+    struct wire_error error;
+    enum status status;
+    unsigned tries = 0;
+    do {
+        status = thread_fork(traffic->lane, &request, &result, &error);
+    } while (is_to_try_again(traffic, status, &tries));
+    if (status != STATUS_OK) {
+        return fail(from, "fork", status_code(status));
+    }
+    *to = (struct conversation){.number = traffic->number,
+                                .due_ms = now_ms(traffic) + 1 + below(traffic, 2 * MINUTE_MS),
+                                .used_ms = now_ms(traffic),
+                                .turns_left = 1 + (uint32_t)below(traffic, TURNS_MAX),
+                                .length = at + 1};
+    memcpy(to->steps, from->steps, (at + 1) * sizeof *to->steps);
+    traffic->counts.forks++;
+    return true;
+}
+
+/* A thread whose retention is over: a miss that says so. */
+static bool replay_gone(struct traffic *traffic, uint64_t number)
+{
+    char id[ID_BYTES];
+    struct conversation gone = {.number = number};
+    struct wire_request request = {.method = WIRE_METHOD_REPLAY,
+                                   .given = UINT64_C(1) << WIRE_FIELD_thread,
+                                   .thread = id_of(number, id)};
+    struct thread_replay_result result;
+    enum status status = ask_replay(traffic, &request, &result);
+    if (status != STATUS_OK || result.state != THREAD_MISS || result.reason != REASON_EXPIRED) {
+        return fail(&gone, "replay past the retention", "not a miss that says expired");
+    }
+    traffic->counts.replays_gone++;
+    return true;
+}
+
+/* ---- Turns ---- */
+
+static uint64_t pause_ms(struct traffic *traffic)
+{
+    uint64_t kind = below(traffic, 100);
+    if (kind < 70) {
+        return 2 * SECOND_MS + below(traffic, 2 * MINUTE_MS);
+    }
+    uint64_t ttl_ms = traffic->settings.ttl_ms;
+    uint64_t most_ms = kind < 95 ? 3 * ttl_ms : traffic->settings.retention_ms * 5 / 6;
+    return ttl_ms + below(traffic, most_ms - ttl_ms);
+}
+
+/* At night who was left is not followed by another so soon. */
+static uint64_t rest_ms(struct traffic *traffic)
+{
+    uint64_t hour =
+        (traffic->settings.start_of_day_ms + now_ms(traffic) - traffic->start_ms) / HOUR_MS % 24;
+    return below(traffic, hour < 7 ? 3 * HOUR_MS : 10 * MINUTE_MS);
+}
+
+static bool leave(struct traffic *traffic, struct conversation *conversation)
+{
+    if (traffic->left_count % 4096 == 0) {
+        size_t size = (traffic->left_count + 4096) * sizeof *traffic->left;
+        struct left *left = realloc(traffic->left, size);
+        if (left == NULL) {
+            return fail(conversation, "leaving", "no memory");
+        }
+        traffic->left = left;
+    }
+    /* Oldest first, also when a fork was left that was not used since. */
+    size_t at = traffic->left_count++;
+    for (; at > traffic->left_first && traffic->left[at - 1].used_ms > conversation->used_ms;
+         at--) {
+        traffic->left[at] = traffic->left[at - 1];
+    }
+    traffic->left[at] = (struct left){conversation->number, conversation->used_ms};
+    conversation->turns_left = 0;
+    conversation->due_ms = now_ms(traffic) + 1 + rest_ms(traffic);
+    return true;
+}
+
+static bool take_turn(struct traffic *traffic, struct conversation *conversation)
+{
+    if (conversation->turns_left == 0) {
+        *conversation = (struct conversation){
+            .number = ++traffic->number,
+            .turns_left = 1 + (uint32_t)below(traffic, TURNS_MAX),
+        };
+    } else if (!replay(traffic, conversation) ||
+               (below(traffic, 16) == 0 && !rewind_some(traffic, conversation)) ||
+               (below(traffic, 8) == 0 && !fork_one(traffic, conversation))) {
+        return false;
+    }
+    if (!append(traffic, conversation)) {
+        return false;
+    }
+    tend(traffic);
+    if (--conversation->turns_left == 0 || conversation->length == STEPS_MAX) {
+        return leave(traffic, conversation);
+    }
+    conversation->due_ms = now_ms(traffic) + pause_ms(traffic);
+    return true;
+}
+
+static struct conversation *earliest(const struct traffic *traffic)
+{
+    struct conversation *found = traffic->conversations;
+    for (uint32_t i = 1; i < traffic->settings.at_once; i++) {
+        struct conversation *conversation = &traffic->conversations[i];
+        found = conversation->due_ms < found->due_ms ? conversation : found;
+    }
+    return found;
+}
+
+static void advance_to(struct traffic *traffic, uint64_t at_ms)
+{
+    uint64_t by_ms = at_ms - now_ms(traffic);
+    clock_driven_advance(&traffic->clock, by_ms);
+    clock_driven_advance(&traffic->wall, by_ms);
+    lane_read_clock(traffic->lane);
+}
+
+/* ---- Stops ---- */
+
+static uint64_t read_us(clockid_t clock)
+{
+    struct timespec time;
+    clock_gettime(clock, &time);
+    return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_nsec / 1000;
+}
+
+static void look_at_files(const struct traffic *traffic, struct traffic_look *look)
+{
+    DIR *directory = opendir(traffic->settings.directory);
+    const struct dirent *entry;
+    while (directory != NULL && (entry = readdir(directory)) != NULL) {
+        struct stat stat;
+        if (fstatat(dirfd(directory), entry->d_name, &stat, 0) != 0) {
+            continue; /* a segment of the log that has just gone */
+        }
+        if (strcmp(entry->d_name, "tree.mdb") == 0) {
+            look->tree_bytes = (uint64_t)stat.st_size;
+        } else if (strncmp(entry->d_name, "log-", 4) == 0) {
+            look->log_bytes += (uint64_t)stat.st_size;
+        }
+    }
+    if (directory != NULL) {
+        closedir(directory);
+    }
+}
+
+/* Replays some of those that are gone, and counts who may still be there. */
+static bool judge_left(struct traffic *traffic, struct traffic_look *look)
+{
+    uint64_t now = now_ms(traffic);
+    uint64_t retention_ms = traffic->settings.retention_ms;
+    while (traffic->left_first < traffic->left_count) {
+        const struct left *left = &traffic->left[traffic->left_first];
+        if (left->used_ms + retention_ms + TRAFFIC_ERASE_MS > now) {
+            break;
+        }
+        if (below(traffic, 8) == 0 && !replay_gone(traffic, left->number)) {
+            return false;
+        }
+        traffic->left_first++;
+    }
+    for (size_t i = traffic->left_first; i < traffic->left_count; i++) {
+        look->threads_least += traffic->left[i].used_ms + retention_ms > now;
+        look->threads_most++;
+    }
+    for (uint32_t i = 0; i < traffic->settings.at_once; i++) {
+        look->threads_least += traffic->conversations[i].turns_left > 0;
+        look->threads_most += traffic->conversations[i].turns_left > 0;
+    }
+    return true;
+}
+
+static void settle(struct traffic *traffic)
+{
+    store_settle(traffic->store);
+    tend(traffic);
+    lane_tend_fully(traffic->lane);
+}
+
+static bool stop(struct traffic *traffic, struct traffic_look *look)
+{
+    *look = (struct traffic_look){0};
+    uint64_t wall_us = read_us(CLOCK_MONOTONIC);
+    uint64_t cpu_us = read_us(CLOCK_PROCESS_CPUTIME_ID);
+    store_settle(traffic->store);
+    look->batch_us = read_us(CLOCK_MONOTONIC) - wall_us;
+    look->batch_cpu_us = read_us(CLOCK_PROCESS_CPUTIME_ID) - cpu_us;
+    settle(traffic); /* what was due is submitted, what the sweep has to say as well */
+    settle(traffic); /* and has come through */
+    uint64_t values[METRIC_COUNT];
+    threads_metrics(traffic->lane, values);
+    traffic->counts.demotions = values[METRIC_DEMOTIONS];
+    look->memory_bytes = values[METRIC_USED_BYTES];
+    look->live_bytes = values[METRIC_DISK_LIVE_BYTES];
+    look->disk_threads = values[METRIC_DISK_THREADS];
+    look->disk_records = values[METRIC_DISK_RECORDS];
+    look->disk_tombstones = values[METRIC_DISK_TOMBSTONES];
+    look_at_files(traffic, look);
+    return judge_left(traffic, look);
+}
+
+bool traffic_play(struct traffic *traffic, struct traffic_look *look)
+{
+    while (!traffic->leaving) {
+        struct conversation *conversation = earliest(traffic);
+        if (conversation->due_ms >= traffic->stop_ms) {
+            break;
+        }
+        advance_to(traffic, conversation->due_ms);
+        if (!take_turn(traffic, conversation)) {
+            return false;
+        }
+    }
+    advance_to(traffic, traffic->stop_ms);
+    traffic->stop_ms += traffic->settings.stop_ms;
+    return stop(traffic, look);
+}
+
+void traffic_leave(struct traffic *traffic)
+{
+    for (uint32_t i = 0; i < traffic->settings.at_once; i++) {
+        if (traffic->conversations[i].turns_left > 0) {
+            leave(traffic, &traffic->conversations[i]);
+        }
+    }
+    traffic->leaving = true;
+}
+
+void traffic_count(struct traffic *traffic, struct traffic_counts *counts)
+{
+    *counts = traffic->counts;
+}
+
+struct traffic *traffic_start(const struct traffic_settings *settings)
+{
+    assert(settings->at_once > 0 && settings->stop_ms > 0);
+    struct traffic *traffic = calloc(1, sizeof *traffic);
+    if (traffic == NULL) {
+        return NULL;
+    }
+    traffic->settings = *settings;
+    traffic->random = settings->seed;
+    clock_driven_init(&traffic->clock, 1000000);
+    clock_driven_init(&traffic->wall, UINT64_C(1700000000000));
+    traffic->start_ms = now_ms(traffic);
+    traffic->stop_ms = traffic->start_ms + settings->stop_ms;
+    traffic->pool = malloc(2 * ((size_t)POOL_BYTES + STEP_BYTES_MAX));
+    traffic->conversations = calloc(settings->at_once, sizeof *traffic->conversations);
+    if (traffic->pool == NULL || traffic->conversations == NULL || !open_all(traffic)) {
+        traffic_end(traffic);
+        return NULL;
+    }
+    fill_pool(traffic);
+    for (uint32_t i = 0; i < settings->at_once; i++) {
+        traffic->conversations[i].due_ms = traffic->start_ms + below(traffic, 10 * MINUTE_MS);
+    }
+    return traffic;
+}
+
+void traffic_end(struct traffic *traffic)
+{
+    close_all(traffic);
+    free(traffic->left);
+    free(traffic->conversations);
+    free(traffic->pool);
+    free(traffic);
+}
