@@ -101,13 +101,15 @@ static void begin_life(struct actor *actor, struct note *note)
                  origin->length < LEDGER_STEPS_MAX && origin != note;
     *note = (struct note){.thread = note->thread,
                           .uid = actor->judge.tier->calls->take_uid(actor->judge.tier),
+                          .version = 4 * actor->count, /* no two lives end in the same way */
                           .created_ms = LEDGER_START_MS + actor->count};
     if (!forks) {
         return;
     }
     note->inherited = 1 + (uint32_t)below(actor, origin->length);
     note->length = note->inherited;
-    note->version = note->shared = origin->version;
+    note->shared = origin->version;
+    note->version = note->version > note->shared ? note->version : note->shared;
     for (uint32_t i = 0; i < note->length; i++) {
         note->steps[i] = origin->steps[i];
         note->steps[i].version = note->shared;
