@@ -1,6 +1,7 @@
 /*
  * The model of the contract that test_model.c compares the domain with: its state and what changes
- * it. Private to that test. Histories are plain arrays, looked through by walking them.
+ * it. Private to that test and test_model_disk.c. Histories are plain arrays, looked through by
+ * walking them.
  */
 #ifndef RETHREAD_TESTS_THREAD_MODEL_H
 #define RETHREAD_TESTS_THREAD_MODEL_H
@@ -321,6 +322,154 @@ static void step_free(struct model_step *step)
 {
     free(step->payload);
     free(step);
+}
+
+/* ---- append ---- */
+
+static void check_conflict(enum status status, const char *cause, uint32_t version)
+{
+    SAME(status, STATUS_CONFLICT);
+    SAME(strcmp(error.cause, cause), 0);
+    SAME(error.version, version);
+}
+
+static struct recalled *recall_find(struct model_thread *thread, unsigned key)
+{
+    for (unsigned back = 1; back <= RECALLED && back <= thread->appends; back++) {
+        struct recalled *entry = &thread->recalled[(thread->appends - back) % RECALLED];
+        if (entry->step && entry->key == key) {
+            return entry;
+        }
+    }
+    return NULL;
+}
+
+/* A thread that is not there begins, or goes on where what is known of it ended. */
+static void thread_begin(struct model_thread *thread, bool afresh)
+{
+    bool goes_on = !afresh && thread->reason == REASON_EXPIRED;
+    thread->lost = goes_on ? thread->length : 0;
+    thread->version = goes_on ? thread->version : 0;
+    thread->lost_base = thread->version - thread->lost;
+    thread->lost_reason = thread->reason;
+    thread->length = thread->lost;
+    thread->fork_version = 0;
+    thread->alive = true;
+    thread->incarnation++;
+    thread->ttl_ms = keep_ms;
+    thread->created_ms = now_ms();
+    thread->deadline_ms = 0;
+    thread->appends = 0;
+}
+
+static void check_answer(const struct thread_append_result *got, const struct recalled *want,
+                         bool duplicate, uint64_t expires_in_ms)
+{
+    SAME(got->step, want->step->number);
+    SAME(got->version, want->step->version);
+    SAME(got->created, want->created);
+    SAME(got->lost, want->lost);
+    SAME(got->duplicate, duplicate);
+    SAME(got->expires_in_ms, expires_in_ms);
+}
+
+static void commit(unsigned t, struct model_step *step, bool created, int key, uint64_t ttl_ms,
+                   const struct thread_append_result *got)
+{
+    struct model_thread *thread = &threads[t];
+    uint32_t previous = thread->length > thread->lost ? thread->steps[thread->length - 1]->turn : 0;
+    step->turn = wire_given(&ask.request, WIRE_FIELD_turn) ? (uint32_t)ask.request.turn : previous;
+    step->writer = t;
+    step->incarnation = thread->incarnation;
+    step->number = thread->length;
+    step->version = ++thread->version;
+    step->holds = 1;
+    step->made_before = made_last;
+    made_last = step;
+    payload_held += step->size;
+    thread->steps[thread->length++] = step;
+    struct recalled *entry = &thread->recalled[thread->appends++ % RECALLED];
+    *entry = (struct recalled){(unsigned)key, step, thread->lost, created};
+    check_answer(got, entry, false, ttl_ms ? ttl_ms : thread->ttl_ms);
+    if (key < 0) {
+        entry->step = NULL;
+    }
+    if (ttl_ms) {
+        thread->ttl_ms = ttl_ms;
+        thread->deadline_ms = now_ms() + ttl_ms;
+    } else {
+        use(thread);
+    }
+    write_keys(thread, step);
+}
+
+static void do_append(void)
+{
+    unsigned t = below(THREADS);
+    struct model_thread *thread = &threads[t];
+    if (thread->length + 1 >= STEPS_MAX) {
+        return;
+    }
+    struct model_step *step = invent_step();
+    uint64_t ttl_ms = one_in(6) ? 1 + below(2 * (unsigned)keep_ms) : 0;
+    int key = one_in(3) ? (int)below(IDS) : -1;
+    uint32_t known = thread->alive || thread->reason == REASON_EXPIRED ? thread->version : 0;
+    uint32_t last_turn = thread->alive && thread->length > thread->lost
+                             ? thread->steps[thread->length - 1]->turn
+                             : 0;
+    ask_append(t, step);
+    bool has_expect = one_in(2);
+    if (has_expect) {
+        ask_set(&ask, expect, one_in(8) ? below(8) : one_in(10) ? 0 : known);
+    }
+    if (one_in(3)) {
+        ask_set(&ask, turn, last_turn + below(3) - (last_turn > 0 && one_in(4)));
+    }
+    if (ttl_ms && disk) {
+        ask_set(&ask, retention_ms, ttl_ms);
+    } else if (ttl_ms) {
+        ask_set(&ask, ttl_ms, ttl_ms);
+    }
+    if (key >= 0) {
+        ask_set(&ask, key, bytes_text(ids[key]));
+    }
+    struct thread_append_result got;
+    enum status status;
+    do {
+        status = thread_append(domain.lane, &ask.request, &got, &error);
+    } while (put_back(status));
+    struct recalled *first = thread->alive && key >= 0 ? recall_find(thread, (unsigned)key) : NULL;
+    if (first) {
+        const struct model_step *old = first->step;
+        bool there = old->number < thread->length && thread->steps[old->number] == old;
+        if (there && same_bytes(old, step)) {
+            SAME(status, STATUS_OK);
+            check_answer(&got, first, true, thread->ttl_ms);
+            use(thread);
+        } else {
+            check_conflict(status, "key", thread->version);
+        }
+        step_free(step);
+        return;
+    }
+    bool afresh = has_expect && ask.request.expect == 0;
+    if (afresh && thread->alive) {
+        check_conflict(status, "exists", thread->version);
+    } else if (has_expect && !afresh && ask.request.expect != known) {
+        check_conflict(status, "version", known);
+    } else if (wire_given(&ask.request, WIRE_FIELD_turn) && ask.request.turn < last_turn) {
+        SAME(status, STATUS_BAD_REQUEST);
+        SAME(strcmp(error.option, "turn"), 0);
+    } else {
+        SAME(status, STATUS_OK);
+        bool created = !thread->alive && (afresh || thread->reason != REASON_EXPIRED);
+        if (!thread->alive) {
+            thread_begin(thread, afresh);
+        }
+        commit(t, step, created, key, ttl_ms, &got);
+        return;
+    }
+    step_free(step);
 }
 
 #endif
