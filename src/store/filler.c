@@ -193,6 +193,7 @@ static void tick(struct filler *filler, bool settle)
 {
     struct store *store = filler->store;
     store_check_tree(store);
+    store_check_directory(store);
     if (!store_has(store, STORE_TROUBLES)) {
         store_due_pass(&filler->due, store, &filler->delivery, settle);
     }

@@ -7,6 +7,7 @@
 #include "store/store_private.h"
 
 #include <errno.h>
+#include <sys/stat.h>
 #include <time.h>
 
 uint64_t store_now_us(void)
@@ -77,6 +78,18 @@ void store_check_tree(struct store *store)
         struct wal_trouble trouble = {
             .error = EIO, .call = "read", .text = "a fault inside the tree's file"};
         store_trouble(store, true, &trouble);
+    }
+}
+
+void store_check_directory(struct store *store)
+{
+    struct stat lock;
+    if (!store_has(store, STORE_LOG_FAILED) && fstat(store->lock_fd, &lock) == 0 &&
+        lock.st_nlink == 0) {
+        struct wal_trouble trouble = {.error = ENOENT,
+                                      .call = "stat",
+                                      .text = "the data directory, or its lock, was removed"};
+        store_trouble(store, false, &trouble);
     }
 }
 

@@ -5,6 +5,7 @@
  * caller's; submit and may_have are the only calls on the path of requests.
  */
 #include "store/store_private.h"
+#include "thread/records.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -190,6 +191,24 @@ static bool open_directory(struct store *store, struct store_refusal *refusal)
     return true;
 }
 
+/*
+ * The directory's own name must outlive a power cut as well. Every time, since the start that made
+ * it may have ended before; who may not read its parent flushes the file system.
+ */
+static bool flush_name(struct store *store, struct store_refusal *refusal)
+{
+    int parent = openat(store->directory_fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int failed = parent < 0 ? syncfs(store->directory_fd) : fsync(parent);
+    int error = errno;
+    if (parent >= 0) {
+        close(parent);
+    }
+    if (failed) {
+        refuse(refusal, "cannot flush the data directory's parent: %s", why(error));
+    }
+    return !failed;
+}
+
 static bool take_lock(struct store *store, struct store_refusal *refusal)
 {
     const char *path = store->settings.directory;
@@ -267,13 +286,31 @@ static bool grow(struct record_buffer *buffer, size_t size)
     return true;
 }
 
+/* Names are hashed with the tree's secret, so a log beside another tree gives itself away. */
+static bool is_of_tree(const struct store *store, const struct tier_head *head)
+{
+    struct index_hash name =
+        index_hash_with(tree_secret(store->tree), head->tenant, RECORD_THREAD, head->id);
+    return name.low == head->name.low && name.high == head->name.high;
+}
+
 static bool play(void *context, uint64_t sequence, struct bytes bytes)
 {
     struct recovery *recovery = context;
     struct record_buffer *buffer = &recovery->bytes;
     struct record_group group;
-    if (record_open_group(bytes, &group) && group.head.uid >= recovery->next_uid) {
-        recovery->next_uid = group.head.uid + 1;
+    if (record_open_group(bytes, &group)) {
+        if (!is_of_tree(recovery->store, &group.head)) {
+            recovery->failed = true;
+            recovery->trouble =
+                (struct wal_trouble){.error = EINVAL,
+                                     .text = "it belongs to another tree.mdb; bring that one back, "
+                                             "or move the log-* files away"};
+            return false;
+        }
+        if (group.head.uid >= recovery->next_uid) {
+            recovery->next_uid = group.head.uid + 1;
+        }
     }
     if (recovery->count == STORE_BATCH_CHANGES || buffer->size >= STORE_BATCH_BYTES) {
         if (!play_batch(recovery)) {
@@ -421,6 +458,9 @@ struct store *store_open(const struct store_settings *settings, struct store_ref
     }
     if (!take_lock(store, refusal)) {
         goto no_lock;
+    }
+    if (!flush_name(store, refusal)) {
+        goto no_tree;
     }
     if (!open_tree(store, refusal)) {
         goto no_tree;

@@ -233,6 +233,9 @@ void store_trouble(struct store *store, bool of_tree, const struct wal_trouble *
 bool store_is_lack_of_space(int error);
 /* A reader may have met a fault that broke the tree. */
 void store_check_tree(struct store *store);
+/* Without its lock the directory is anybody's; what is acknowledged may be in a file without name.
+ */
+void store_check_directory(struct store *store);
 /* The cause is gone. */
 void store_relieve(struct store *store, unsigned trouble);
 

@@ -112,7 +112,12 @@ static enum status check_file(struct tree *tree, uint64_t *size, struct wal_trou
     *size = 0;
     int fd = openat(tree->directory_fd, FILE_NAME, O_RDONLY | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT) {
-        return STATUS_OK;
+        struct stat link;
+        /* Kept elsewhere, on a disk that is not there now: not the same as none. */
+        return fstatat(tree->directory_fd, FILE_NAME, &link, AT_SYMLINK_NOFOLLOW)
+                   ? STATUS_OK
+                   : tree_refuse(trouble, ENOENT, "open",
+                                 FILE_NAME " is a link that leads nowhere.");
     }
     if (fd < 0) {
         return tree_refuse(trouble, errno, "open", FILE_NAME " cannot be read.");
