@@ -306,6 +306,8 @@ check: deps all tests $(BENCH) ## build and pass all tests
 check-crash: deps all tests ## a hundred thousand crash states, every fault, kill -9: some minutes
 	$(B)/tests/crash/test_crash --states 100000 $(ARGS)
 	$(B)/tests/crash/test_inject --all
+	RETHREAD_KILLS=200 RETHREAD_SERVER=$(abspath $(SERVER)) PYTHONPATH=src/client/python \
+		$(PYTHON) tests/crash/test_kill.py
 
 lint: deps all tests $(LINT_OBJECTS) ## check layout, layers, names, warnings of two compilers, types
 	@$(PYTHON) tests/lint/lint.py
