@@ -7,7 +7,8 @@
  *   off is applied again from its beginning;
  * - everything done to a thread is said in terms of its uid and positions, never of what was there
  *   before, so that doing it again comes to the same. The one thing taken over from before, whether
- *   a key is shared, survives because the entry of a step that the group puts again stays as it is;
+ *   a key is shared, survives because the entry of a step that the group puts again stays as it is.
+ *   (Of a step that was wholly there already no key is entered: others may have written it since.)
  * - before the first of several transactions ends, the head is taken back to what will stay (or
  *   away), so that nobody reads a thread whose steps are half gone. An erasure begins with it.
  *
@@ -39,6 +40,8 @@ struct apply {
     /* Of the group under way. */
     struct record_group group;
     uint32_t remove_from;      /* positions from here on go or are put anew */
+    uint32_t old_length;       /* of the thread when the group began; 0: no head that says so */
+    uint32_t known_to;         /* of its steps those below are put as they were, keys and all */
     bool has_head;             /* of this uid, in this transaction */
     bool has_old;              /* `old` is that head, readable */
     struct tier_head old;      /* leads into old_body */
@@ -353,7 +356,9 @@ static int let_keys_go(struct apply *apply, MDB_val key, MDB_val value, uint32_t
     }
     struct record_key next;
     int code = 0;
-    if (!is_put_again(apply, &step)) {
+    if (is_put_again(apply, &step)) {
+        apply->known_to = number < apply->old_length ? number + 1 : apply->known_to;
+    } else {
         while (code == 0 && record_next_key(&step, &next)) {
             code = let_key_go(apply, next.name, &step);
         }
@@ -370,9 +375,13 @@ static int put_key(struct apply *apply, const struct record_step *step,
     struct tree_key_entry older;
     int code = tree_get(&apply->txn, TREE_KEYS, name_val(&name), RECORD_KEY, &body);
     bool shared = false;
+    bool known = step->number < apply->known_to; /* whoever has the key by now is newer, or was */
+    if (code == MDB_NOTFOUND && known) {
+        return 0;
+    }
     if (code == 0) {
         bool readable = tree_open_key_entry(body, &older);
-        if (readable && is_entry_of(&older, head->uid, step->number, step->version)) {
+        if (readable && (known || is_entry_of(&older, head->uid, step->number, step->version))) {
             return 0;
         }
         /* Of a damaged entry nobody knows: rather ambiguous than wrong. */
@@ -509,6 +518,8 @@ static int apply_put(struct apply *apply)
     uint32_t first = head->length - apply->group.step_count;
     apply->remove_from = first < apply->group.drop_from ? first : apply->group.drop_from;
     int code = read_head(apply);
+    apply->old_length = apply->has_old ? apply->old.length : 0;
+    apply->known_to = 0;
     if (code == 0 && apply->group.drop_from == 0) {
         code = wipe(apply, tree_data_key(head->uid, 0, TREE_CHUNK_RECALLS),
                     tree_data_key(head->uid, 0, TREE_CHUNK_RECALLS + TIER_RECALL_MAX - 1));

@@ -295,12 +295,32 @@ static void keys_left(struct tier_kept *kept, enum reason reason)
     kept->leaving_count = 0;
 }
 
-static void steps_leave(struct tier_kept *kept, struct kept_thread *thread, uint32_t from)
+static bool is_put_again(const struct tier_change *change, const struct kept_step *steps,
+                         const struct step_parts *parts)
 {
+    uint32_t first = change->head.length - change->step_count;
+    return parts->number >= first && parts->number < change->head.length &&
+           steps[parts->number - first].parts.version == parts->version;
+}
+
+/*
+ * Of those that the change puts again as they were the keys stay where they are by now: others may
+ * have written them since. Returns below which number there are such; `change` is NULL for none.
+ */
+static uint32_t steps_leave(struct tier_kept *kept, struct kept_thread *thread, uint32_t from,
+                            const struct tier_change *change, const struct kept_step *steps)
+{
+    uint32_t known = 0;
     for (uint32_t at = from; at < thread->step_count; at++) {
-        each_key(kept, thread, &thread->steps[at].parts, key_leaves);
+        const struct step_parts *parts = &thread->steps[at].parts;
+        if (change && is_put_again(change, steps, parts)) {
+            known = at + 1;
+        } else {
+            each_key(kept, thread, parts, key_leaves);
+        }
     }
     thread_cut(thread, from);
+    return known;
 }
 
 /* ---- changes ---- */
@@ -318,7 +338,8 @@ static void put_recalls(struct kept_thread *thread, const struct tier_change *ch
 }
 
 static void put_steps(struct tier_kept *kept, struct kept_thread *thread,
-                      const struct tier_change *change, const struct kept_step *steps)
+                      const struct tier_change *change, const struct kept_step *steps,
+                      uint32_t known)
 {
     uint32_t first = first_position(change);
     /* No step below may be missing that the tier was never given. */
@@ -332,7 +353,9 @@ static void put_steps(struct tier_kept *kept, struct kept_thread *thread,
     for (uint32_t i = 0; i < change->step_count; i++) {
         struct kept_step *step = &thread->steps[thread->step_count++];
         *step = steps[i];
-        each_key(kept, thread, &step->parts, key_enters);
+        if (step->parts.number >= known) {
+            each_key(kept, thread, &step->parts, key_enters);
+        }
     }
     assert(thread->step_count == change->head.length);
 }
@@ -350,7 +373,8 @@ static void apply_put(struct tier_kept *kept, const struct tier_change *change,
         assert(same_name(thread->head.name, head->name));
     }
     uint32_t first = first_position(change);
-    steps_leave(kept, thread, change->drop_from < first ? change->drop_from : first);
+    uint32_t from = change->drop_from < first ? change->drop_from : first;
+    uint32_t known = steps_leave(kept, thread, from, change, steps);
     thread->head = *head;
     thread->damaged = false;
     memcpy(thread->id, head->id.data, head->id.size);
@@ -360,7 +384,7 @@ static void apply_put(struct tier_kept *kept, const struct tier_change *change,
         entry_put(kept,
                   &(struct kept_entry){.name = head->name, .kind = ENTRY_THREAD, .uid = head->uid});
     }
-    put_steps(kept, thread, change, steps);
+    put_steps(kept, thread, change, steps, known);
     keys_left(kept, change->reason);
     put_recalls(thread, change);
 }
@@ -375,7 +399,7 @@ static void apply_erase(struct tier_kept *kept, const struct tier_change *change
     /* A younger thread has the name, or had it: that one, or its tombstone, stays. */
     bool taken_over = to_younger || (thread && !leads);
     if (thread) {
-        steps_leave(kept, thread, 0);
+        steps_leave(kept, thread, 0, NULL, NULL);
         keys_left(kept, change->reason);
         thread_remove(kept, thread);
         kept->erasures++;
