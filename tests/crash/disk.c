@@ -423,7 +423,9 @@ static const struct disk_file *build(struct disk *disk, uint32_t number,
             disk->work.size = 0;
             grow(&disk->work, file->size + 1);
             disk->work.size = file->size;
-            memcpy(disk->work.data, file->data, file->size);
+            if (file->size > 0) {
+                memcpy(disk->work.data, file->data, file->size);
+            }
         }
         if (write->must) {
             apply(&disk->work, write);

@@ -140,7 +140,7 @@ static int run_share(const struct crash_run *before, unsigned worker, bool all)
     for (unsigned i = 0; i < PROFILES; i++) {
         bool fired = true;
         for (uint64_t place = 0; fired && place < PLACES_MAX; place++) {
-            if (!all && place == sizeof sample / sizeof sample[0]) {
+            if (!all && place == trial_count(sizeof sample / sizeof sample[0])) {
                 break;
             }
             if (number++ % WORKERS != worker) {
