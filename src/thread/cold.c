@@ -15,7 +15,8 @@ enum { ANSWER_MS = 5000 /* an answer stays in the index so long */ };
 struct cold_load {
     struct tier_load tier;
     uint32_t marker;
-    uint32_t erased; /* erasures of such names that were done before it was asked */
+    uint32_t erased;     /* erasures of such names that were done before it was asked */
+    uint32_t generation; /* of the tier then: what it tells is no basis for a later one's changes */
 };
 
 /* ---- Records ---- */
@@ -132,6 +133,7 @@ bool cold_ask(struct lane *lane, const struct lookup_key *key)
     }
     load->marker = lane_ref(lane, marker);
     load->erased = (uint32_t)(erasing(lane->threads, key->hash) >> 32);
+    load->generation = lane->tier->calls->generation(lane->tier);
     if (lane->tier->calls->load(lane->tier, &load->tier) != STATUS_OK) {
         index_remove(index, lane->member, &marker->record);
         cold_retire(lane, marker);
@@ -264,7 +266,7 @@ static void thread_loaded(struct lane *lane, const struct cold_load *load, struc
         end_of_image(lane, marker, head, reason);
         return;
     }
-    if (promote_thread(lane, image, &marker->record)) {
+    if (promote_thread(lane, image, load->generation, &marker->record)) {
         lane_count(lane, METRIC_PROMOTIONS, 1);
         cold_retire(lane, marker);
     } else {

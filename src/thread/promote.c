@@ -17,7 +17,8 @@ enum reason promote_end_reason(const struct lane *lane, const struct tier_head *
     return head->used_ms + head->retention_ms <= lane->wall_ms ? REASON_EXPIRED : REASON_NONE;
 }
 
-static struct thread *make_thread(struct lane *lane, const struct tier_head *head)
+static struct thread *make_thread(struct lane *lane, const struct tier_head *head,
+                                  uint32_t generation)
 {
     struct lookup_key key = {.lane = lane,
                              .hash = head->name,
@@ -32,7 +33,7 @@ static struct thread *make_thread(struct lane *lane, const struct tier_head *hea
     thread->created_ms = lane_from_wall(lane, head->created_ms);
     thread_set_age(lane, thread);
     thread->uid = head->uid;
-    thread->generation = lane->tier->calls->generation(lane->tier);
+    thread->generation = generation;
     thread->shared = head->shared;
     thread->appends = head->appends;
     thread->loaded_ms = lane->now_ms;
@@ -116,9 +117,10 @@ static bool add_recalls(struct lane *lane, struct thread *thread, struct tier_im
     return true;
 }
 
-bool promote_thread(struct lane *lane, struct tier_image *image, struct index_record *marker)
+bool promote_thread(struct lane *lane, struct tier_image *image, uint32_t generation,
+                    struct index_record *marker)
 {
-    struct thread *thread = make_thread(lane, &image->head);
+    struct thread *thread = make_thread(lane, &image->head, generation);
     struct spine *spine = thread ? make_spine(lane, &image->head, image->step_count) : NULL;
     if (!spine) {
         goto fail;

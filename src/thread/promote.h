@@ -11,8 +11,11 @@ enum reason promote_end_reason(const struct lane *lane, const struct tier_head *
 
 /*
  * Makes the thread and its steps and puts them into the index in the place of `marker`. Its keys
- * stay with the disk. False: no memory (want is noted); nothing was done.
+ * stay with the disk. `generation`: of the tier when the image was asked for; a change that was
+ * said to have failed may take effect until there is another. False: no memory (want is noted);
+ * nothing was done.
  */
-bool promote_thread(struct lane *lane, struct tier_image *image, struct index_record *marker);
+bool promote_thread(struct lane *lane, struct tier_image *image, uint32_t generation,
+                    struct index_record *marker);
 
 #endif
