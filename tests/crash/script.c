@@ -154,8 +154,7 @@ static struct plan change_thread(struct actor *actor, struct note *note, bool wh
         add_step(actor, note);
     }
     if (whole || dice % 16 == 0) {
-        note->dropped = 0; /* a whole put leaves no tombstones */
-        plan = (struct plan){.kind = TIER_PUT};
+        plan = (struct plan){.kind = TIER_PUT, .reason = REASON_REWOUND};
     } else if (plan.drop_from == 0) {
         plan.recall_from = 0; /* all recalls go with such a change */
     }
