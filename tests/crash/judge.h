@@ -46,6 +46,9 @@ bool judge_look(struct judge *judge, const struct ledger *ledger, unsigned flags
 /* Every thread is loaded; whatever comes, it comes, and it is not damaged. */
 bool judge_is_served(struct judge *judge);
 
+/* What small.h has the store take for the monotonic clock. */
+struct clock *small_clock(void);
+
 /* The settings of the scripted program, too. */
 struct store_settings judge_settings(const char *directory, struct clock_driven *wall);
 
