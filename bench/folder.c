@@ -2,7 +2,10 @@
 #include "bench/folder.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stddef.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 void folder_remove(const char *name)
@@ -16,4 +19,23 @@ void folder_remove(const char *name)
         closedir(directory);
     }
     rmdir(name);
+}
+
+uint64_t folder_bytes(const char *name, const char *start)
+{
+    uint64_t bytes = 0;
+    DIR *directory = opendir(name);
+    const struct dirent *entry;
+    while (directory != NULL && (entry = readdir(directory)) != NULL) {
+        struct stat stat;
+        /* A file may go meanwhile. */
+        if (strncmp(entry->d_name, start, strlen(start)) == 0 &&
+            fstatat(dirfd(directory), entry->d_name, &stat, 0) == 0) {
+            bytes += (uint64_t)stat.st_size;
+        }
+    }
+    if (directory != NULL) {
+        closedir(directory);
+    }
+    return bytes;
 }

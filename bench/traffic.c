@@ -1,30 +1,30 @@
 /* Plays conversations against threads and store and keeps their model; see traffic.h. */
 #include "bench/traffic.h"
 
+#include "bench/content.h"
+#include "bench/folder.h"
+
 #include "base/bytes.h"
 #include "store/store.h"
 #include "thread/operations.h"
 
 #include <assert.h>
-#include <fcntl.h>
-#include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 enum {
     STEPS_MAX = 40,
     TURNS_MAX = 16,
-    STEP_BYTES_MIN = 200,
-    STEP_BYTES_MAX = 64 * 1024,
-    POOL_BYTES = 1 << 20,
     ID_BYTES = 24,
     TRIES_MAX = 200000, /* of one operation that is put back */
     LAG_BYTES = 64 << 20,
+    /* A lane leaves alone who shares a place with another that is being erased; such a thread is
+     * asked for again after ten seconds. */
+    ASK_AGAIN_MS = 11 * 1000,
+    ASKS_MAX = 2,
     SECOND_MS = 1000,
     MINUTE_MS = 60 * SECOND_MS,
     HOUR_MS = 60 * MINUTE_MS,
@@ -37,7 +37,7 @@ struct conversation {
     uint32_t turns_left; /* 0: it has not begun; its first turn begins another */
     uint32_t length;
     bool own_last;             /* the last step was appended here, and not before a fork */
-    uint64_t steps[STEPS_MAX]; /* each gives its content, see content_of */
+    uint64_t steps[STEPS_MAX]; /* each gives its content, see content.h */
 };
 
 struct left {
@@ -62,7 +62,7 @@ struct traffic {
     size_t left_first;
     size_t left_count;
     struct traffic_counts counts;
-    uint8_t *pool; /* words, then noise, POOL_BYTES and a step each */
+    uint8_t *pool; /* see content.h */
 };
 
 static uint64_t now_ms(const struct traffic *traffic)
@@ -70,61 +70,9 @@ static uint64_t now_ms(const struct traffic *traffic)
     return atomic_load_explicit(&traffic->clock.now_ms, memory_order_relaxed);
 }
 
-static uint64_t next_random(uint64_t *state)
-{
-    uint64_t x = *state += UINT64_C(0x9e3779b97f4a7c15);
-    x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
-    return x ^ x >> 31;
-}
-
 static uint64_t below(struct traffic *traffic, uint64_t limit)
 {
-    return next_random(&traffic->random) % limit;
-}
-
-/* ---- Content ---- */
-
-static void fill_pool(struct traffic *traffic)
-{
-    static const char *const words[] = {"the ",  "so ",      "check ",  "function ", "returns ",
-                                        "that ", "because ", "let me ", "value ",    "is "};
-    uint64_t state = traffic->settings.seed;
-    uint8_t *at = traffic->pool;
-    uint8_t *end = at + POOL_BYTES + STEP_BYTES_MAX;
-    while (at < end) {
-        uint64_t number = next_random(&state);
-        char text[24];
-        const char *word = words[number % (sizeof words / sizeof *words)];
-        if (number >> 32 & 1) {
-            snprintf(text, sizeof text, "%u ", (unsigned)(number >> 40) & 0xffff);
-            word = text;
-        }
-        for (; *word && at < end; word++) {
-            *at++ = (uint8_t)*word;
-        }
-    }
-    end += POOL_BYTES + STEP_BYTES_MAX;
-    while (at < end) {
-        uint64_t number = next_random(&state);
-        memcpy(at, &number, sizeof number);
-        at += sizeof number;
-    }
-}
-
-/* Three of four steps are words, the others do not compress; small ones are as many as large. */
-static uint32_t content_of(const struct traffic *traffic, uint64_t step, uint8_t *out)
-{
-    uint64_t state = step;
-    uint64_t random = next_random(&state);
-    uint32_t low = STEP_BYTES_MIN << (random >> 8 & 0xff) % 9;
-    uint32_t bytes = low + (uint32_t)(random >> 16 & 0xffff) * low / 0xffff;
-    bytes = bytes < STEP_BYTES_MAX ? bytes : STEP_BYTES_MAX;
-    const uint8_t *pool =
-        traffic->pool + ((random & 3) == 0 ? (size_t)POOL_BYTES + STEP_BYTES_MAX : 0);
-    memcpy(out, pool + (random >> 32) % POOL_BYTES, bytes);
-    memcpy(out, &step, sizeof step);
-    return bytes;
+    return content_random(&traffic->random) % limit;
 }
 
 /* ---- Threads and store ---- */
@@ -229,7 +177,7 @@ static struct bytes key_of(uint64_t step, char text[ID_BYTES])
 static bool has_all(struct traffic *traffic, const struct conversation *conversation,
                     const struct thread_replay_result *result)
 {
-    static uint8_t expected[STEP_BYTES_MAX];
+    static uint8_t expected[CONTENT_BYTES_MAX];
     if (result->state != THREAD_COMPLETE || result->begin != 0 ||
         result->end != conversation->length) {
         return false;
@@ -242,7 +190,7 @@ static bool has_all(struct traffic *traffic, const struct conversation *conversa
         }
         struct step_view view;
         step_view(step, &view);
-        uint32_t bytes = content_of(traffic, conversation->steps[at], expected);
+        uint32_t bytes = content_make(traffic->pool, conversation->steps[at], expected);
         if (view.payload_bytes != bytes || memcmp(view.payload.data, expected, bytes) != 0) {
             return false;
         }
@@ -291,10 +239,10 @@ static bool replay(struct traffic *traffic, struct conversation *conversation)
 
 static bool append(struct traffic *traffic, struct conversation *conversation)
 {
-    static uint8_t content[STEP_BYTES_MAX];
+    static uint8_t content[CONTENT_BYTES_MAX];
     char id[ID_BYTES], key[ID_BYTES];
-    uint64_t step = next_random(&traffic->random);
-    uint32_t bytes = content_of(traffic, step, content);
+    uint64_t step = content_random(&traffic->random);
+    uint32_t bytes = content_make(traffic->pool, step, content);
     struct wire_request request = {.method = WIRE_METHOD_APPEND,
                                    .given = UINT64_C(1) << WIRE_FIELD_thread |
                                             UINT64_C(1) << WIRE_FIELD_response_id,
@@ -481,13 +429,18 @@ static struct conversation *earliest(const struct traffic *traffic)
 
 static void advance_to(struct traffic *traffic, uint64_t at_ms)
 {
-    uint64_t by_ms = at_ms - now_ms(traffic);
+    uint64_t by_ms = at_ms > now_ms(traffic) ? at_ms - now_ms(traffic) : 0;
     clock_driven_advance(&traffic->clock, by_ms);
     clock_driven_advance(&traffic->wall, by_ms);
     lane_read_clock(traffic->lane);
 }
 
 /* ---- Stops ---- */
+
+static bool is_over(const struct traffic *traffic, const struct left *left, uint64_t since_ms)
+{
+    return left->used_ms + traffic->settings.retention_ms + since_ms <= now_ms(traffic);
+}
 
 static uint64_t read_us(clockid_t clock)
 {
@@ -496,34 +449,12 @@ static uint64_t read_us(clockid_t clock)
     return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_nsec / 1000;
 }
 
-static void look_at_files(const struct traffic *traffic, struct traffic_look *look)
+/* Replays some of those that are gone. */
+static bool judge_gone(struct traffic *traffic)
 {
-    DIR *directory = opendir(traffic->settings.directory);
-    const struct dirent *entry;
-    while (directory != NULL && (entry = readdir(directory)) != NULL) {
-        struct stat stat;
-        if (fstatat(dirfd(directory), entry->d_name, &stat, 0) != 0) {
-            continue; /* a segment of the log that has just gone */
-        }
-        if (strcmp(entry->d_name, "tree.mdb") == 0) {
-            look->tree_bytes = (uint64_t)stat.st_size;
-        } else if (strncmp(entry->d_name, "log-", 4) == 0) {
-            look->log_bytes += (uint64_t)stat.st_size;
-        }
-    }
-    if (directory != NULL) {
-        closedir(directory);
-    }
-}
-
-/* Replays some of those that are gone, and counts who may still be there. */
-static bool judge_left(struct traffic *traffic, struct traffic_look *look)
-{
-    uint64_t now = now_ms(traffic);
-    uint64_t retention_ms = traffic->settings.retention_ms;
     while (traffic->left_first < traffic->left_count) {
         const struct left *left = &traffic->left[traffic->left_first];
-        if (left->used_ms + retention_ms + TRAFFIC_ERASE_MS > now) {
+        if (!is_over(traffic, left, TRAFFIC_ERASE_MS)) {
             break;
         }
         if (below(traffic, 8) == 0 && !replay_gone(traffic, left->number)) {
@@ -531,15 +462,20 @@ static bool judge_left(struct traffic *traffic, struct traffic_look *look)
         }
         traffic->left_first++;
     }
+    return true;
+}
+
+static void count_threads(const struct traffic *traffic, struct traffic_look *look)
+{
+    look->threads_least = look->threads_most = 0;
     for (size_t i = traffic->left_first; i < traffic->left_count; i++) {
-        look->threads_least += traffic->left[i].used_ms + retention_ms > now;
-        look->threads_most++;
+        look->threads_least += !is_over(traffic, &traffic->left[i], 0);
+        look->threads_most += !is_over(traffic, &traffic->left[i], TRAFFIC_ERASE_MS);
     }
     for (uint32_t i = 0; i < traffic->settings.at_once; i++) {
         look->threads_least += traffic->conversations[i].turns_left > 0;
         look->threads_most += traffic->conversations[i].turns_left > 0;
     }
-    return true;
 }
 
 static void settle(struct traffic *traffic)
@@ -549,14 +485,8 @@ static void settle(struct traffic *traffic)
     lane_tend_fully(traffic->lane);
 }
 
-static bool stop(struct traffic *traffic, struct traffic_look *look)
+static void look_around(struct traffic *traffic, struct traffic_look *look)
 {
-    *look = (struct traffic_look){0};
-    uint64_t wall_us = read_us(CLOCK_MONOTONIC);
-    uint64_t cpu_us = read_us(CLOCK_PROCESS_CPUTIME_ID);
-    store_settle(traffic->store);
-    look->batch_us = read_us(CLOCK_MONOTONIC) - wall_us;
-    look->batch_cpu_us = read_us(CLOCK_PROCESS_CPUTIME_ID) - cpu_us;
     settle(traffic); /* what was due is submitted, what the sweep has to say as well */
     settle(traffic); /* and has come through */
     uint64_t values[METRIC_COUNT];
@@ -567,8 +497,27 @@ static bool stop(struct traffic *traffic, struct traffic_look *look)
     look->disk_threads = values[METRIC_DISK_THREADS];
     look->disk_records = values[METRIC_DISK_RECORDS];
     look->disk_tombstones = values[METRIC_DISK_TOMBSTONES];
-    look_at_files(traffic, look);
-    return judge_left(traffic, look);
+    count_threads(traffic, look);
+}
+
+static bool stop(struct traffic *traffic, struct traffic_look *look)
+{
+    *look = (struct traffic_look){0};
+    uint64_t wall_us = read_us(CLOCK_MONOTONIC);
+    uint64_t cpu_us = read_us(CLOCK_PROCESS_CPUTIME_ID);
+    store_settle(traffic->store);
+    look->batch_us = read_us(CLOCK_MONOTONIC) - wall_us;
+    look->batch_cpu_us = read_us(CLOCK_PROCESS_CPUTIME_ID) - cpu_us;
+    look_around(traffic, look);
+    for (unsigned i = 0; i < ASKS_MAX && look->disk_threads > look->threads_most; i++) {
+        advance_to(traffic, now_ms(traffic) + ASK_AGAIN_MS);
+        store_settle(traffic->store);
+        look_around(traffic, look);
+    }
+    look->tree_bytes = folder_bytes(traffic->settings.directory, "tree.mdb");
+    look->tree_bytes -= folder_bytes(traffic->settings.directory, "tree.mdb-");
+    look->log_bytes = folder_bytes(traffic->settings.directory, "log-");
+    return judge_gone(traffic);
 }
 
 bool traffic_play(struct traffic *traffic, struct traffic_look *look)
@@ -616,13 +565,12 @@ struct traffic *traffic_start(const struct traffic_settings *settings)
     clock_driven_init(&traffic->wall, UINT64_C(1700000000000));
     traffic->start_ms = now_ms(traffic);
     traffic->stop_ms = traffic->start_ms + settings->stop_ms;
-    traffic->pool = malloc(2 * ((size_t)POOL_BYTES + STEP_BYTES_MAX));
+    traffic->pool = content_pool(settings->seed);
     traffic->conversations = calloc(settings->at_once, sizeof *traffic->conversations);
     if (traffic->pool == NULL || traffic->conversations == NULL || !open_all(traffic)) {
         traffic_end(traffic);
         return NULL;
     }
-    fill_pool(traffic);
     for (uint32_t i = 0; i < settings->at_once; i++) {
         traffic->conversations[i].due_ms = traffic->start_ms + below(traffic, 10 * MINUTE_MS);
     }
