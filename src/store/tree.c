@@ -106,7 +106,7 @@ static enum status check_lmdb(struct tree *tree, int fd, uint64_t size, struct w
     return STATUS_OK;
 }
 
-/* *size is 0 for none (or an empty one): to be made. */
+/* *size is 0 for none: to be made. An empty one was not made so: that is damage as any other. */
 static enum status check_file(struct tree *tree, uint64_t *size, struct wal_trouble *trouble)
 {
     *size = 0;
@@ -128,7 +128,7 @@ static enum status check_file(struct tree *tree, uint64_t *size, struct wal_trou
         status = tree_refuse(trouble, errno, "fstat", FILE_NAME " cannot be read.");
     } else if (!S_ISREG(stat.st_mode)) {
         status = tree_refuse(trouble, EINVAL, "open", FILE_NAME " is no regular file.");
-    } else if (stat.st_size > 0) {
+    } else {
         *size = (uint64_t)stat.st_size;
         status = check_lmdb(tree, fd, *size, trouble);
         status = status ? status : tree_page_check_all(fd, tree->page_bytes, trouble);

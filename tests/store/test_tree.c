@@ -170,7 +170,7 @@ START_TEST(another_version_of_lmdb_is_refused)
 }
 END_TEST
 
-START_TEST(an_empty_file_and_a_start_that_broke_off_are_new)
+START_TEST(a_start_that_broke_off_is_new_and_an_empty_file_is_not)
 {
     uint8_t first[TREE_SECRET_BYTES];
     memcpy(first, tree_secret(tree), sizeof first);
@@ -178,6 +178,8 @@ START_TEST(an_empty_file_and_a_start_that_broke_off_are_new)
     ck_assert_mem_eq(first, tree_secret(tree), sizeof first);
     close_tree();
     write_file("tree.mdb", bytes_of(NULL, 0));
+    check_refused("first page");
+    remove_file("tree.mdb");
     write_file("tree.mdb.new", bytes_of(noise, 5000));
     open_tree();
     ck_assert_mem_ne(first, tree_secret(tree), sizeof first);
@@ -240,6 +242,6 @@ int main(void)
     return SUITE_RUN("tree", setup_tree, teardown_tree, 60, a_file_that_is_cut_short_is_refused,
                      a_file_that_ends_before_free_pages_is_whole, a_foreign_file_is_refused,
                      a_newer_format_is_refused, another_version_of_lmdb_is_refused,
-                     an_empty_file_and_a_start_that_broke_off_are_new,
+                     a_start_that_broke_off_is_new_and_an_empty_file_is_not,
                      what_cannot_be_opened_says_why, a_larger_budget_is_no_trouble);
 }
