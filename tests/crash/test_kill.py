@@ -38,6 +38,21 @@ def payload(thread, step):
     return b"%s %d " % (thread, step) + body
 
 
+BUSY = []  # answers that put a request off: the disk is slow, nothing was done
+
+
+def patiently(call):
+    """What the call answers when it is not put off."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return call()
+        except rethread.Busy as busy:
+            BUSY.append(busy)
+            if time.monotonic() > deadline:
+                raise
+
+
 class Thread:
     """What a thread must hold: `kept` steps acknowledged, `sent` steps sent."""
 
@@ -47,8 +62,9 @@ class Thread:
         self.sent = 0
 
     def append(self, client, step, ack):
-        return client.append(self.name, payload(self.name, step), key=b"key %d" % step, ack=ack,
-                             tool_calls=[b"%s call %d" % (self.name, step)])
+        return patiently(lambda: client.append(
+            self.name, payload(self.name, step), key=b"key %d" % step, ack=ack,
+            tool_calls=[b"%s call %d" % (self.name, step)]))
 
 
 class Writer(threading.Thread):
@@ -111,7 +127,7 @@ class Kill(unittest.TestCase):
     def check_thread(self, client, thread):
         if thread.sent == 0:
             return
-        got = client.replay(thread.name, max_bytes=15 << 20)
+        got = patiently(lambda: client.replay(thread.name, max_bytes=15 << 20))
         if got.status == "miss":
             self.assertEqual((thread.kept, got.reason), (0, "never_seen"), thread.name)
             thread.sent = 0
@@ -132,7 +148,8 @@ class Kill(unittest.TestCase):
         last = thread.kept - 1
         again = thread.append(client, last, "disk")
         self.assertEqual((again.duplicate, again.step), (True, last), thread.name)
-        found = client.replay(tool_call=b"%s call %d" % (thread.name, last), last=1)
+        found = patiently(lambda: client.replay(
+            tool_call=b"%s call %d" % (thread.name, last), last=1))
         self.assertEqual((found.status, found.thread), ("complete", thread.name))
 
     def check(self, server, begun):
@@ -173,7 +190,8 @@ class Kill(unittest.TestCase):
                     self.check_thread(client, thread)
         server.stop()
         times = sorted(self.restarts)
-        print(f"{kills} kills, {self.acknowledged} appends acknowledged, restart to first answer: "
+        print(f"{kills} kills, {self.acknowledged} appends acknowledged, {len(BUSY)} times busy, "
+              f"restart to first answer: "
               f"median {statistics.median(times) * 1000:.0f} ms, "
               f"most {times[-1] * 1000:.0f} ms", file=sys.stderr)
 
