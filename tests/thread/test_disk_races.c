@@ -420,19 +420,19 @@ static void race(uint64_t memory_bytes, uint64_t count, bool trouble)
 
 START_TEST(nothing_acknowledged_is_lost_between_memory_and_disk)
 {
-    race(64 << 20, 3000, false);
+    race(64 << 20, 1000, false);
 }
 END_TEST
 
 START_TEST(nor_in_little_memory)
 {
-    race(8 << 20, 3000, false);
+    race(8 << 20, 1000, false);
 }
 END_TEST
 
 START_TEST(nor_by_a_disk_that_fails_and_heals)
 {
-    race(64 << 20, 3000, true);
+    race(64 << 20, 1000, true);
 }
 END_TEST
 
