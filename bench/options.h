@@ -12,7 +12,7 @@ struct options {
     bool large;
     bool help;
     uint64_t rounds;     /* 0: the workload's own */
-    uint64_t count;      /* requests or keys of a measurement; 0: the workload's own */
+    uint64_t count;      /* requests, keys, threads of a measurement; 0: the workload's own */
     const char *program; /* the server to start; NULL: rethread-server beside this program */
     const char *server;  /* address to attach to */
     uint64_t server_pid; /* its process, if it is to be measured */
