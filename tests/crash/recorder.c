@@ -158,8 +158,7 @@ static const char *inside(int at, const char *path)
     }
     size_t size = name ? strlen(name) : 0;
     bool lock = size >= 5 && strcmp(name + size - 5, "-lock") == 0; /* LMDB's: no data */
-    bool above = size == 2 && strcmp(name, "..") == 0;
-    return lock || above ? NULL : name;
+    return lock || (size == 2 && strcmp(name, "..") == 0) ? NULL : name;
 }
 
 static enum trace_place place_of(const char *name)

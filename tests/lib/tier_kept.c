@@ -295,25 +295,16 @@ static void keys_left(struct tier_kept *kept, enum reason reason)
     kept->leaving_count = 0;
 }
 
-static bool is_put_again(const struct tier_change *change, const struct kept_step *steps,
-                         const struct step_parts *parts)
-{
-    uint32_t first = change->head.length - change->step_count;
-    return parts->number >= first && parts->number < change->head.length &&
-           steps[parts->number - first].parts.version == parts->version;
-}
-
-/*
- * Of those that the change puts again as they were the keys stay where they are by now: others may
- * have written them since. Returns below which number there are such; `change` is NULL for none.
- */
+/* Keys of those that the change (NULL: none) puts again as they were stay where they are by now.
+ * Returns below which number there are such. */
 static uint32_t steps_leave(struct tier_kept *kept, struct kept_thread *thread, uint32_t from,
                             const struct tier_change *change, const struct kept_step *steps)
 {
-    uint32_t known = 0;
+    uint32_t known = 0, first = change ? first_position(change) : UINT32_MAX;
     for (uint32_t at = from; at < thread->step_count; at++) {
         const struct step_parts *parts = &thread->steps[at].parts;
-        if (change && is_put_again(change, steps, parts)) {
+        if (at >= first && at < change->head.length &&
+            steps[at - first].parts.version == parts->version) {
             known = at + 1;
         } else {
             each_key(kept, thread, parts, key_leaves);
@@ -373,8 +364,8 @@ static void apply_put(struct tier_kept *kept, const struct tier_change *change,
         assert(same_name(thread->head.name, head->name));
     }
     uint32_t first = first_position(change);
-    uint32_t from = change->drop_from < first ? change->drop_from : first;
-    uint32_t known = steps_leave(kept, thread, from, change, steps);
+    first = change->drop_from < first ? change->drop_from : first;
+    uint32_t known = steps_leave(kept, thread, first, change, steps);
     thread->head = *head;
     thread->damaged = false;
     memcpy(thread->id, head->id.data, head->id.size);

@@ -6,21 +6,23 @@
 
 #include <errno.h>
 
+/* A sanitizer has an allocator of its own, which is not to be replaced. */
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
-enum { HAS_FAILURES = 0 };
+#define HAS_FAILURES 0
 #elif defined __has_feature
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-enum { HAS_FAILURES = 0 };
+#define HAS_FAILURES 0
 #else
-enum { HAS_FAILURES = 1 };
+#define HAS_FAILURES 1
 #endif
 #else
-enum { HAS_FAILURES = 1 };
+#define HAS_FAILURES 1
 #endif
 
 static _Thread_local bool is_test; /* whose allocations never fail */
 static _Atomic int left = -1;      /* allocations until one fails; -1: none does */
 
+#if HAS_FAILURES
 static bool fails(void)
 {
     if (is_test || atomic_load(&left) < 0) {
@@ -33,7 +35,6 @@ static bool fails(void)
     return true;
 }
 
-#if !defined __SANITIZE_ADDRESS__ && !defined __SANITIZE_THREAD__
 /* In place of the C library's, which it exports under these names as well. */
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t count, size_t size);
