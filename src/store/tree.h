@@ -84,8 +84,8 @@ enum status tree_due(struct tree *tree, uint64_t now_ms, bool victims, struct ti
 void tree_load(struct tree *tree, struct tier_load *load, unsigned *damaged);
 
 /* All names (threads, keys, tombstones), for the filter, in pieces: *after is zeroed at first.
- * False: that was the last piece, or the tree cannot be read; after[0] tells (TREE_NAMES_END: all was
- * read). */
+ * False: that was the last piece, or the tree cannot be read; after[0] tells (TREE_NAMES_END: all
+ * was read). */
 enum { TREE_NAMES_END = 3 };
 bool tree_names(struct tree *tree, struct index_hash *names, unsigned limit, unsigned *count,
                 uint8_t after[24]);

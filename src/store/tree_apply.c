@@ -23,7 +23,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-enum { HEAD_BYTES_MAX = 512, TOMBS_DROPPED_MAX = 4 };
+enum { HEAD_BYTES_MAX = 512 };
 
 struct apply {
     struct tree *tree;
@@ -66,119 +66,6 @@ static void tell_name(struct apply *apply, struct index_hash name)
     if (apply->name) {
         apply->name(apply->context, name);
     }
-}
-
-/* ---- Tombstones ---------------------------------------------------------------------------- */
-
-static int put_tomb_away(struct apply *apply, const struct tree_name *name, uint64_t place)
-{
-    struct tree_ring_key ring = tree_ring_key(place);
-    int code = tree_delete(&apply->txn, TREE_RING, tree_val(ring.bytes, sizeof ring.bytes));
-    return code ? code : tree_delete(&apply->txn, TREE_TOMBS, name_val(name));
-}
-
-/* *found is false when there is none. */
-static int take_tomb(struct apply *apply, struct index_hash hash, struct tree_tomb *tomb,
-                     bool *found)
-{
-    struct tree_name name = tree_name(hash);
-    struct bytes body;
-    int code = tree_get(&apply->txn, TREE_TOMBS, name_val(&name), RECORD_TOMB, &body);
-    *found = code == 0 && tree_open_tomb(body, tomb);
-    if (code) {
-        return code == MDB_NOTFOUND ? 0 : code;
-    }
-    return *found ? put_tomb_away(apply, &name, tomb->place)
-                  : tree_delete(&apply->txn, TREE_TOMBS, name_val(&name));
-}
-
-/* The oldest one goes, and with it the knowledge of all that is as old. */
-static int drop_oldest_tomb(struct apply *apply)
-{
-    struct tree_txn *txn = &apply->txn;
-    MDB_cursor *cursor;
-    MDB_val key;
-    MDB_val value;
-    int code = mdb_cursor_open(txn->txn, apply->tree->tables[TREE_RING], &cursor);
-    if (code) {
-        return code;
-    }
-    code = mdb_cursor_get(cursor, &key, &value, MDB_FIRST);
-    mdb_cursor_close(cursor);
-    if (code) {
-        return code == MDB_NOTFOUND ? 0 : code;
-    }
-    struct tree_ring_key place = {{0}};
-    if (key.mv_size != sizeof place.bytes) {
-        return MDB_CORRUPTED;
-    }
-    memcpy(place.bytes, key.mv_data, sizeof place.bytes);
-    struct bytes body = tree_check(key, value, RECORD_TOMB);
-    uint64_t buried_ms = apply->now_ms;
-    struct tree_name name;
-    bool leads = body.data && body.size == TREE_RING_BODY_BYTES;
-    if (leads) {
-        memcpy(name.bytes, body.data, sizeof name.bytes);
-        buried_ms = bytes_load_be64(body.data + TREE_NAME_BYTES);
-    } else {
-        tree_count_damaged(apply->tree);
-    }
-    if (buried_ms >= txn->state.vouch_since_ms) {
-        txn->state.vouch_since_ms = buried_ms + 1;
-    }
-    struct tree_tomb tomb;
-    code = leads ? tree_get(txn, TREE_TOMBS, name_val(&name), RECORD_TOMB, &body) : MDB_NOTFOUND;
-    if (code == 0 && (!tree_open_tomb(body, &tomb) || tomb.place == bytes_load_be64(place.bytes))) {
-        code = tree_delete(txn, TREE_TOMBS, name_val(&name));
-    }
-    if (code && code != MDB_NOTFOUND) {
-        return code;
-    }
-    return tree_delete(txn, TREE_RING, tree_val(place.bytes, sizeof place.bytes));
-}
-
-static int keep_ring_bound(struct apply *apply)
-{
-    /* A limit that was lowered is come down to in small steps. */
-    for (unsigned i = 0; i < TOMBS_DROPPED_MAX; i++) {
-        MDB_stat stat;
-        int code = mdb_stat(apply->txn.txn, apply->tree->tables[TREE_RING], &stat);
-        if (code || stat.ms_entries <= apply->tree->settings.tombstones) {
-            return code;
-        }
-        code = drop_oldest_tomb(apply);
-        if (code) {
-            return code;
-        }
-    }
-    return 0;
-}
-
-/* `tomb` but for its place. */
-static int bury(struct apply *apply, struct index_hash hash, struct tree_tomb tomb)
-{
-    struct tree_tomb older;
-    bool found;
-    int code = take_tomb(apply, hash, &older, &found);
-    if (code) {
-        return code;
-    }
-    struct tree_txn *txn = &apply->txn;
-    struct tree_name name = tree_name(hash);
-    tomb.place = txn->state.ring_next++;
-    uint8_t body[RECORD_TOMB_BYTES];
-    tree_put_tomb(body, &tomb);
-    code = tree_put(txn, TREE_TOMBS, name_val(&name), RECORD_TOMB, bytes_of(body, sizeof body));
-    if (code) {
-        return code;
-    }
-    struct tree_ring_key place = tree_ring_key(tomb.place);
-    uint8_t ring[TREE_RING_BODY_BYTES];
-    memcpy(ring, name.bytes, sizeof name.bytes);
-    bytes_store_be64(ring + TREE_NAME_BYTES, apply->now_ms);
-    code = tree_put(txn, TREE_RING, tree_val(place.bytes, sizeof place.bytes), RECORD_TOMB,
-                    bytes_of(ring, sizeof ring));
-    return code ? code : keep_ring_bound(apply);
 }
 
 /* ---- Heads and names ----------------------------------------------------------------------- */
@@ -249,7 +136,7 @@ static int put_name(struct apply *apply)
     if (leads == LEADS_NOWHERE) {
         struct tree_tomb tomb;
         bool found;
-        code = take_tomb(apply, head->name, &tomb, &found);
+        code = tree_take_tomb(&apply->txn, head->name, &tomb, &found);
         tell_name(apply, head->name);
     }
     uint8_t body[TREE_UID_BYTES];
@@ -323,11 +210,11 @@ static int let_key_go(struct apply *apply, struct index_hash hash, const struct 
     if (code || apply->group.reason == REASON_NONE) {
         return code;
     }
-    return bury(apply, hash,
-                (struct tree_tomb){.reason = (uint8_t)apply->group.reason,
-                                   .shared = entry.shared,
-                                   .version = (uint32_t)entry.owner.high,
-                                   .owner = entry.owner});
+    return tree_bury(&apply->txn, apply->now_ms, hash,
+                     (struct tree_tomb){.reason = (uint8_t)apply->group.reason,
+                                        .shared = entry.shared,
+                                        .version = (uint32_t)entry.owner.high,
+                                        .owner = entry.owner});
 }
 
 /* Whether the group puts this very step again. Asked in the order of numbers. */
@@ -389,7 +276,7 @@ static int put_key(struct apply *apply, const struct record_step *step,
     } else if (code == MDB_NOTFOUND) {
         struct tree_tomb tomb;
         bool found;
-        code = take_tomb(apply, key->name, &tomb, &found);
+        code = tree_take_tomb(&apply->txn, key->name, &tomb, &found);
         shared = found && (tomb.shared || !tree_same_name(tomb.owner, head->name));
         tell_name(apply, key->name);
     }
@@ -554,11 +441,11 @@ static int apply_erase(struct apply *apply)
         if (leads == LEADS_NOWHERE) {
             tell_name(apply, head->name);
         }
-        code = bury(apply, head->name,
-                    (struct tree_tomb){.reason = (uint8_t)apply->group.reason,
-                                       .version = head->version,
-                                       .steps = head->length,
-                                       .owner = head->name});
+        code = tree_bury(&apply->txn, apply->now_ms, head->name,
+                         (struct tree_tomb){.reason = (uint8_t)apply->group.reason,
+                                            .version = head->version,
+                                            .steps = head->length,
+                                            .owner = head->name});
     }
     return code ? code
                 : wipe(apply, tree_data_key(head->uid, 0, 0),

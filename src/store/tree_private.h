@@ -375,7 +375,15 @@ int tree_arm(struct tree_txn *txn, uint64_t uid, uint64_t second);
 /* *second is UINT64_MAX when it has none. */
 int tree_armed(struct tree_txn *txn, uint64_t uid, uint64_t *second);
 
-/* Fills in trouble from a code; sets broken unless it is for lack of space. STATUS_INTERNAL. */
+/* Fills in trouble from a code; sets broken unless for lack of space or memory. STATUS_INTERNAL. */
 enum status tree_fail(struct tree *tree, int code, struct wal_trouble *trouble);
+
+/* ---- tree_tombs.c -------------------------------------------------------------------------- */
+
+/* Takes it away; *found is false when there is none. */
+int tree_take_tomb(struct tree_txn *txn, struct index_hash hash, struct tree_tomb *tomb,
+                   bool *found);
+/* `tomb` but for its place; one that is there already is replaced. */
+int tree_bury(struct tree_txn *txn, uint64_t now_ms, struct index_hash hash, struct tree_tomb tomb);
 
 #endif
