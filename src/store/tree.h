@@ -71,7 +71,7 @@ enum status tree_apply(struct tree *tree, const struct tree_group *groups, size_
 
 /*
  * Threads whose deadline by the disk's knowledge has passed at `now_ms` (wall clock), at most
- * `limit`: deadline = used + retention + retention/64, or created + max age. Those that turn out to
+ * `limit`: deadline = used + retention + tier_slack_ms, or created + max age. Those that turn out to
  * be due later are re-armed on the way. `victims`: instead those that were idle longest, whatever
  * their deadline, for the disk budget.
  */

@@ -289,7 +289,7 @@ static inline struct bytes tree_check(MDB_val key, MDB_val value, enum record_va
 /* When the disk may forget a thread, in ms of the wall clock; rounded late. */
 static inline uint64_t tree_deadline_ms(const struct tree *tree, const struct tier_head *head)
 {
-    uint64_t idle = head->retention_ms + head->retention_ms / 64;
+    uint64_t idle = head->retention_ms + tier_slack_ms(head->retention_ms);
     uint64_t deadline = head->used_ms + idle < idle ? UINT64_MAX : head->used_ms + idle;
     uint64_t age = tree->settings.max_age_ms;
     if (age && head->created_ms <= UINT64_MAX - age && head->created_ms + age < deadline) {

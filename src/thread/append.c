@@ -268,7 +268,7 @@ static enum status append_to(struct append *append, struct thread *thread)
     }
     switch (life_claim(thread, lane->now_ms)) {
     case LIFE_CLAIMED:
-        return append->has_expect && !append->has_key
+        return append->has_expect && !append->has_key && life_is_changing(thread)
                    ? conflict(append, "claimed", spine_snapshot(lane, thread).version)
                    : lane_put_back(append->lane, WANT_CLAIM);
     case LIFE_GONE:

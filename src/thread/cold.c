@@ -242,14 +242,17 @@ static struct cold *cold_key(struct lane *lane, const struct cold *marker,
     return cold;
 }
 
-/* The image is at its end: who asked is told, whether the disk can let go of it or not. */
+/* The image is at its end: who asked is told, whether the disk can let go of it or not. By a wall
+ * clock that has just jumped nothing is erased. */
 static void end_of_image(struct lane *lane, struct cold *marker, const struct tier_head *head,
                          enum reason reason)
 {
     struct tier_tombstone tombstone = {
         .reason = reason, .version = head->version, .steps = head->length};
-    lane_count(lane, METRIC_EXPIRED, 1);
-    journal_erase_cold(lane, head, reason, NULL);
+    if (lane->now_ms >= lane->doubt_until_ms) {
+        lane_count(lane, METRIC_EXPIRED, 1);
+        journal_erase_cold(lane, head, reason, NULL);
+    }
     answer(lane, marker, cold_gone(lane, marker, &tombstone));
 }
 
@@ -365,7 +368,7 @@ static struct cold *hold_name(struct lane *lane, const struct lookup_key *key)
 /* Of a thread that is in memory: whether it is the one that is due. False in *known: not now. */
 static bool is_due(struct lane *lane, struct thread *thread, uint64_t uid, bool *known)
 {
-    *known = life_claim(thread, lane->now_ms) == LIFE_ALIVE;
+    *known = life_claim_for_upkeep(thread, lane->now_ms) == LIFE_ALIVE;
     if (!*known) {
         return false; /* in use, or at its end: the tier asks again */
     }
@@ -391,8 +394,12 @@ void cold_due(struct lane *lane, struct tier_due *due)
     struct lookup_key key = lookup_key(lane, RECORD_THREAD, bytes_of(due->id, due->id_size));
     struct index_record *record = index_find(lane->threads->index, key.hash, lookup_match, &key);
     if (is_erasing(lane->threads, due->name)) {
-        /* This one, or another of the name's lives: later. */
-    } else if (record && record->kind == RECORD_THREAD) {
+        /* This one, another of the name's lives, or another name: the next time round. */
+        due->event.next = lane->late_dues;
+        lane->late_dues = &due->event;
+        return;
+    }
+    if (record && record->kind == RECORD_THREAD) {
         struct thread *thread = (struct thread *)record;
         bool known;
         if (is_due(lane, thread, due->uid, &known)) {

@@ -13,9 +13,6 @@
 enum {
     CHANGE_BYTES = 512, /* what a change counts for besides its steps */
     STEP_BYTES = 128,
-    /* A use is worth a change when it moved by this part of the retention, and is found out within
-     * as much again: together the part by which the disk erases late. */
-    USE_PARTS = 128,
     /* How long a closing lane waits for a tier that does not answer. */
     DRAIN_TURNS_MAX = 30 * 1000,
 };
@@ -340,7 +337,10 @@ bool journal_is_saved(const struct thread *thread)
 uint64_t journal_tell_ms(const struct thread *thread)
 {
     /* Relaxed: a number by itself. */
-    return atomic_load_explicit(&thread->retention_ms, memory_order_relaxed) / USE_PARTS;
+    uint64_t retention_ms = atomic_load_explicit(&thread->retention_ms, memory_order_relaxed);
+    /* A use is worth a change when it moved by half of what the disk allows for, and is found out
+     * within as much again. */
+    return tier_slack_ms(retention_ms) / 2;
 }
 
 bool journal_has_news(const struct lane *lane, const struct thread *thread, bool exactly)
@@ -363,7 +363,7 @@ bool journal_settle(struct lane *lane, struct thread *thread, bool exactly)
         return true;
     }
     if (lane->tier->calls->is_read_only(lane->tier) || journal_is_full(lane) ||
-        life_claim(thread, lane->now_ms) != LIFE_ALIVE) {
+        life_claim_for_upkeep(thread, lane->now_ms) != LIFE_ALIVE) {
         return false;
     }
     journal_put(lane, thread, spine_snapshot(lane, thread).length, REASON_NONE, NULL,
@@ -469,17 +469,24 @@ static void hand_out(struct lane *lane, struct tier_event *event)
     }
 }
 
-void journal_tend(struct lane *lane)
+static void hand_out_all(struct lane *lane, struct tier_event *event)
 {
-    if (!lane->tier) {
-        return;
-    }
-    struct tier_event *event = lane->tier->calls->collect(lane->tier, lane->port);
     while (event) {
         struct tier_event *next = event->next; /* the event may be freed */
         hand_out(lane, event);
         event = next;
     }
+}
+
+void journal_tend(struct lane *lane)
+{
+    if (!lane->tier) {
+        return;
+    }
+    struct tier_event *late = lane->late_dues;
+    lane->late_dues = NULL;
+    hand_out_all(lane, lane->tier->calls->collect(lane->tier, lane->port));
+    hand_out_all(lane, late);
     submit_refused(lane);
 }
 
@@ -504,6 +511,11 @@ void journal_drain(struct lane *lane)
         if (lane->waits > 0) {
             nanosleep(&moment, NULL);
         }
+    }
+    while (lane->late_dues) {
+        struct tier_event *due = lane->late_dues;
+        lane->late_dues = due->next;
+        free(due);
     }
     while (lane->refused) {
         struct journal_change *change = lane->refused;

@@ -64,10 +64,12 @@ struct lane {
     struct tier_port *port;
     uint64_t waits;                 /* changes and loads of ours that the tier has */
     struct journal_change *refused; /* erasures to be submitted again */
+    struct tier_event *late_dues;   /* of names that another erasure is at work on */
     struct tier_page *page;         /* of the disk's threads, for list; NULL: none */
     struct tier_load *page_load;    /* being asked for, or what `page` answers */
     uint64_t now_ms;
-    uint64_t wall_ms; /* with a tier: the wall clock at now_ms */
+    uint64_t wall_ms;        /* with a tier: the wall clock at now_ms */
+    uint64_t doubt_until_ms; /* the wall clock has jumped: nothing is erased by it so long */
     unsigned share;
     unsigned shares;
 

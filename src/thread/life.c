@@ -24,7 +24,8 @@ enum life life_refresh(struct thread *thread, uint64_t now_ms, enum life_use use
         if (life != LIFE_ALIVE) {
             return life;
         }
-        uint64_t fresh = next_deadline(thread, word, now_ms, use) | (word & LIFE_CLAIM);
+        uint64_t fresh =
+            next_deadline(thread, word, now_ms, use) | (word & (LIFE_CLAIM | LIFE_UPKEEP));
         /* The same tick again: nothing to write, so a hot thread's line stays shared. */
         if (fresh == word || life_swap(thread, &word, fresh)) {
             return LIFE_ALIVE;
@@ -32,7 +33,7 @@ enum life life_refresh(struct thread *thread, uint64_t now_ms, enum life_use use
     }
 }
 
-enum life life_claim(struct thread *thread, uint64_t now_ms)
+static enum life claim(struct thread *thread, uint64_t now_ms, uint64_t how)
 {
     uint64_t word = life_load(thread);
     for (;;) {
@@ -45,10 +46,20 @@ enum life life_claim(struct thread *thread, uint64_t now_ms)
         if (life_judge(thread, word, now_ms) == LIFE_OVERDUE) {
             return LIFE_OVERDUE;
         }
-        if (life_swap(thread, &word, word | LIFE_CLAIM)) {
+        if (life_swap(thread, &word, word | how)) {
             return LIFE_ALIVE;
         }
     }
+}
+
+enum life life_claim(struct thread *thread, uint64_t now_ms)
+{
+    return claim(thread, now_ms, LIFE_CLAIM);
+}
+
+enum life life_claim_for_upkeep(struct thread *thread, uint64_t now_ms)
+{
+    return claim(thread, now_ms, LIFE_CLAIM | LIFE_UPKEEP);
 }
 
 void life_release(struct thread *thread, uint64_t now_ms, enum life_use use)

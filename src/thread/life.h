@@ -1,7 +1,8 @@
 /*
  * The life word: one 64-bit atomic per thread that decides between use, claim and removal.
  *
- *   bit 63 dead (then bits 0..7 are the reason), bit 62 claimed, bits 0..61 deadline in ms.
+ *   bit 63 dead (then bits 0..7 are the reason), bit 62 claimed, bit 61 claimed for upkeep only,
+ *   bits 0..60 deadline in ms.
  *
  * The deadline is the last use plus what the thread is *kept* for: its retention, or without one
  * its ttl. Besides, a thread dies by its age at a time that never changes (dies_ms).
@@ -23,7 +24,8 @@
 
 #define LIFE_DEAD     (UINT64_C(1) << 63)
 #define LIFE_CLAIM    (UINT64_C(1) << 62)
-#define LIFE_DEADLINE (LIFE_CLAIM - 1)
+#define LIFE_UPKEEP   (UINT64_C(1) << 61)
+#define LIFE_DEADLINE (LIFE_UPKEEP - 1)
 
 enum life { LIFE_ALIVE, LIFE_OVERDUE, LIFE_CLAIMED, LIFE_GONE };
 
@@ -107,6 +109,15 @@ enum life life_refresh(struct thread *thread, uint64_t now_ms, enum life_use use
 
 /* Takes the claim. ALIVE: it is ours. CLAIMED: another's. */
 enum life life_claim(struct thread *thread, uint64_t now_ms);
+
+/* The same for who will not change what the thread holds: nobody's expectations are at stake. */
+enum life life_claim_for_upkeep(struct thread *thread, uint64_t now_ms);
+
+/* Whether a claim that was in the way is, still, of one that may change the thread. */
+static inline bool life_is_changing(const struct thread *thread)
+{
+    return (life_load(thread) & (LIFE_CLAIM | LIFE_UPKEEP)) == LIFE_CLAIM;
+}
 
 /* Gives the claim back. */
 void life_release(struct thread *thread, uint64_t now_ms, enum life_use use);

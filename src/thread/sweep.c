@@ -78,7 +78,7 @@ uint16_t thread_tick(const struct lane *lane, const struct thread *thread)
 static bool demote(struct lane *lane, struct thread *thread)
 {
     if (!journal_settle(lane, thread, true) || !journal_is_saved(thread) ||
-        life_claim(thread, lane->now_ms) != LIFE_ALIVE) {
+        life_claim_for_upkeep(thread, lane->now_ms) != LIFE_ALIVE) {
         return false;
     }
     uint64_t word = life_load(thread);
@@ -192,7 +192,7 @@ static bool lose(struct lane *lane, struct thread *thread)
     if (!journal_keeps(lane, thread)) {
         return life_kill(thread, UINT64_MAX, REASON_EVICTED);
     }
-    if (life_claim(thread, lane->now_ms) != LIFE_ALIVE) {
+    if (life_claim_for_upkeep(thread, lane->now_ms) != LIFE_ALIVE) {
         return false; /* in use, or the sweep's */
     }
     uint64_t word = life_load(thread);

@@ -10,6 +10,11 @@
 
 #include <stdlib.h>
 
+enum {
+    WALL_JUMP_MS = 5 * 1000,   /* ahead of the domain's time, between two readings */
+    WALL_DOUBT_MS = 60 * 1000, /* whoever set the clock wrong has so long to set it right */
+};
+
 /* NULL: the member is about to leave, or took over what others left. */
 static struct lane *lane_of(struct threads *threads, const struct epoch_member *member)
 {
@@ -263,9 +268,15 @@ void lane_offline(struct lane *lane)
 
 uint64_t lane_read_clock(struct lane *lane)
 {
+    uint64_t before_ms = lane->now_ms;
     lane->now_ms = threads_now_ms(lane->threads);
     if (lane->tier) {
+        uint64_t expected_ms = lane->wall_ms + (lane->now_ms - before_ms);
         lane->wall_ms = clock_read_ms(lane->threads->settings.wall);
+        uint64_t ahead_ms = lane->wall_ms > expected_ms ? lane->wall_ms - expected_ms : 0;
+        if (before_ms > 0 && ahead_ms > WALL_JUMP_MS) {
+            lane->doubt_until_ms = lane->now_ms + WALL_DOUBT_MS;
+        }
     }
     return lane->now_ms - HISTORY_MS;
 }

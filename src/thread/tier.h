@@ -231,6 +231,16 @@ struct tier_due {
     uint8_t id[TIER_ID_BYTES_MAX];
 };
 
+/*
+ * How far the use that the disk knows may lie behind the last one: not each is written down. So
+ * much later than it would seem a thread is due.
+ */
+static inline uint64_t tier_slack_ms(uint64_t retention_ms)
+{
+    enum { PARTS = 64, MOST_MS = 40 * 1000 };
+    return retention_ms / PARTS < MOST_MS ? retention_ms / PARTS : MOST_MS;
+}
+
 /* ---- The calls ---------------------------------------------------------------------------- */
 
 /* All may be called from any lane; those with a port only by the port's lane. */

@@ -477,7 +477,7 @@ unsigned tier_model_due(struct tier_model *model)
     uint64_t max_age_ms = model->settings.max_age_ms;
     for (size_t i = 0; i < model->kept.thread_count && !model->read_only; i++) {
         const struct tier_head *head = &model->kept.threads[i]->head;
-        uint64_t idle_ms = head->retention_ms + head->retention_ms / 64;
+        uint64_t idle_ms = head->retention_ms + tier_slack_ms(head->retention_ms);
         if (max_age_ms > 0 && head->created_ms + max_age_ms <= now_ms) {
             ask(model, head, REASON_MAX_AGE);
             count++;

@@ -89,6 +89,26 @@ START_TEST(claims_exclude)
 }
 END_TEST
 
+/* Upkeep excludes others and is nobody's conflict. */
+START_TEST(upkeep_is_no_change)
+{
+    set(100);
+    ck_assert(!life_is_changing(&thread));
+    ck_assert_int_eq(life_claim_for_upkeep(&thread, 50), LIFE_ALIVE);
+    ck_assert(!life_is_changing(&thread));
+    ck_assert_int_eq(life_claim(&thread, 50), LIFE_CLAIMED);
+    ck_assert(!life_kill(&thread, UINT64_MAX, REASON_FORGOTTEN));
+    ck_assert_int_eq(refresh(&thread, 60, 50, false), LIFE_ALIVE);
+    ck_assert(!life_is_changing(&thread)); /* a use leaves it what it is */
+    release(&thread, 0, false);
+    WORD(110);
+    ck_assert_int_eq(life_claim(&thread, 50), LIFE_ALIVE);
+    ck_assert(life_is_changing(&thread));
+    release(&thread, 0, false);
+    WORD(110);
+}
+END_TEST
+
 START_TEST(only_the_overdue_are_killed)
 {
     set(100);
@@ -253,8 +273,8 @@ END_TEST
 
 int main(void)
 {
-    return SUITE_RUN("life", NULL, NULL, 0, judging_is_exact, age_ends_it, retention_keeps,
-                     demotion_wants_the_word_it_judged, a_shortened_ttl_is_not_lost_to_a_use,
-                     refresh_moves_forward_only, claims_exclude, only_the_overdue_are_killed,
-                     a_refresh_or_a_kill_but_not_both);
+    return SUITE_RUN("life", NULL, NULL, 0, judging_is_exact, age_ends_it, upkeep_is_no_change,
+                     retention_keeps, demotion_wants_the_word_it_judged,
+                     a_shortened_ttl_is_not_lost_to_a_use, refresh_moves_forward_only,
+                     claims_exclude, only_the_overdue_are_killed, a_refresh_or_a_kill_but_not_both);
 }
