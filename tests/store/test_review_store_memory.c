@@ -125,7 +125,7 @@ START_TEST(any_allocation_may_fail_while_due)
         done(make_put(id, 1, bytes_text("payload")), STATUS_OK);
         unsigned before = due_count;
         atomic_store(&left, nth);
-        clock_driven_advance(&wall, RETENTION_MS + RETENTION_MS / 64 + 2000);
+        clock_driven_advance(&wall, RETENTION_MS + tier_slack_ms(RETENTION_MS) + 2000);
         store_settle(store);
         atomic_store(&left, -1);
         clock_driven_advance(&wall, 20000); /* who was asked for lately is not asked again */

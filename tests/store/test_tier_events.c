@@ -190,7 +190,7 @@ START_TEST(due_after_the_retention)
     append(&t, "append t : one");
     append(&u, "append u : two");
     ck_assert_str_eq(subject_due(&subject), "");
-    uint64_t idle_ms = CALLER_RETENTION_MS + CALLER_RETENTION_MS / 64;
+    uint64_t idle_ms = CALLER_RETENTION_MS + tier_slack_ms(CALLER_RETENTION_MS);
     clock_driven_advance(&wall, idle_ms - 2000);
     ck_assert_str_eq(subject_due(&subject), "");
     clock_driven_advance(&wall, 4000);

@@ -18,7 +18,7 @@ static unsigned count_due(uint64_t now_ms)
     return count;
 }
 
-static const uint64_t idle_ms = RETENTION_MS + RETENTION_MS / 64;
+#define idle_ms (RETENTION_MS + tier_slack_ms(RETENTION_MS))
 
 START_TEST(a_thread_is_due_when_its_retention_is_over)
 {
