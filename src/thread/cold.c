@@ -273,8 +273,12 @@ static void thread_loaded(struct lane *lane, const struct cold_load *load, struc
         lane_count(lane, METRIC_PROMOTIONS, 1);
         cold_retire(lane, marker);
     } else {
-        /* No memory: asked again when there is some, for all of it. */
-        uint64_t bytes = head->payload_bytes + (uint64_t)image->step_count * sizeof(struct step);
+        /*
+         * No memory: asked again when there is some, for all of it. What is leaving does not count:
+         * the part that was built is, and would always look like room enough to come.
+         */
+        uint64_t bytes = head->payload_bytes + (uint64_t)image->step_count * sizeof(struct step) +
+                         sweep_leaving_bytes(lane->threads);
         lane->want_bytes = bytes > lane->want_bytes ? bytes : lane->want_bytes;
         answer(lane, marker, NULL);
     }

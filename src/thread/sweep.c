@@ -248,7 +248,7 @@ static uint16_t visit_hand(void *context, struct index_record *record)
 }
 
 /* What retired steps of all lanes still occupy: it comes free by itself. */
-static uint64_t leaving_bytes(const struct threads *threads)
+uint64_t sweep_leaving_bytes(const struct threads *threads)
 {
     /* Relaxed, here and below: a sum without order. */
     int64_t leaving = atomic_load_explicit(&threads->leaving_bytes, memory_order_relaxed);
@@ -265,7 +265,7 @@ static uint64_t excess_bytes(const struct lane *lane)
 {
     const struct arena *arena = lane->threads->arena;
     uint64_t budget = arena_budget_bytes(arena);
-    uint64_t leaving = leaving_bytes(lane->threads);
+    uint64_t leaving = sweep_leaving_bytes(lane->threads);
     uint64_t stays = arena_live_bytes(arena);
     stays = stays > leaving ? stays - leaving : 0;
     uint64_t mark = budget - budget / BUDGET_PARTS;

@@ -15,6 +15,9 @@ enum { SWEEP_TICK_MS = 128, SWEEP_TICKS_AHEAD = 0x7000 };
 /* The coarse time at which a deadline has passed; far ones are looked at again on the way. */
 uint16_t sweep_tick(uint64_t now_ms, uint64_t deadline_ms);
 
+/* Memory that is on its way out: it comes free by itself. */
+uint64_t sweep_leaving_bytes(const struct threads *threads);
+
 /* When the sweep is to look at the thread: its end, or when it has been idle for its ttl and may go
  * to the disk. */
 uint16_t thread_tick(const struct lane *lane, const struct thread *thread);
