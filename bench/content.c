@@ -54,7 +54,7 @@ uint32_t content_make(const uint8_t *pool, uint64_t number, uint8_t *out)
 {
     uint64_t state = number;
     uint64_t random = content_random(&state);
-    uint32_t low = CONTENT_BYTES_MIN << (random >> 8 & 0xff) % DOUBLINGS;
+    uint32_t low = (uint32_t)CONTENT_BYTES_MIN << (random >> 8 & 0xff) % DOUBLINGS;
     uint32_t bytes = low + (uint32_t)(random >> 16 & 0xffff) * low / 0xffff;
     bytes = bytes < CONTENT_BYTES_MAX ? bytes : CONTENT_BYTES_MAX;
     size_t half = (random & 3) == 0 ? HALF_BYTES : 0;

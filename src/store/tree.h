@@ -71,9 +71,9 @@ enum status tree_apply(struct tree *tree, const struct tree_group *groups, size_
 
 /*
  * Threads whose deadline by the disk's knowledge has passed at `now_ms` (wall clock), at most
- * `limit`: deadline = used + retention + tier_slack_ms, or created + max age. Those that turn out to
- * be due later are re-armed on the way. `victims`: instead those that were idle longest, whatever
- * their deadline, for the disk budget.
+ * `limit`: deadline = used + retention + tier_slack_ms, or created + max age. Those that turn out
+ * to be due later are re-armed on the way. `victims`: instead those that were idle longest,
+ * whatever their deadline, for the disk budget.
  */
 enum status tree_due(struct tree *tree, uint64_t now_ms, bool victims, struct tier_due **due,
                      unsigned limit, unsigned *count, struct wal_trouble *trouble);
