@@ -236,7 +236,7 @@ static enum tier_found find_tomb(struct loading *loading)
 static enum tier_found load_thread(struct loading *loading)
 {
     struct tree_reading *reading = &loading->reading;
-    const struct tier_load *load = loading->load;
+    struct tier_load *load = loading->load;
     struct tree_name name = tree_name(load->name);
     struct bytes body;
     enum tree_seen seen = tree_read_entry(
@@ -248,8 +248,8 @@ static enum tier_found load_thread(struct loading *loading)
         return found_of(seen);
     }
     struct tier_head head;
-    seen = body.size == TREE_UID_BYTES ? tree_read_head(reading, bytes_load_be64(body.data), &head)
-                                       : TREE_DAMAGED;
+    load->uid = body.size == TREE_UID_BYTES ? bytes_load_be64(body.data) : 0;
+    seen = load->uid ? tree_read_head(reading, load->uid, &head) : TREE_DAMAGED;
     if (seen == TREE_END || (seen == TREE_SEEN && !tree_same_name(head.name, load->name))) {
         reading->damaged++; /* a name's uid always has a head, and its own */
         return TIER_CORRUPT;

@@ -363,6 +363,9 @@ static enum status append_new(struct append *append, struct lookup *found)
         goto fail;
     }
     lane_count(lane, METRIC_THREADS_CREATED, 1);
+    if (found->reason == REASON_CORRUPT) {
+        cold_replaced(lane, found);
+    }
     step_committed(append, thread);
     status = keep(append, thread);
     append->result->expires_in_ms = remaining_ms(append, thread);

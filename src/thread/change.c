@@ -1,4 +1,5 @@
 /* Fork, rewind, forget and touch: what changes a thread without adding a step. */
+#include "thread/cold.h"
 #include "thread/journal.h"
 #include "thread/lookup.h"
 #include "thread/operations.h"
@@ -196,6 +197,29 @@ out:
 
 /* ---- forget ---- */
 
+static enum status not_now(struct wire_error *error)
+{
+    return wire_fail(
+        error, STATUS_READ_ONLY, "",
+        "the disk takes no writes at the moment and would keep the thread; nothing was "
+        "forgotten, try again");
+}
+
+/* What is damaged beyond reading can still be erased. */
+static enum status forget_corrupt(struct lane *lane, const struct lookup *found,
+                                  struct thread_forget_result *result, struct wire_error *error)
+{
+    if (lane->tier->calls->is_read_only(lane->tier)) {
+        return not_now(error);
+    }
+    result->pending = cold_forget(lane, found);
+    if (result->pending) {
+        result->forgotten = true;
+        lane_count(lane, METRIC_FORGOTTEN, 1);
+    }
+    return STATUS_OK;
+}
+
 enum status thread_forget(struct lane *lane, const struct wire_request *request,
                           struct thread_forget_result *result, struct wire_error *error)
 {
@@ -206,12 +230,11 @@ enum status thread_forget(struct lane *lane, const struct wire_request *request,
             return lane_put_back(lane, WANT_DISK);
         }
         if (!found.thread) {
-            return STATUS_OK;
+            return found.reason == REASON_CORRUPT ? forget_corrupt(lane, &found, result, error)
+                                                  : STATUS_OK;
         }
         if (journal_keeps(lane, found.thread) && lane->tier->calls->is_read_only(lane->tier)) {
-            return wire_fail(error, STATUS_READ_ONLY, "",
-                             "the disk takes no writes at the moment and would keep the thread; "
-                             "nothing was forgotten, try again");
+            return not_now(error);
         }
         if (life_kill(found.thread, UINT64_MAX, REASON_FORGOTTEN)) {
             lane_count(lane, METRIC_FORGOTTEN, 1);

@@ -226,6 +226,15 @@ static struct cold *cold_gone(struct lane *lane, const struct cold *marker,
     return cold;
 }
 
+static struct cold *cold_corrupt(struct lane *lane, const struct cold *marker, uint64_t uid)
+{
+    struct cold *cold = cold_like(lane, marker, COLD_CORRUPT, 0);
+    if (cold) {
+        cold->uid = uid;
+    }
+    return cold;
+}
+
 static struct cold *cold_key(struct lane *lane, const struct cold *marker,
                              const struct tier_key *key)
 {
@@ -251,7 +260,7 @@ static void end_of_image(struct lane *lane, struct cold *marker, const struct ti
         .reason = reason, .version = head->version, .steps = head->length};
     if (lane->now_ms >= lane->doubt_until_ms) {
         lane_count(lane, METRIC_EXPIRED, 1);
-        journal_erase_cold(lane, head, reason, NULL);
+        journal_erase_cold(lane, head, reason, JOURNAL_NO_WAIT, NULL);
     }
     answer(lane, marker, cold_gone(lane, marker, &tombstone));
 }
@@ -316,7 +325,7 @@ void cold_loaded(struct lane *lane, struct tier_load *tier)
         answer(lane, marker, cold_like(lane, marker, COLD_ABSENT, 0));
         break;
     case TIER_CORRUPT:
-        answer(lane, marker, cold_like(lane, marker, COLD_CORRUPT, 0));
+        answer(lane, marker, cold_corrupt(lane, marker, tier->uid));
         break;
     case TIER_FAILED:
         answer(lane, marker, NULL);
@@ -369,6 +378,31 @@ static struct cold *hold_name(struct lane *lane, const struct lookup_key *key)
     return marker;
 }
 
+static struct tier_head corrupt_head(const struct lookup *corrupt)
+{
+    assert(corrupt->reason == REASON_CORRUPT);
+    return (struct tier_head){.uid = ((const struct cold *)corrupt->record)->uid,
+                              .name = corrupt->key.hash,
+                              .id = corrupt->key.id,
+                              .tenant = corrupt->key.tenant};
+}
+
+struct tier_change *cold_forget(struct lane *lane, const struct lookup *corrupt)
+{
+    struct tier_head head = corrupt_head(corrupt);
+    struct cold *marker = head.uid ? hold_name(lane, &corrupt->key) : NULL;
+    return marker ? journal_erase_cold(lane, &head, REASON_FORGOTTEN, JOURNAL_WAIT_DURABLE, marker)
+                  : NULL;
+}
+
+void cold_replaced(struct lane *lane, const struct lookup *corrupt)
+{
+    struct tier_head head = corrupt_head(corrupt);
+    if (head.uid) {
+        journal_erase_cold(lane, &head, REASON_NONE, JOURNAL_NO_WAIT, NULL);
+    }
+}
+
 /* Of a thread that is in memory: whether it is the one that is due. False in *known: not now. */
 static bool is_due(struct lane *lane, struct thread *thread, uint64_t uid, bool *known)
 {
@@ -390,7 +424,7 @@ static void due_erase(struct lane *lane, const struct tier_due *due, struct cold
                              .version = due->version,
                              .length = due->length};
     lane_count(lane, due->reason == REASON_EVICTED ? METRIC_EVICTED : METRIC_EXPIRED, 1);
-    journal_erase_cold(lane, &head, due->reason, marker);
+    journal_erase_cold(lane, &head, due->reason, JOURNAL_NO_WAIT, marker);
 }
 
 void cold_due(struct lane *lane, struct tier_due *due)

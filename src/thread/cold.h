@@ -46,6 +46,12 @@ static inline enum cold_state cold_state(const struct cold *cold)
 void cold_erasing_begins(struct threads *threads, struct index_hash name);
 void cold_erasing_ends(struct threads *threads, struct index_hash name);
 
+/* Has the disk forget a thread of which it can give nothing back. NULL: that cannot be done now. */
+struct tier_change *cold_forget(struct lane *lane, const struct lookup *corrupt);
+
+/* Such a thread was started afresh under its name: what the disk has of the old one goes. */
+void cold_replaced(struct lane *lane, const struct lookup *corrupt);
+
 /* Events of the tier. */
 void cold_loaded(struct lane *lane, struct tier_load *load);
 void cold_due(struct lane *lane, struct tier_due *due);

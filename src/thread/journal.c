@@ -305,8 +305,9 @@ struct tier_change *journal_erase(struct lane *lane, struct thread *thread, enum
     return erase(lane, change, &head, reason, wait);
 }
 
-void journal_erase_cold(struct lane *lane, const struct tier_head *head, enum reason reason,
-                        struct cold *marker)
+struct tier_change *journal_erase_cold(struct lane *lane, const struct tier_head *head,
+                                       enum reason reason, enum journal_wait wait,
+                                       struct cold *marker)
 {
     struct journal_change *change = change_create(0);
     if (!change) {
@@ -315,13 +316,13 @@ void journal_erase_cold(struct lane *lane, const struct tier_head *head, enum re
             index_remove(lane->threads->index, lane->member, &marker->record);
             cold_retire(lane, marker);
         }
-        return;
+        return NULL;
     }
     change->marker = marker ? lane_ref(lane, marker) : 0;
     struct tier_head own = *head;
     memcpy(change->id, head->id.data, head->id.size);
     own.id = bytes_of(change->id, head->id.size);
-    erase(lane, change, &own, reason, JOURNAL_NO_WAIT);
+    return erase(lane, change, &own, reason, wait);
 }
 
 /* ---- What the sweep wants to know ---- */

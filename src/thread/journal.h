@@ -48,8 +48,9 @@ struct tier_change *journal_erase(struct lane *lane, struct thread *thread, enum
 
 /* The same of a thread that is not in memory. `marker` holds its name until it is done, so that
  * nobody loads it meanwhile; NULL: nobody would believe it anyway. The disk keeps the tombstone. */
-void journal_erase_cold(struct lane *lane, const struct tier_head *head, enum reason reason,
-                        struct cold *marker);
+struct tier_change *journal_erase_cold(struct lane *lane, const struct tier_head *head,
+                                       enum reason reason, enum journal_wait wait,
+                                       struct cold *marker);
 
 /* Whether the disk has all of it, so that memory may let it go. */
 bool journal_is_saved(const struct thread *thread);

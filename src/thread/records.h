@@ -181,6 +181,7 @@ enum cold_state {
 struct cold {
     struct index_record record;
     uint64_t hash_high;
+    uint64_t uid;       /* COLD_CORRUPT, of a thread: to erase it by; 0: not known */
     uint64_t owner_low; /* name of the thread that wrote the key */
     uint64_t owner_high;
     uint32_t version;

@@ -205,6 +205,7 @@ struct tier_load {
     uint32_t limit;
     /* Results. */
     enum tier_found found;
+    uint64_t uid; /* of a thread that is TIER_CORRUPT, so that it can be erased; 0: not known */
     struct tier_image *image;        /* TIER_LOAD_THREAD, TIER_FOUND: the lane's to free() */
     struct tier_page *page;          /* TIER_LOAD_PAGE, TIER_FOUND: likewise */
     struct tier_key key;             /* TIER_LOAD_KEY, TIER_FOUND */

@@ -454,6 +454,7 @@ static void load_thread(struct tier_kept *kept, struct tier_load *load,
     assert(thread);
     if (thread->damaged) {
         load->found = TIER_CORRUPT;
+        load->uid = entry->uid;
         kept->damaged++;
     } else if (thread->head.tenant == load->tenant &&
                bytes_equal(thread->head.id, bytes_of(load->id, load->id_size))) {

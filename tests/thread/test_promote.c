@@ -272,9 +272,29 @@ START_TEST(a_damaged_head_is_corrupt)
     IS("append t expect=0 : again", "step 0 v1 created");
     demote_all();
     IS("replay t", "complete t v1 head 0 disk: 0=again");
+    ck_assert_uint_eq(tier_model_threads(model), 2);  /* nothing is left of the old one */
     tier_model_damage_key(model, 3, bytes_text("c")); /* RECORD_TOOL_CALL */
     IS("replay - tool_call=c", "miss corrupt v0");
     IS("replay u tool_call=c", "complete u v1 head 0 disk: 0=two");
+}
+END_TEST
+
+/* What cannot be read can be forgotten. */
+START_TEST(a_damaged_head_is_forgotten)
+{
+    NOW("append t : one", "step 0 v1 created");
+    demote_all();
+    tier_model_damage(model, bytes_text("t"), -1);
+    IS("replay t", "miss corrupt v0");
+    tier_model_fail(model);
+    IS("forget t", "read_only");
+    tier_model_heal(model);
+    IS("forget t", "forgotten pending");
+    IS("stat t", "miss forgotten v0");
+    ck_assert_int_eq(domain.told, STATUS_OK);
+    ck_assert_uint_eq(tier_model_threads(model), 0);
+    IS("replay t", "miss forgotten v0");
+    IS("forget t", "nothing");
 }
 END_TEST
 
@@ -286,5 +306,5 @@ int main(void)
         memory_pressure_demotes, touch_false_promotes_for_a_moment_only, a_rewind_then_a_reload,
         a_fork_of_a_demoted_thread, a_fork_of_a_fork_from_disk, idempotency_keys_outlive_memory,
         the_last_64_keys_outlive_memory, a_damaged_step_is_corrupt_and_the_rest_is_served,
-        a_damaged_last_step, a_damaged_head_is_corrupt);
+        a_damaged_last_step, a_damaged_head_is_corrupt, a_damaged_head_is_forgotten);
 }
