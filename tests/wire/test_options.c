@@ -167,10 +167,8 @@ static void check_words(const struct row *row)
 {
     bool ack = row->type == ACK;
     takes(row, ack ? "'memory'" : "'all'");
-    refuses(row, ack ? "'disk'" : "'some'"); /* until there is a disk tier */
-    if (!ack) {
-        takes(row, "'none'");
-    }
+    takes(row, ack ? "'disk'" : "'none'");
+    refuses(row, ack ? "'tape'" : "'some'");
     refuses(row, ack ? "b'memory'" : "b'all'");
     refuses(row, "''");
     refuses(row, "1");

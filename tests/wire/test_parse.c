@@ -270,7 +270,7 @@ static const struct bad {
      "segments"},
     {"[0, 7, 'append', [{'thread': 't', 'segments': ['text', 'tokens']}, b'abcd', b'abc']]",
      STATUS_BAD_REQUEST, true, "segments"},
-    {"[0, 7, 'append', [{'thread': 't', 'ack': 'disk'}, b'x']]", STATUS_BAD_REQUEST, true, "ack"},
+    {"[0, 7, 'append', [{'thread': 't', 'ack': 'tape'}, b'x']]", STATUS_BAD_REQUEST, true, "ack"},
     /* Step keys. */
     {"[0, 7, 'replay', [{}]]", STATUS_BAD_REQUEST, true, "thread"},
     {"[0, 7, 'replay', [{'response_id': 'r', 'tool_call': 'c'}]]", STATUS_BAD_REQUEST, true,
