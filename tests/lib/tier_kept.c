@@ -534,9 +534,8 @@ void tier_kept_read(struct tier_kept *kept, struct tier_load *load)
     }
     const struct kept_entry *entry = entry_find(kept, load->name);
     if (!entry) {
-        return;
-    }
-    if (entry->kind == ENTRY_TOMBSTONE) {
+        load->found = TIER_ABSENT;
+    } else if (entry->kind == ENTRY_TOMBSTONE) {
         load->found = TIER_TOMBSTONE;
         load->tombstone = entry->tombstone;
     } else if (load->kind == TIER_LOAD_THREAD) {
