@@ -582,11 +582,15 @@ struct dispatch *dispatch_create(const struct dispatch_settings *settings)
     return dispatch;
 }
 
-void dispatch_destroy(struct dispatch *dispatch)
+bool dispatch_destroy(struct dispatch *dispatch)
 {
-    if (dispatch != NULL) {
-        lane_settle(dispatch->lane);
-        lane_close(dispatch->lane);
-        free(dispatch);
+    if (dispatch == NULL) {
+        return true;
     }
+    lane_settle(dispatch->lane);
+    if (!lane_close(dispatch->lane)) {
+        return false;
+    }
+    free(dispatch);
+    return true;
 }

@@ -33,7 +33,8 @@ struct dispatch_settings {
 };
 
 struct dispatch *dispatch_create(const struct dispatch_settings *settings); /* NULL: no memory */
-void dispatch_destroy(struct dispatch *dispatch);
+/* False: its lane could not be closed, see lane_close; nothing was freed. */
+bool dispatch_destroy(struct dispatch *dispatch);
 
 /* The handler to give to this dispatch's loop. */
 struct net_handler dispatch_handler(struct dispatch *dispatch);

@@ -264,7 +264,12 @@ static void teardown(struct server *server)
         net_destroy(server->net);
     }
     while (server->dispatch_count > 0) {
-        dispatch_destroy(server->dispatches[--server->dispatch_count]);
+        if (!dispatch_destroy(server->dispatches[--server->dispatch_count])) {
+            /* The disk hangs and holds on to memory that is about to go: leave all to the kernel.
+             */
+            log_write(LOG_ERROR, "disk_did_not_answer", LOG_END);
+            _exit(EXIT_FAILURE);
+        }
     }
     if (server->threads) {
         threads_destroy(server->threads);

@@ -504,7 +504,7 @@ uint64_t lane_waits(const struct lane *lane)
     return lane->waits;
 }
 
-void journal_drain(struct lane *lane)
+bool journal_drain(struct lane *lane)
 {
     const struct timespec moment = {.tv_nsec = 1000000};
     for (unsigned turn = 0; lane->tier && lane->waits > 0 && turn < DRAIN_TURNS_MAX; turn++) {
@@ -512,6 +512,9 @@ void journal_drain(struct lane *lane)
         if (lane->waits > 0) {
             nanosleep(&moment, NULL);
         }
+    }
+    if (lane->waits > 0) {
+        return false;
     }
     while (lane->late_dues) {
         struct tier_event *due = lane->late_dues;
@@ -525,4 +528,5 @@ void journal_drain(struct lane *lane)
         change_let_go(lane, change);
         change_free(change);
     }
+    return true;
 }

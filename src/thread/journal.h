@@ -71,7 +71,7 @@ bool journal_settle(struct lane *lane, struct thread *thread, bool exactly);
 /* Hands out what the tier has to say, and submits again what failed. */
 void journal_tend(struct lane *lane);
 
-/* Before the lane closes: waits for all that is under way. */
-void journal_drain(struct lane *lane);
+/* Before the lane closes: waits for all that is under way. False: it did not come to its end. */
+bool journal_drain(struct lane *lane);
 
 #endif

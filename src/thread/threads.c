@@ -235,11 +235,14 @@ fail:
     return NULL;
 }
 
-void lane_close(struct lane *lane)
+bool lane_close(struct lane *lane)
 {
     lane_online(lane);
     lane_read_clock(lane);
-    journal_drain(lane);
+    if (!journal_drain(lane)) {
+        lane_offline(lane);
+        return false;
+    }
     inspect_close(lane);
     while (spine_tend_burials(lane, UINT32_MAX)) {
     }
@@ -254,6 +257,7 @@ void lane_close(struct lane *lane)
     epoch_leave(lane->member);
     /* Pairs with the acquire in claim_slot. */
     atomic_store_explicit(&lane->open, false, memory_order_release);
+    return true;
 }
 
 void lane_online(struct lane *lane)

@@ -48,7 +48,12 @@ void threads_destroy(struct threads *threads); /* after its lanes closed */
 
 /* The sweep is shared out: this lane sweeps share `share` of `shares`. NULL beyond lanes_max. */
 struct lane *lane_open(struct threads *threads, unsigned share, unsigned shares);
-void lane_close(struct lane *lane);
+
+/*
+ * Waits for what the tier has of the lane's. False: it did not answer for too long and has it
+ * still, so that neither the lane nor the threads nor the tier may be taken apart: end the process.
+ */
+bool lane_close(struct lane *lane);
 
 /* Around epoll_wait: pointers handed out earlier are void after lane_offline. */
 void lane_online(struct lane *lane);

@@ -65,9 +65,10 @@ void lane_settle(struct lane *settled)
     assert(settled == &lane);
 }
 
-void lane_close(struct lane *closed)
+bool lane_close(struct lane *closed)
 {
     assert(closed == &lane);
+    return true;
 }
 
 void lane_online(struct lane *at)
