@@ -55,8 +55,11 @@ static bool name_thread(struct trace *trace, const char *id, uint32_t *thread)
         }
     }
     *thread = trace->thread_count;
+    if (strlen(id) >= TRACE_ID_BYTES) {
+        return false;
+    }
     void *ids = realloc(trace->ids, (trace->thread_count + 1) * sizeof *trace->ids);
-    if (ids == NULL || strlen(id) >= TRACE_ID_BYTES) {
+    if (ids == NULL) {
         return false;
     }
     trace->ids = ids;

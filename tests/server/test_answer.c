@@ -201,6 +201,7 @@ START_TEST(small_answers_fit)
     struct thread_stat_result stat;
     memset(&stat, 0xFF, sizeof stat);
     stat.state = THREAD_PARTIAL;
+    stat.on_disk = true; /* no bool has all bits set */
     writer = wire_writer_on(room, sizeof room);
     answer_stat(&writer, UINT32_MAX, &stat);
     check_small(&writer, room);

@@ -6,6 +6,15 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+/* A transaction that faults while LMDB begins it leaves its handle, some 600 bytes, out of reach.
+ * AddressSanitizer's leak check asks this of a program; nobody else does. */
+const char *__lsan_default_suppressions(void);
+
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:mdb_txn_begin\n";
+}
+
 static void path_in(char path[128], const char *name)
 {
     snprintf(path, 128, "%s/%s", directory, name);
