@@ -27,7 +27,6 @@ struct append {
     struct recall_entry recall; /* when a key was given */
     bool has_key;
     bool has_expect;
-    uint64_t ttl_ms;
     enum journal_wait wait;
 };
 
@@ -278,23 +277,24 @@ static enum status append_to(struct append *append, struct thread *thread)
         break;
     }
     enum status status = commit_claimed(append, thread);
+    bool added = status == STATUS_OK && !append->result->duplicate;
     enum life_use use = status == STATUS_OK ? LIFE_EXTEND : LIFE_KEEP;
-    if (status == STATUS_OK && !append->result->duplicate) {
-        if (changes_lifetimes(append)) {
-            set_lifetimes(append, thread);
-            use = LIFE_RESET;
-        }
-        /* The use comes first, so that the disk learns of it; the claim stays. */
-        life_refresh(thread, lane->now_ms, use);
+    if (added && changes_lifetimes(append)) {
+        set_lifetimes(append, thread);
+        use = LIFE_RESET;
+    }
+    /* The use comes before the change, so that the disk learns of it; the claim stays. */
+    life_refresh(thread, lane->now_ms, use);
+    if (added) {
         thread_used(thread);
         status = keep(append, thread);
     }
+    /* Under the claim: afterwards others may end it. */
     append->result->expires_in_ms = remaining_ms(append, thread);
-    life_release(thread, lane->now_ms, use);
+    life_release(thread, lane->now_ms, LIFE_KEEP);
     if (use == LIFE_RESET) {
         thread_retick(lane, thread);
     }
-    append->result->expires_in_ms = remaining_ms(append, thread);
     return status;
 }
 
@@ -340,11 +340,8 @@ static enum status append_new(struct append *append, struct lookup *found)
     if (status) {
         return status;
     }
-    append->ttl_ms = wire_given(append->request, WIRE_FIELD_ttl_ms)
-                         ? append->request->ttl_ms
-                         : lane->threads->settings.ttl_ms;
     status = lane_put_back(append->lane, WANT_MEMORY);
-    thread = thread_create(lane, &found->key, append->ttl_ms);
+    thread = thread_create(lane, &found->key, lane->threads->settings.ttl_ms);
     spine = thread ? spine_create(lane, 1, past.length, past.version) : NULL;
     if (!spine || (append->has_key && !recall_reserve(lane, thread))) {
         goto fail;
@@ -399,14 +396,12 @@ static enum status build_step(struct append *append)
 static enum status check_disk(const struct append *append)
 {
     const struct lane *lane = append->lane;
-    if (append->wait == JOURNAL_NO_WAIT) {
-        return journal_is_full(lane) ? lane_put_back(append->lane, WANT_DISK) : STATUS_OK;
-    }
-    if (!lane->tier) {
+    bool waits = append->wait != JOURNAL_NO_WAIT;
+    if (waits && !lane->tier) {
         return wire_fail(append->error, STATUS_BAD_REQUEST, "ack",
                          "ack: disk needs a disk tier; give the server --data DIR");
     }
-    if (lane->tier->calls->is_read_only(lane->tier)) {
+    if (waits && lane->tier->calls->is_read_only(lane->tier)) {
         return wire_fail(append->error, STATUS_READ_ONLY, "ack",
                          "the disk takes no writes at the moment; nothing was done, info tells "
                          "more");
