@@ -1,6 +1,5 @@
 /* Blobs, read: every length is looked at before it is used. Owns nothing. */
 #include "store/record_blob.h"
-#include "thread/records.h"
 #include "wire/cursor.h"
 
 #include <xxhash.h>

@@ -4,7 +4,6 @@
  * has them all. Owns nothing but the compressor that a buffer keeps.
  */
 #include "store/record_blob.h"
-#include "thread/records.h"
 #include "wire/parse.h"
 
 #include <assert.h>

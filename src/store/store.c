@@ -5,7 +5,6 @@
  * caller's; submit and may_have are the only calls on the path of requests.
  */
 #include "store/store_private.h"
-#include "thread/records.h"
 
 #include <errno.h>
 #include <fcntl.h>

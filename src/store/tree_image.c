@@ -6,8 +6,6 @@
  */
 #include "store/tree_read.h"
 
-#include "thread/records.h"
-
 #include <assert.h>
 #include <stdlib.h>
 

@@ -19,24 +19,14 @@
 #include "base/status.h"
 #include "index/index.h"
 #include "thread/step.h"
+#include "thread/tier.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 enum {
-    THREAD_STEPS_MAX = 1 << 20,
     THREAD_RECALL_MAX = 64, /* appends whose idempotency keys are remembered */
-};
-
-/* index_record.kind; a tombstone, or what stands for something on disk, carries the kind marked. */
-enum record_kind {
-    RECORD_THREAD = 1,
-    RECORD_RESPONSE_ID,
-    RECORD_TOOL_CALL,
-    RECORD_PREFIX,
-    RECORD_COLD = 0x40,
-    RECORD_TOMBSTONE = 0x80,
 };
 
 /* What the room retires through the epoch; RETIRE_INDEX is the index's own. */

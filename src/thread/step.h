@@ -16,6 +16,8 @@
 struct step;
 struct lane;
 
+enum { THREAD_STEPS_MAX = 1 << 20 }; /* positions of a thread */
+
 /* What a replay shows of a step. All bytes lead into the step. */
 struct step_view {
     uint32_t number; /* its position */

@@ -130,6 +130,17 @@ struct tier_change {
     enum status status;
 };
 
+/* What a name is of: index_record.kind, and kept on disk as it is; a tombstone, or what stands for
+ * something on disk, carries the kind marked. */
+enum record_kind {
+    RECORD_THREAD = 1,
+    RECORD_RESPONSE_ID,
+    RECORD_TOOL_CALL,
+    RECORD_PREFIX,
+    RECORD_COLD = 0x40,
+    RECORD_TOMBSTONE = 0x80,
+};
+
 /* ---- Loads -------------------------------------------------------------------------------- */
 
 enum tier_load_kind {
