@@ -30,6 +30,7 @@ struct lookup {
     enum reason reason;          /* why it is gone, or never_seen */
     uint32_t version;            /* the gone one's; 0: unknown */
     uint32_t steps;              /* positions the gone one had */
+    struct thread *unborn;       /* `record`, a thread that has a draft and nothing else; or NULL */
 };
 
 /*
