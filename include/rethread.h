@@ -152,6 +152,10 @@ enum rethread_method {
     RETHREAD_METHOD_FORGET = 9,
     RETHREAD_METHOD_LIST = 10,
     RETHREAD_METHOD_INFO = 11,
+    RETHREAD_METHOD_BEGIN = 12,
+    RETHREAD_METHOD_CHUNK = 13,
+    RETHREAD_METHOD_COMMIT = 14,
+    RETHREAD_METHOD_ABORT = 15,
 };
 
 /* The method as the contract spells it; "other" for OTHER. Static. */
@@ -321,6 +325,7 @@ struct rethread_append_options {
     struct rethread_bool final; /* default: whether there are no tool calls */
     struct rethread_u64 tokens;
     struct rethread_bytes prefix;     /* 16 bytes */
+    struct rethread_bytes visible;    /* 16 bytes: hash of the visible message, for weaving */
     struct rethread_u64 ttl_ms;       /* of the thread, from now on */
     struct rethread_u64 retention_ms; /* of the thread, from now on; 0: memory only, for good */
 
@@ -334,11 +339,71 @@ struct rethread_append_options {
     enum rethread_ack ack;
 };
 
+/* A streamed append: the thread's next step is taken, and a claim returned. */
+struct rethread_begin_options {
+    struct rethread_bytes thread; /* required */
+    const char *segment;          /* kind of what the chunks bring: "text" (the default), ... */
+};
+
+struct rethread_chunk_options {
+    struct rethread_bytes thread; /* required */
+    struct rethread_u64 claim;    /* required */
+
+    /* They concatenate to one segment. None: the claim is kept all the same. */
+    const struct rethread_bytes *payloads;
+    size_t payload_count;
+};
+
+/* As rethread_append_options; `segments` come behind what was streamed. */
+struct rethread_commit_options {
+    struct rethread_bytes thread; /* required */
+    struct rethread_u64 claim;    /* required */
+    struct rethread_u64 expect;
+    struct rethread_bytes key;
+    struct rethread_bytes response_id;
+    struct rethread_ids tool_calls;
+    struct rethread_bytes model;
+    struct rethread_u64 turn;
+    struct rethread_bool final;
+    struct rethread_u64 tokens;
+    struct rethread_bytes prefix;
+    struct rethread_bytes visible;
+    struct rethread_u64 ttl_ms;
+    struct rethread_u64 retention_ms;
+    struct rethread_segments segments;
+    bool bare; /* nothing was streamed, and there are no segments */
+    enum rethread_ack ack;
+};
+
+struct rethread_abort_options {
+    struct rethread_bytes thread; /* required */
+    struct rethread_u64 claim;    /* required */
+};
+
+/* Numbers of steps, strictly ascending; absent when items is NULL. */
+struct rethread_steps {
+    const uint64_t *items;
+    size_t count;
+};
+
 /* What the caller holds: the steps 0 to step as of that version. */
 struct rethread_have {
     bool set;
     uint64_t version;
-    int64_t step; /* -1: none */
+    int64_t step;               /* -1: none */
+    struct rethread_steps kept; /* those of them whose reasoning is in the model's context */
+};
+
+/* The caller's hash of the visible context before a step, as it is now. */
+struct rethread_step_prefix {
+    uint64_t step;
+    struct rethread_bytes prefix; /* 16 bytes */
+};
+
+/* Absent when items is NULL. */
+struct rethread_prefixes {
+    const struct rethread_step_prefix *items;
+    size_t count;
 };
 
 struct rethread_replay_options {
@@ -346,14 +411,22 @@ struct rethread_replay_options {
     struct rethread_bytes thread;
     struct rethread_bytes response_id;
     struct rethread_bytes tool_call;
-    struct rethread_bytes prefix; /* 16 bytes */
+    struct rethread_ids prefix; /* 16 bytes each, newest first: the first that is known counts */
 
-    const char *policy; /* "all" (the default), "none", or what later servers know */
+    /* "all" (the default), "none", "current_turn", "since_final", "tool_turns", "last_turns", or
+     * "auto": what the model's profile says; or what later servers know. */
+    const char *policy;
+    struct rethread_u64 turn;          /* about to be generated; default: the thread's highest */
+    struct rethread_u64 turns;         /* with "last_turns" */
+    struct rethread_prefixes prefixes; /* as it is now: steps made under another are mismatches */
+    const char *on_mismatch;           /* "drop" (the default) or "fail" */
     struct rethread_have have;
-    struct rethread_u64 last;      /* only the newest n steps */
-    struct rethread_u64 max_bytes; /* only the newest whole steps whose payloads fit */
-    struct rethread_bytes model;   /* who will read it; steps of others are MODEL_MISMATCH */
-    struct rethread_bool touch;    /* default true: refresh the deadline */
+    struct rethread_u64 last;       /* only the newest n steps */
+    struct rethread_u64 max_bytes;  /* only the newest whole steps whose payloads fit */
+    struct rethread_u64 max_tokens; /* only the newest whole steps whose tokens fit */
+    struct rethread_bytes model;    /* who will read it; what it may not read is MODEL_MISMATCH */
+    struct rethread_bool pin;       /* what is dropped now stays dropped, see the README */
+    struct rethread_bool touch;     /* default true: refresh the deadline */
 };
 
 struct rethread_stat_options {
@@ -429,6 +502,18 @@ RETHREAD_API enum rethread_status rethread_list(struct rethread *connection,
                                                 struct rethread_result **result);
 RETHREAD_API enum rethread_status rethread_info(struct rethread *connection,
                                                 struct rethread_result **result);
+RETHREAD_API enum rethread_status rethread_begin(struct rethread *connection,
+                                                 const struct rethread_begin_options *options,
+                                                 struct rethread_result **result);
+RETHREAD_API enum rethread_status rethread_chunk(struct rethread *connection,
+                                                 const struct rethread_chunk_options *options,
+                                                 struct rethread_result **result);
+RETHREAD_API enum rethread_status rethread_commit(struct rethread *connection,
+                                                  const struct rethread_commit_options *options,
+                                                  struct rethread_result **result);
+RETHREAD_API enum rethread_status rethread_abort(struct rethread *connection,
+                                                 const struct rethread_abort_options *options,
+                                                 struct rethread_result **result);
 
 /*
  * Any method, with options as the MessagePack map that they are on the wire. The bytes are checked
@@ -481,6 +566,18 @@ RETHREAD_API enum rethread_status rethread_submit_list(struct rethread *connecti
                                                        uint32_t *msgid);
 RETHREAD_API enum rethread_status rethread_submit_info(struct rethread *connection,
                                                        uint32_t *msgid);
+RETHREAD_API enum rethread_status
+rethread_submit_begin(struct rethread *connection, const struct rethread_begin_options *options,
+                      uint32_t *msgid);
+RETHREAD_API enum rethread_status
+rethread_submit_chunk(struct rethread *connection, const struct rethread_chunk_options *options,
+                      uint32_t *msgid);
+RETHREAD_API enum rethread_status
+rethread_submit_commit(struct rethread *connection, const struct rethread_commit_options *options,
+                       uint32_t *msgid);
+RETHREAD_API enum rethread_status
+rethread_submit_abort(struct rethread *connection, const struct rethread_abort_options *options,
+                      uint32_t *msgid);
 RETHREAD_API enum rethread_status
 rethread_submit_raw(struct rethread *connection, const char *method, struct rethread_bytes options,
                     const struct rethread_bytes *payloads, size_t payload_count, uint32_t *msgid);
@@ -603,6 +700,7 @@ struct rethread_step {
     struct rethread_bytes response_id;
     struct rethread_ids tool_calls;
     struct rethread_u64 tokens;
+    struct rethread_bytes visible;     /* hash of the visible message; absent when not recorded */
     struct rethread_segments segments; /* in order; none in a bare step */
     enum rethread_tier source;
 };
@@ -613,8 +711,13 @@ struct rethread_replay_result {
     struct rethread_u64 vouch_ms; /* NEVER_SEEN: how far back the server can tell */
     struct rethread_bytes thread;
     struct rethread_u64 version;
-    struct rethread_u64 head; /* number of the thread's last step; unset when it has none */
-    bool ambiguous;           /* found by a prefix that several threads wrote: the newest */
+    struct rethread_u64 head;      /* number of the thread's last step; unset when it has none */
+    bool ambiguous;                /* found by a prefix that several threads wrote: the newest */
+    struct rethread_u64 found;     /* with several prefixes: which of them was found, from 0 */
+    bool in_flight;                /* a step is being streamed into the thread */
+    struct rethread_u64 kept_from; /* with a policy or pin: the first step not left out, */
+    struct rethread_u64 dropped;   /* and how many were */
+    struct rethread_bool extends;  /* with have.kept: whether the kept reasoning extends it */
     struct rethread_u64 first_changed; /* with `have`: the first step held that was replaced */
     const struct rethread_step *steps;
     size_t step_count;
@@ -633,6 +736,25 @@ struct rethread_stat_result {
     struct rethread_u64 idle_ms;
     struct rethread_u64 expires_in_ms;
     enum rethread_tier tier;
+    bool in_flight;            /* a step is being streamed into the thread */
+    struct rethread_u64 floor; /* replays with pin leave out the steps below it */
+};
+
+struct rethread_begin_result {
+    struct rethread_bytes thread;
+    uint64_t step; /* the number that was taken */
+    uint64_t version;
+    uint64_t claim;
+    uint64_t claim_expires_in_ms;
+};
+
+struct rethread_chunk_result {
+    uint64_t bytes; /* of the step so far */
+    uint64_t claim_expires_in_ms;
+};
+
+struct rethread_abort_result {
+    bool aborted;
 };
 
 struct rethread_missing_thread {
@@ -709,6 +831,14 @@ RETHREAD_API const struct rethread_list_result *
 rethread_result_list(const struct rethread_result *result);
 RETHREAD_API const struct rethread_info_result *
 rethread_result_info(const struct rethread_result *result);
+RETHREAD_API const struct rethread_begin_result *
+rethread_result_begin(const struct rethread_result *result);
+RETHREAD_API const struct rethread_chunk_result *
+rethread_result_chunk(const struct rethread_result *result);
+RETHREAD_API const struct rethread_append_result *
+rethread_result_commit(const struct rethread_result *result);
+RETHREAD_API const struct rethread_abort_result *
+rethread_result_abort(const struct rethread_result *result);
 
 /*
  * The response as it came: the whole MessagePack array, the map in it (the result's or the

@@ -13,17 +13,25 @@
 #define STRUCT_REWIND struct rethread_rewind_options
 #define STRUCT_FORGET struct rethread_forget_options
 #define STRUCT_LIST   struct rethread_list_options
+#define STRUCT_BEGIN  struct rethread_begin_options
+#define STRUCT_CHUNK  struct rethread_chunk_options
+#define STRUCT_COMMIT struct rethread_commit_options
+#define STRUCT_ABORT  struct rethread_abort_options
 
-#define FIELD_ID     struct rethread_bytes
-#define FIELD_TEXT   struct rethread_bytes
-#define FIELD_U64    struct rethread_u64
-#define FIELD_I64    struct rethread_i64
-#define FIELD_BOOL   struct rethread_bool
-#define FIELD_ACK    enum rethread_ack
-#define FIELD_POLICY const char *
-#define FIELD_IDS    struct rethread_ids
-#define FIELD_KINDS  struct rethread_segments
-#define FIELD_HAVE   struct rethread_have
+#define FIELD_ID       struct rethread_bytes
+#define FIELD_TEXT     struct rethread_bytes
+#define FIELD_U64      struct rethread_u64
+#define FIELD_I64      struct rethread_i64
+#define FIELD_BOOL     struct rethread_bool
+#define FIELD_ACK      enum rethread_ack
+#define FIELD_POLICY   const char *
+#define FIELD_MISMATCH const char *
+#define FIELD_KIND     const char *
+#define FIELD_IDS      struct rethread_ids
+#define FIELD_KINDS    struct rethread_segments
+#define FIELD_PREFIX   struct rethread_ids
+#define FIELD_PREFIXES struct rethread_prefixes
+#define FIELD_HAVE     struct rethread_have
 
 #define NEED_REQUIRED true
 #define NEED_OPTIONAL false
@@ -76,8 +84,13 @@ bool contract_is_set(const struct contract_option *option,
     case OPTION_ACK:
         return *(const enum rethread_ack *)field != RETHREAD_ACK_DEFAULT;
     case OPTION_POLICY:
+    case OPTION_MISMATCH:
+    case OPTION_KIND:
         return *(const char *const *)field != NULL;
+    case OPTION_PREFIXES:
+        return ((const struct rethread_prefixes *)field)->items != NULL;
     case OPTION_IDS:
+    case OPTION_PREFIX:
         return ((const struct rethread_ids *)field)->items != NULL;
     case OPTION_KINDS:
         return ((const struct rethread_segments *)field)->items != NULL;
@@ -114,6 +127,14 @@ enum rethread_status contract_call(struct rethread *connection, enum rethread_me
         return rethread_list(connection, &arguments->list, result);
     case RETHREAD_METHOD_INFO:
         return rethread_info(connection, result);
+    case RETHREAD_METHOD_BEGIN:
+        return rethread_begin(connection, &arguments->begin, result);
+    case RETHREAD_METHOD_CHUNK:
+        return rethread_chunk(connection, &arguments->chunk, result);
+    case RETHREAD_METHOD_COMMIT:
+        return rethread_commit(connection, &arguments->commit, result);
+    case RETHREAD_METHOD_ABORT:
+        return rethread_abort(connection, &arguments->abort, result);
     case RETHREAD_METHOD_OTHER:
         break;
     }

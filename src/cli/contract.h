@@ -22,8 +22,12 @@ enum option_type {
     OPTION_BOOL,
     OPTION_ACK,
     OPTION_POLICY,
+    OPTION_MISMATCH,
+    OPTION_KIND,
     OPTION_IDS,
     OPTION_KINDS,
+    OPTION_PREFIX,
+    OPTION_PREFIXES,
     OPTION_HAVE,
 };
 
@@ -54,6 +58,10 @@ union contract_arguments {
     struct rethread_rewind_options rewind;
     struct rethread_forget_options forget;
     struct rethread_list_options list;
+    struct rethread_begin_options begin;
+    struct rethread_chunk_options chunk;
+    struct rethread_commit_options commit;
+    struct rethread_abort_options abort;
 };
 
 extern const struct contract_method contract_methods[];

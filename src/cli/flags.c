@@ -65,6 +65,14 @@ static const char *value_name(const struct contract_option *option)
         return "memory|disk";
     case OPTION_POLICY:
         return "POLICY";
+    case OPTION_MISMATCH:
+        return "drop|fail";
+    case OPTION_KIND:
+        return "KIND";
+    case OPTION_PREFIX:
+        return "PREFIX";
+    case OPTION_PREFIXES:
+        return "STEP:PREFIX";
     case OPTION_KINDS:
         return "KIND=FILE";
     case OPTION_HAVE:

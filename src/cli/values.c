@@ -162,9 +162,14 @@ const char *value_option(struct invocation *invocation, const struct contract_op
     case OPTION_ACK:
         return parse_ack(text, field);
     case OPTION_POLICY:
+    case OPTION_MISMATCH:
+    case OPTION_KIND:
         *(const char **)field = text;
         return NULL;
+    case OPTION_PREFIXES:
+        return "cannot be given yet";
     case OPTION_IDS:
+    case OPTION_PREFIX:
         return value_add_id(keep, text, option->max, field);
     case OPTION_KINDS:
         return value_segment_file(invocation, text);

@@ -219,6 +219,8 @@ METHOD_WITH_OPTIONS(REWIND, rewind)
 METHOD_WITH_OPTIONS(FORGET, forget)
 METHOD_WITH_OPTIONS(LIST, list)
 METHOD_WITHOUT_OPTIONS(INFO, info)
+METHOD_WITH_OPTIONS(BEGIN, begin)
+METHOD_WITH_OPTIONS(ABORT, abort)
 
 static struct client_request append_request(const struct rethread_append_options *options)
 {
@@ -244,6 +246,60 @@ enum rethread_status rethread_append(struct rethread *connection,
                                      struct rethread_result **result)
 {
     struct client_request request = append_request(options);
+    return call(connection, &request, result);
+}
+
+static struct client_request chunk_request(const struct rethread_chunk_options *options)
+{
+    struct client_request request = request_of(RETHREAD_METHOD_CHUNK, options);
+    if (options != NULL) {
+        request.payloads = options->payloads;
+        request.payload_stride = sizeof(struct rethread_bytes);
+        request.payload_count = options->payload_count;
+    }
+    return request;
+}
+
+enum rethread_status rethread_submit_chunk(struct rethread *connection,
+                                           const struct rethread_chunk_options *options,
+                                           uint32_t *msgid)
+{
+    struct client_request request = chunk_request(options);
+    return submit_for_msgid(connection, &request, msgid);
+}
+
+enum rethread_status rethread_chunk(struct rethread *connection,
+                                    const struct rethread_chunk_options *options,
+                                    struct rethread_result **result)
+{
+    struct client_request request = chunk_request(options);
+    return call(connection, &request, result);
+}
+
+static struct client_request commit_request(const struct rethread_commit_options *options)
+{
+    struct client_request request = request_of(RETHREAD_METHOD_COMMIT, options);
+    if (options != NULL) {
+        request.payloads = options->segments.items != NULL ? &options->segments.items->bytes : NULL;
+        request.payload_stride = sizeof(struct rethread_segment);
+        request.payload_count = options->segments.count;
+    }
+    return request;
+}
+
+enum rethread_status rethread_submit_commit(struct rethread *connection,
+                                            const struct rethread_commit_options *options,
+                                            uint32_t *msgid)
+{
+    struct client_request request = commit_request(options);
+    return submit_for_msgid(connection, &request, msgid);
+}
+
+enum rethread_status rethread_commit(struct rethread *connection,
+                                     const struct rethread_commit_options *options,
+                                     struct rethread_result **result)
+{
+    struct client_request request = commit_request(options);
     return call(connection, &request, result);
 }
 

@@ -19,8 +19,12 @@ enum option_type {
     TYPE_BOOL,
     TYPE_ACK,
     TYPE_POLICY,
+    TYPE_MISMATCH,
+    TYPE_KIND,
     TYPE_IDS,
     TYPE_KINDS,
+    TYPE_PREFIX,
+    TYPE_PREFIXES,
     TYPE_HAVE,
 };
 
@@ -33,17 +37,25 @@ enum option_type {
 #define STRUCT_REWIND struct rethread_rewind_options
 #define STRUCT_FORGET struct rethread_forget_options
 #define STRUCT_LIST   struct rethread_list_options
+#define STRUCT_BEGIN  struct rethread_begin_options
+#define STRUCT_CHUNK  struct rethread_chunk_options
+#define STRUCT_COMMIT struct rethread_commit_options
+#define STRUCT_ABORT  struct rethread_abort_options
 
-#define FIELD_ID     struct rethread_bytes
-#define FIELD_TEXT   struct rethread_bytes
-#define FIELD_U64    struct rethread_u64
-#define FIELD_I64    struct rethread_i64
-#define FIELD_BOOL   struct rethread_bool
-#define FIELD_ACK    enum rethread_ack
-#define FIELD_POLICY const char *
-#define FIELD_IDS    struct rethread_ids
-#define FIELD_KINDS  struct rethread_segments
-#define FIELD_HAVE   struct rethread_have
+#define FIELD_ID       struct rethread_bytes
+#define FIELD_TEXT     struct rethread_bytes
+#define FIELD_U64      struct rethread_u64
+#define FIELD_I64      struct rethread_i64
+#define FIELD_BOOL     struct rethread_bool
+#define FIELD_ACK      enum rethread_ack
+#define FIELD_POLICY   const char *
+#define FIELD_MISMATCH const char *
+#define FIELD_KIND     const char *
+#define FIELD_IDS      struct rethread_ids
+#define FIELD_KINDS    struct rethread_segments
+#define FIELD_PREFIX   struct rethread_ids
+#define FIELD_PREFIXES struct rethread_prefixes
+#define FIELD_HAVE     struct rethread_have
 
 struct option {
     enum rethread_method method;
@@ -157,13 +169,38 @@ static void pack_ack(struct encoder *encoder, enum rethread_ack ack)
         refuse(encoder, RETHREAD_INVALID_ARGUMENT);
 }
 
+static void pack_prefix(struct encoder *encoder, const struct rethread_ids *prefix)
+{
+    if (prefix->items != NULL && prefix->count == 1)
+        pack_id(encoder, prefix->items[0]);
+    else
+        pack_ids(encoder, prefix);
+}
+
+static void pack_prefixes(struct encoder *encoder, const struct rethread_prefixes *prefixes)
+{
+    pack_array(encoder, prefixes->items, prefixes->count);
+    for (size_t i = 0; i < prefixes->count && encoder->status == RETHREAD_OK; i++) {
+        msgpack_pack_array(&encoder->packer, 2);
+        msgpack_pack_uint64(&encoder->packer, prefixes->items[i].step);
+        pack_id(encoder, prefixes->items[i].prefix);
+    }
+}
+
 static void pack_have(struct encoder *encoder, const struct rethread_have *have)
 {
-    msgpack_pack_map(&encoder->packer, 2);
+    bool kept = have->kept.items != NULL || have->kept.count > 0;
+    msgpack_pack_map(&encoder->packer, kept ? 3 : 2);
     pack_text(encoder, rethread_text("version"));
     msgpack_pack_uint64(&encoder->packer, have->version);
     pack_text(encoder, rethread_text("step"));
     msgpack_pack_int64(&encoder->packer, have->step);
+    if (!kept)
+        return;
+    pack_text(encoder, rethread_text("kept"));
+    pack_array(encoder, have->kept.items, have->kept.count);
+    for (size_t i = 0; i < have->kept.count && encoder->status == RETHREAD_OK; i++)
+        msgpack_pack_uint64(&encoder->packer, have->kept.items[i]);
 }
 
 /* Whether every segment is text, which needs no saying. */
@@ -173,6 +210,14 @@ static bool all_text(const struct rethread_segments *segments)
         if (segments->items[i].kind != RETHREAD_KIND_TEXT)
             return false;
     return true;
+}
+
+/* Whether a step without segments was asked for. */
+static bool is_bare(enum rethread_method method, const void *options)
+{
+    return method == RETHREAD_METHOD_COMMIT
+               ? ((const struct rethread_commit_options *)options)->bare
+               : ((const struct rethread_append_options *)options)->bare;
 }
 
 static bool is_given(const struct option *option, const void *options)
@@ -192,12 +237,18 @@ static bool is_given(const struct option *option, const void *options)
     case TYPE_ACK:
         return *(const enum rethread_ack *)field != RETHREAD_ACK_DEFAULT;
     case TYPE_POLICY:
+    case TYPE_MISMATCH:
+    case TYPE_KIND:
         return *(const char *const *)field != NULL;
+    case TYPE_PREFIXES:
+        return ((const struct rethread_prefixes *)field)->items != NULL ||
+               ((const struct rethread_prefixes *)field)->count > 0;
     case TYPE_IDS:
+    case TYPE_PREFIX:
         return ((const struct rethread_ids *)field)->items != NULL ||
                ((const struct rethread_ids *)field)->count > 0;
     case TYPE_KINDS:
-        return ((const struct rethread_append_options *)options)->bare || !all_text(field);
+        return is_bare(option->method, options) || !all_text(field);
     case TYPE_HAVE:
         return ((const struct rethread_have *)field)->set;
     }
@@ -231,6 +282,8 @@ static void pack_option(struct encoder *encoder, const struct option *option, co
         pack_ack(encoder, *(const enum rethread_ack *)field);
         break;
     case TYPE_POLICY:
+    case TYPE_MISMATCH:
+    case TYPE_KIND:
         pack_text(encoder, rethread_text(*(const char *const *)field));
         break;
     case TYPE_IDS:
@@ -238,6 +291,12 @@ static void pack_option(struct encoder *encoder, const struct option *option, co
         break;
     case TYPE_KINDS:
         pack_kinds(encoder, field);
+        break;
+    case TYPE_PREFIX:
+        pack_prefix(encoder, field);
+        break;
+    case TYPE_PREFIXES:
+        pack_prefixes(encoder, field);
         break;
     case TYPE_HAVE:
         pack_have(encoder, field);

@@ -5,16 +5,20 @@
 
 #include <inttypes.h>
 
-#define ID     "id"
-#define TEXT   "str"
-#define U64    "integer"
-#define I64    "integer"
-#define BOOL   "bool"
-#define ACK    "str: memory, disk"
-#define POLICY "str: all, none"
-#define IDS    "array of ids"
-#define KINDS  "array of str: text, tokens, opaque"
-#define HAVE   "map"
+#define ID       "id"
+#define TEXT     "str"
+#define U64      "integer"
+#define I64      "integer"
+#define BOOL     "bool"
+#define ACK      "str: memory, disk"
+#define MISMATCH "str: drop, fail"
+#define KIND     "str: text, tokens, opaque"
+#define PREFIX   "prefix, or array of them"
+#define PREFIXES "array of [step, prefix]"
+#define POLICY   "str: a policy, or auto"
+#define IDS      "array of ids"
+#define KINDS    "array of str: text, tokens, opaque"
+#define HAVE     "map"
 
 static const struct option_row {
     enum wire_method method;

@@ -2,7 +2,7 @@
 #include "server/dispatch.h"
 
 #include "server/answer.h"
-#include "server/waiting.h"
+#include "server/dispatch_private.h"
 #include "wire/parse.h"
 
 #include <assert.h>
@@ -10,27 +10,10 @@
 
 enum { FRAME_MAX_BYTES_MIN = 65536 };
 
-struct job {
-    enum status status; /* of parsing */
-    bool has_msgid;
-    struct wire_request request;
-    struct wire_error error;
-};
-
-struct dispatch {
-    struct dispatch_settings settings;
-    struct lane *lane;
-    struct job jobs[NET_BATCH_MAX];
-    struct thread_list_result list; /* too large for a stack */
-};
-
-enum outcome { ANSWERED, DEFERRED, NO_ROOM };
-
 static_assert((int)WIRE_ERROR_FRAME_BYTES_MAX <= (int)NET_REPLY_SMALL_BYTES,
               "an error always fits the room that every request gets first");
 
-/* A writer over fresh room, or NO_ROOM; a reservation that no one commits is free. */
-static enum outcome room_for(struct net_reply *reply, uint64_t bytes, struct wire_writer *writer)
+enum outcome dispatch_room(struct net_reply *reply, uint64_t bytes, struct wire_writer *writer)
 {
     uint8_t *room = bytes <= SIZE_MAX ? net_reply_room(reply, (size_t)bytes) : NULL;
     if (room == NULL) {
@@ -40,172 +23,53 @@ static enum outcome room_for(struct net_reply *reply, uint64_t bytes, struct wir
     return ANSWERED;
 }
 
-/* Sends what the writer holds, from `start` on. */
-static enum outcome commit(struct net_reply *reply, const struct wire_writer *writer,
-                           const uint8_t *start)
+enum outcome dispatch_commit(struct net_reply *reply, const struct wire_writer *writer,
+                             const uint8_t *start)
 {
     assert(!writer->overflow && writer->at > start);
     net_reply_commit(reply, (size_t)(writer->at - start));
     return ANSWERED;
 }
 
-static enum outcome answer_error(struct dispatch *dispatch, struct net_reply *reply,
-                                 const struct job *job, const struct wire_error *error)
+enum outcome dispatch_error(struct dispatch *dispatch, struct net_reply *reply,
+                            const struct job *job, const struct wire_error *error)
 {
     struct wire_writer writer;
-    if (room_for(reply, WIRE_ERROR_FRAME_BYTES_MAX, &writer) == NO_ROOM) {
+    if (dispatch_room(reply, WIRE_ERROR_FRAME_BYTES_MAX, &writer) == NO_ROOM) {
         return NO_ROOM;
     }
     const uint8_t *start = writer.at;
     wire_put_error(&writer, job->has_msgid, job->request.msgid, error);
     lane_count(dispatch->lane, METRIC_ERRORS, 1);
-    return commit(reply, &writer, start);
+    return dispatch_commit(reply, &writer, start);
 }
 
-/* The operation is done and its result does not fit: the client is told, and nothing is cut. */
-static enum outcome answer_no_room(struct dispatch *dispatch, struct net_reply *reply,
-                                   struct job *job)
+enum outcome dispatch_no_room(struct dispatch *dispatch, struct net_reply *reply, struct job *job)
 {
     wire_fail(&job->error, STATUS_OVER_BUDGET, "",
               "the reply finds no room in the buffers; ask for less with max_bytes, last or limit");
-    return answer_error(dispatch, reply, job, &job->error);
+    return dispatch_error(dispatch, reply, job, &job->error);
 }
 
-static enum outcome answer_status(struct dispatch *dispatch, struct net_reply *reply,
-                                  struct job *job, enum status status)
+enum outcome dispatch_status(struct dispatch *dispatch, struct net_reply *reply, struct job *job,
+                             enum status status)
 {
     assert(status != STATUS_OK);
-    return status == STATUS_AGAIN ? DEFERRED : answer_error(dispatch, reply, job, &job->error);
+    return status == STATUS_AGAIN ? DEFERRED : dispatch_error(dispatch, reply, job, &job->error);
 }
 
-/*
- * Gives the answer that the writer holds from `start` on: at once, or, when `pending` is not NULL,
- * by `waiting` once the disk has the change.
- */
-static enum outcome commit_pending(struct dispatch *dispatch, struct net_reply *reply,
-                                   const struct job *job, struct waiting *waiting,
-                                   struct tier_change *pending, const struct wire_writer *writer,
-                                   const uint8_t *start, const char *advice)
+enum outcome dispatch_commit_pending(struct dispatch *dispatch, struct net_reply *reply,
+                                     const struct job *job, struct waiting *waiting,
+                                     struct tier_change *pending, const struct wire_writer *writer,
+                                     const uint8_t *start, const char *advice)
 {
     if (pending == NULL) {
         waiting_cancel(waiting);
-        return commit(reply, writer, start);
+        return dispatch_commit(reply, writer, start);
     }
     assert(waiting != NULL && !writer->overflow);
     waiting_begin(waiting, dispatch->lane, pending, job->request.msgid,
                   bytes_of(start, (size_t)(writer->at - start)), advice);
-    return ANSWERED;
-}
-
-static bool append_may_wait(const struct dispatch *dispatch, const struct wire_request *request)
-{
-    return dispatch->settings.has_disk &&
-           ((wire_given(request, WIRE_FIELD_ack) && request->ack == WIRE_ACK_DISK) ||
-            (wire_given(request, WIRE_FIELD_retention_ms) && request->retention_ms == 0));
-}
-
-static const char *append_advice(const struct wire_request *request)
-{
-    if (wire_given(request, WIRE_FIELD_retention_ms) && request->retention_ms == 0) {
-        return "the step is in memory, and what the disk has of the thread is not erased; once the "
-               "disk takes writes again, forget the thread or append to it again";
-    }
-    return wire_given(request, WIRE_FIELD_key)
-               ? "the step is in memory and not on disk; once the disk takes writes again, send "
-                 "the append again with the same key"
-               : "the step is in memory and not on disk; sent again without a key it would be "
-                 "there "
-                 "twice, so append it with a key, or ask stat for the version first";
-}
-
-static enum outcome run_append(struct dispatch *dispatch, struct net_reply *reply, struct job *job,
-                               struct wire_writer *writer)
-{
-    const uint8_t *start = writer->at;
-    bool may_wait = append_may_wait(dispatch, &job->request);
-    struct waiting *waiting = may_wait ? waiting_reserve(reply) : NULL;
-    if (may_wait && waiting == NULL) {
-        return NO_ROOM;
-    }
-    struct thread_append_result result;
-    enum status status = thread_append(dispatch->lane, &job->request, &result, &job->error);
-    if (status != STATUS_OK) {
-        waiting_cancel(waiting);
-        return answer_status(dispatch, reply, job, status);
-    }
-    answer_append(writer, &job->request, &result);
-    return commit_pending(dispatch, reply, job, waiting, result.pending, writer, start,
-                          append_advice(&job->request));
-}
-
-/*
- * Cuts the written reply at the payloads that go by reference. The headers and the small payloads
- * lie behind `run` in order, so that one walk over the segments finds each cut.
- */
-static void send_replay(struct net_reply *reply, const struct lane *lane,
-                        const struct thread_replay_result *result, const uint8_t *start,
-                        const uint8_t *payloads, const uint8_t *end)
-{
-    const uint8_t *sent = start;
-    const uint8_t *at = payloads;
-    for (uint32_t position = result->begin; position < result->end; position++) {
-        enum reason missing;
-        const struct step *step = thread_replay_step(lane, result, position, &missing);
-        if (step == NULL) {
-            continue;
-        }
-        struct step_view view;
-        step_view(step, &view);
-        const uint8_t *payload = view.payload.data;
-        for (unsigned s = 0; s < view.segment_count; s++) {
-            uint32_t bytes = step_segment_bytes(step, s);
-            at += bytes <= UINT8_MAX ? 2 : bytes <= UINT16_MAX ? 3 : 5;
-            if (bytes < NET_REFER_BYTES_MIN) {
-                at += bytes;
-            } else {
-                net_reply_commit(reply, (size_t)(at - sent));
-                net_reply_refer(reply, payload, bytes, step, view.payload_bytes);
-                sent = at;
-            }
-            payload += bytes;
-        }
-    }
-    assert(at == end);
-    if (end > sent) {
-        net_reply_commit(reply, (size_t)(end - sent));
-    }
-}
-
-static enum outcome run_replay(struct dispatch *dispatch, struct net_reply *reply, struct job *job)
-{
-    struct lane *lane = dispatch->lane;
-    struct thread_replay_result result;
-    enum status status = thread_replay(lane, &job->request, &result, &job->error);
-    if (status != STATUS_OK) {
-        return answer_status(dispatch, reply, job, status);
-    }
-    struct wire_writer writer;
-    if (result.thread.size == 0) {
-        result.thread = job->request.thread; /* a miss says of what, if the request did */
-    }
-    if (room_for(reply, answer_replay_bytes(lane, &result), &writer) == NO_ROOM) {
-        return answer_no_room(dispatch, reply, job);
-    }
-    const uint8_t *start = writer.at;
-    const uint8_t *payloads = answer_replay(&writer, job->request.msgid, lane, &result);
-    assert(!writer.overflow);
-    if (bytes_load_be32(start + 1) > dispatch->settings.frame_max_bytes) {
-        wire_fail(&job->error, STATUS_TOO_LARGE, "",
-                  "the reply is larger than frame_max; ask for less with max_bytes or last");
-        return answer_error(dispatch, reply, job, &job->error);
-    }
-    static const enum metric metrics[] = {
-        [THREAD_COMPLETE] = METRIC_REPLAYS_COMPLETE,
-        [THREAD_PARTIAL] = METRIC_REPLAYS_PARTIAL,
-        [THREAD_MISS] = METRIC_REPLAYS_MISS,
-    };
-    lane_count(lane, metrics[result.state], 1);
-    send_replay(reply, lane, &result, start, payloads, writer.at);
     return ANSWERED;
 }
 
@@ -216,10 +80,10 @@ static enum outcome run_stat(struct dispatch *dispatch, struct net_reply *reply,
     struct thread_stat_result result;
     enum status status = thread_stat(dispatch->lane, &job->request, &result, &job->error);
     if (status != STATUS_OK) {
-        return answer_status(dispatch, reply, job, status);
+        return dispatch_status(dispatch, reply, job, status);
     }
     answer_stat(writer, job->request.msgid, &result);
-    return commit(reply, writer, start);
+    return dispatch_commit(reply, writer, start);
 }
 
 static enum outcome run_touch(struct dispatch *dispatch, struct net_reply *reply, struct job *job)
@@ -232,11 +96,11 @@ static enum outcome run_touch(struct dispatch *dispatch, struct net_reply *reply
     if (bound > dispatch->settings.frame_max_bytes) {
         wire_fail(&job->error, STATUS_TOO_LARGE, "threads",
                   "the reply could be larger than frame_max; touch fewer threads at once");
-        return answer_error(dispatch, reply, job, &job->error);
+        return dispatch_error(dispatch, reply, job, &job->error);
     }
     struct wire_writer writer;
-    if (room_for(reply, bound, &writer) == NO_ROOM) {
-        return answer_no_room(dispatch, reply, job);
+    if (dispatch_room(reply, bound, &writer) == NO_ROOM) {
+        return dispatch_no_room(dispatch, reply, job);
     }
     /* The missing ones are written where they would stand if all were, and moved up behind the
      * head once their number is known. */
@@ -254,7 +118,7 @@ static enum outcome run_touch(struct dispatch *dispatch, struct net_reply *reply
             /* The others get their turn all the same, so that those on disk are loaded together. */
             again = true;
         } else if (status != STATUS_OK) {
-            return answer_status(dispatch, reply, job, status);
+            return dispatch_status(dispatch, reply, job, status);
         } else if (reason == REASON_NONE) {
             touched++;
         } else {
@@ -271,7 +135,7 @@ static enum outcome run_touch(struct dispatch *dispatch, struct net_reply *reply
     memmove(writer.at, start + NET_REPLY_SMALL_BYTES, tail_bytes);
     writer.at += tail_bytes;
     wire_end_frame(&writer, frame, 0);
-    return commit(reply, &writer, start);
+    return dispatch_commit(reply, &writer, start);
 }
 
 static enum outcome run_fork(struct dispatch *dispatch, struct net_reply *reply, struct job *job,
@@ -281,10 +145,10 @@ static enum outcome run_fork(struct dispatch *dispatch, struct net_reply *reply,
     struct thread_fork_result result;
     enum status status = thread_fork(dispatch->lane, &job->request, &result, &job->error);
     if (status != STATUS_OK) {
-        return answer_status(dispatch, reply, job, status);
+        return dispatch_status(dispatch, reply, job, status);
     }
     answer_fork(writer, &job->request, &result);
-    return commit(reply, writer, start);
+    return dispatch_commit(reply, writer, start);
 }
 
 static enum outcome run_rewind(struct dispatch *dispatch, struct net_reply *reply, struct job *job,
@@ -294,10 +158,10 @@ static enum outcome run_rewind(struct dispatch *dispatch, struct net_reply *repl
     struct thread_rewind_result result;
     enum status status = thread_rewind(dispatch->lane, &job->request, &result, &job->error);
     if (status != STATUS_OK) {
-        return answer_status(dispatch, reply, job, status);
+        return dispatch_status(dispatch, reply, job, status);
     }
     answer_rewind(writer, job->request.msgid, &result);
-    return commit(reply, writer, start);
+    return dispatch_commit(reply, writer, start);
 }
 
 static enum outcome run_forget(struct dispatch *dispatch, struct net_reply *reply, struct job *job,
@@ -314,10 +178,11 @@ static enum outcome run_forget(struct dispatch *dispatch, struct net_reply *repl
     enum status status = thread_forget(dispatch->lane, &job->request, &result, &job->error);
     if (status != STATUS_OK) {
         waiting_cancel(waiting);
-        return answer_status(dispatch, reply, job, status);
+        return dispatch_status(dispatch, reply, job, status);
     }
     answer_forget(writer, job->request.msgid, result.forgotten);
-    return commit_pending(dispatch, reply, job, waiting, result.pending, writer, start, advice);
+    return dispatch_commit_pending(dispatch, reply, job, waiting, result.pending, writer, start,
+                                   advice);
 }
 
 static enum outcome run_list(struct dispatch *dispatch, struct net_reply *reply, struct job *job)
@@ -331,24 +196,24 @@ static enum outcome run_list(struct dispatch *dispatch, struct net_reply *reply,
     }
     enum status status = thread_list(dispatch->lane, &job->request, list, &job->error);
     if (status != STATUS_OK) {
-        return answer_status(dispatch, reply, job, status);
+        return dispatch_status(dispatch, reply, job, status);
     }
     assert(list->count <= THREAD_LIST_MAX);
     struct wire_writer writer;
-    if (room_for(reply, answer_list_bytes(list), &writer) == NO_ROOM) {
-        return answer_no_room(dispatch, reply, job);
+    if (dispatch_room(reply, answer_list_bytes(list), &writer) == NO_ROOM) {
+        return dispatch_no_room(dispatch, reply, job);
     }
     const uint8_t *start = writer.at;
     answer_list(&writer, job->request.msgid, list);
-    return commit(reply, &writer, start);
+    return dispatch_commit(reply, &writer, start);
 }
 
 static enum outcome run_info(struct dispatch *dispatch, struct net_reply *reply, struct job *job)
 {
     uint64_t values[METRIC_COUNT] = {0};
     struct wire_writer writer;
-    if (room_for(reply, answer_info_bytes(), &writer) == NO_ROOM) {
-        return answer_no_room(dispatch, reply, job);
+    if (dispatch_room(reply, answer_info_bytes(), &writer) == NO_ROOM) {
+        return dispatch_no_room(dispatch, reply, job);
     }
     threads_metrics(dispatch->lane, values);
     if (dispatch->settings.gauges != NULL) {
@@ -356,7 +221,7 @@ static enum outcome run_info(struct dispatch *dispatch, struct net_reply *reply,
     }
     const uint8_t *start = writer.at;
     answer_info(&writer, job->request.msgid, values);
-    return commit(reply, &writer, start);
+    return dispatch_commit(reply, &writer, start);
 }
 
 static enum outcome run_plain(struct dispatch *dispatch, struct net_reply *reply,
@@ -369,24 +234,24 @@ static enum outcome run_plain(struct dispatch *dispatch, struct net_reply *reply
         assert(job->request.method == WIRE_METHOD_PING);
         answer_ping(writer, job->request.msgid);
     }
-    return commit(reply, writer, start);
+    return dispatch_commit(reply, writer, start);
 }
 
 static enum outcome run(struct dispatch *dispatch, struct net_reply *reply, struct job *job)
 {
     /* Room for the small answer or the error comes first: what was done can then be told. */
     struct wire_writer writer;
-    if (room_for(reply, NET_REPLY_SMALL_BYTES, &writer) == NO_ROOM) {
+    if (dispatch_room(reply, NET_REPLY_SMALL_BYTES, &writer) == NO_ROOM) {
         return NO_ROOM;
     }
     if (job->status != STATUS_OK) {
-        return answer_error(dispatch, reply, job, &job->error);
+        return dispatch_error(dispatch, reply, job, &job->error);
     }
     switch (job->request.method) {
     case WIRE_METHOD_APPEND:
-        return run_append(dispatch, reply, job, &writer);
+        return dispatch_append(dispatch, reply, job, &writer);
     case WIRE_METHOD_REPLAY:
-        return run_replay(dispatch, reply, job);
+        return dispatch_replay(dispatch, reply, job);
     case WIRE_METHOD_STAT:
         return run_stat(dispatch, reply, job, &writer);
     case WIRE_METHOD_TOUCH:
@@ -444,7 +309,7 @@ static enum outcome give_up(struct dispatch *dispatch, struct net_reply *reply, 
                   "one of the threads stayed occupied by others, and any of the rest may have been "
                   "refreshed; touch them all again");
     }
-    return answer_error(dispatch, reply, job, &job->error);
+    return dispatch_error(dispatch, reply, job, &job->error);
 }
 
 /* Another request may follow in this turn. */
@@ -497,7 +362,7 @@ static bool refuse(void *context, struct net_reply *reply, struct bytes body, en
     assert(messages[status] != NULL);
     (void)wire_parse(body, &job->request, &job->has_msgid, &job->error); /* for its msgid */
     wire_fail(&job->error, status, "", "%s", messages[status]);
-    if (answer_error(dispatch, reply, job, &job->error) == NO_ROOM) {
+    if (dispatch_error(dispatch, reply, job, &job->error) == NO_ROOM) {
         return false;
     }
     lane_count(dispatch->lane, METRIC_REQUESTS, 1);

@@ -103,6 +103,7 @@ static struct tier_head head_of(const struct lane *lane, const struct thread *th
         .lost_base = spine->lost_base,
         .shared = thread->shared,
         .appends = thread->appends,
+        .floor = thread->floor,
         .created_ms = lane_to_wall(lane, thread->created_ms),
         .used_ms = lane_to_wall(lane, used_ms),
         .ttl_ms = atomic_load_explicit(&thread->ttl_ms, memory_order_relaxed),

@@ -31,6 +31,41 @@ struct thread_append_result {
 enum status thread_append(struct lane *lane, const struct wire_request *request,
                           struct thread_append_result *result, struct wire_error *error);
 
+/*
+ * Streaming append: begin takes the thread's next step and returns a claim; chunks bring its bytes;
+ * commit makes it a step, abort lets it go. Nothing of it is seen by others before the commit, but
+ * that it is in flight; their appends and rewinds are conflicts, cause `claimed`, meanwhile. The
+ * claim keeps the thread alive, and ends when the time is up, or the thread does (forgotten, or at
+ * its max age). Who comes with another claim than the thread's present one gets the same conflict.
+ */
+struct thread_begin_result {
+    uint32_t step;
+    uint64_t version; /* of the thread as it is */
+    uint64_t claim;
+    uint64_t claim_expires_in_ms;
+};
+
+enum status thread_begin(struct lane *lane, const struct wire_request *request,
+                         struct thread_begin_result *result, struct wire_error *error);
+
+struct thread_chunk_result {
+    uint64_t step_bytes; /* so far */
+    uint64_t claim_expires_in_ms;
+};
+
+enum status thread_chunk(struct lane *lane, const struct wire_request *request,
+                         struct thread_chunk_result *result, struct wire_error *error);
+
+/*
+ * As thread_append. With an idempotency key a commit may be sent again when its answer was lost:
+ * the same claim and payloads are answered as the first time.
+ */
+enum status thread_commit(struct lane *lane, const struct wire_request *request,
+                          struct thread_append_result *result, struct wire_error *error);
+
+enum status thread_abort(struct lane *lane, const struct wire_request *request,
+                         struct wire_error *error);
+
 struct thread_replay_result {
     enum thread_state state;
     enum reason reason;  /* of a miss */
@@ -39,25 +74,40 @@ struct thread_replay_result {
     struct bytes thread; /* id; empty when a step key led nowhere */
     bool from_disk;      /* its steps had to be loaded for this */
     uint64_t version;
-    int64_t head; /* -1: no steps */
+    int64_t head;   /* -1: no steps */
+    bool has_found; /* a list of prefixes was asked, and this one of it was found */
+    uint32_t found;
+    bool in_flight;     /* a step is being streamed into the thread */
+    bool has_dropped;   /* a policy or the floor was applied: */
+    uint32_t kept_from; /* the first position they kept */
+    uint32_t dropped;   /* how many they left out */
+    bool has_extends;
+    bool extends;
     bool has_first_changed;
     uint32_t first_changed;
     uint64_t expires_in_ms;
     /* The selection: positions begin..end-1, to be walked with thread_replay_step. */
     uint32_t begin;
     uint32_t end;
+    uint32_t listed;        /* steps returned or missing: all of them but those left out */
     unsigned segment_count; /* of all returned steps */
     uint64_t payload_bytes; /* of all returned segments */
     /* Private to the room. */
     const struct spine *spine;
-    uint32_t budget_end; /* positions below it were left out for the budget */
-    struct bytes model;
+    const struct profiles *profiles;
+    struct bytes model;     /* of the reader; empty: not given */
+    bool tool_turns;        /* only turns in which a tool was called are kept */
+    uint32_t mismatch_from; /* positions from here on were produced under another prefix */
+    uint32_t budget_end;    /* positions below it were left out for the budget */
 };
 
 enum status thread_replay(struct lane *lane, const struct wire_request *request,
                           struct thread_replay_result *result, struct wire_error *error);
 
-/* The step at a position of the selection, or NULL with why it is missing. */
+/*
+ * The step at a position of the selection, or NULL with why it is missing; REASON_NONE then: it is
+ * not missing but left out by the policy, and is not to be listed.
+ */
 const struct step *thread_replay_step(const struct lane *lane,
                                       const struct thread_replay_result *result, uint32_t position,
                                       enum reason *missing);
@@ -74,6 +124,8 @@ struct thread_stat_result {
     uint64_t idle_ms;
     uint64_t expires_in_ms;
     bool on_disk; /* and not in memory, but for this look at it */
+    bool in_flight;
+    uint32_t floor;
 };
 
 enum status thread_stat(struct lane *lane, const struct wire_request *request,

@@ -36,6 +36,7 @@ static struct thread *make_thread(struct lane *lane, const struct tier_head *hea
     thread->generation = generation;
     thread->shared = head->shared;
     thread->appends = head->appends;
+    thread->floor = head->floor;
     thread->loaded_ms = lane->now_ms;
     /* Not shared yet: relaxed, or plain initialisation. */
     atomic_init(&thread->retention_ms, head->retention_ms);
@@ -70,12 +71,15 @@ static void fill_in(struct tier_image *image)
 static bool add_steps(struct lane *lane, struct thread *thread, struct spine *spine,
                       const struct tier_image *image)
 {
+    const struct step *previous = NULL;
     for (uint32_t i = 0; i < image->step_count; i++) {
         assert(image->steps[i].number == image->head.lost + i);
         struct step *step = step_rebuild(lane, &image->steps[i]);
         if (!step) {
             return false;
         }
+        step_mark_tool_turn(step, previous);
+        previous = step;
         step->owner = lane_ref(lane, thread);
         /* Relaxed: the thread is ours; see struct thread. */
         atomic_fetch_add_explicit(&thread->holds, 1, memory_order_relaxed);

@@ -67,6 +67,16 @@ struct thread {
     _Atomic uint8_t retuned;   /* its ttl changed since the last change was submitted */
     _Atomic uint32_t spine;    /* arena ref; never 0 once published */
     _Atomic uint32_t holds;
+    /*
+     * A step being streamed: the arena ref of its struct draft (under the claim of the life word;
+     * 0: none), and when the claim of who streams it ends (0: none), which anybody may read.
+     * `unborn`: the thread holds nothing but its draft, nobody has committed a step to it, and for
+     * all but its streamer it is not there; its spine says why. Only ever goes to 0.
+     */
+    uint32_t draft;
+    _Atomic uint8_t unborn;
+    _Atomic uint64_t streams_until_ms;
+    uint32_t floor;   /* replays with pin drop the positions below it. Under the claim. */
     uint32_t shared;  /* a fork's first version: steps it did not commit itself count as that old */
     uint32_t recall;  /* arena ref of its struct recall; 0: no append had a key. Under the claim. */
     uint32_t appends; /* ordinal of the next append, for recall. Under the claim. */
@@ -110,13 +120,16 @@ struct step_key {
 
 enum { STEP_KEY_SHARED = 1 };
 /* CORRUPT: a place in the spine whose step the disk could not give back; it holds nothing.
- * INHERITED: loaded with a fork, whose origin committed it. */
+ * INHERITED: loaded with a fork, whose origin committed it. IN_TOOL_TURN: it, or an earlier step of
+ * its turn, is not final (or not known to be). */
 enum {
     STEP_FINAL = 1,
     STEP_HAS_TOKENS = 2,
     STEP_HAS_PREFIX = 4,
     STEP_CORRUPT = 8,
-    STEP_INHERITED = 16
+    STEP_INHERITED = 16,
+    STEP_HAS_VISIBLE = 32,
+    STEP_IN_TOOL_TURN = 64
 };
 
 struct step {
@@ -139,7 +152,7 @@ struct step {
     uint8_t flags;
     /*
      * Then: segment table (u32 each: kind in the top two bits, bytes below), response_id, prefix,
-     * model, tool calls, payloads. The key records come first, being aligned.
+     * visible, model, tool calls, payloads. The key records come first, being aligned.
      */
     struct step_key keys[];
 };

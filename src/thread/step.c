@@ -8,7 +8,7 @@ static const uint32_t segment_bytes_mask = (UINT32_C(1) << 30) - 1;
 /* Where the parts of a step begin, and how large it is. */
 struct layout {
     unsigned keys;
-    size_t table, response_id, prefix, model, tool_calls, payload, size;
+    size_t table, response_id, prefix, visible, model, tool_calls, payload, size;
 };
 
 static struct layout layout_of(const struct step_parts *parts, size_t payload_bytes)
@@ -21,7 +21,8 @@ static struct layout layout_of(const struct step_parts *parts, size_t payload_by
     layout.table = at;
     layout.response_id = at += parts->segment_count * sizeof(uint32_t);
     layout.prefix = at += parts->response_id.size;
-    layout.model = at += parts->prefix.size;
+    layout.visible = at += parts->prefix.size;
+    layout.model = at += parts->visible.size;
     layout.tool_calls = at += parts->model.size;
     layout.payload = at += parts->tool_calls.size;
     layout.size = at + payload_bytes;
@@ -42,6 +43,7 @@ static struct step_parts parts_of(const struct wire_request *request)
         .tool_call_count = (uint8_t)request->tool_calls.count,
         .response_id = request->response_id,
         .prefix = wire_given(request, WIRE_FIELD_prefix) ? request->prefix : bytes_of(NULL, 0),
+        .visible = wire_given(request, WIRE_FIELD_visible) ? request->visible : bytes_of(NULL, 0),
         .model = request->model,
         .tool_calls = request->tool_calls.encoded,
     };
@@ -136,12 +138,14 @@ static struct step *build(struct lane *lane, const struct step_parts *parts,
         .response_id_size = (uint8_t)parts->response_id.size,
         .flags =
             (uint8_t)((parts->final ? STEP_FINAL : 0) | (parts->has_tokens ? STEP_HAS_TOKENS : 0) |
-                      (parts->prefix.size > 0 ? STEP_HAS_PREFIX : 0)),
+                      (parts->prefix.size > 0 ? STEP_HAS_PREFIX : 0) |
+                      (parts->visible.size > 0 ? STEP_HAS_VISIBLE : 0)),
     };
     atomic_init(&step->holds, 1);
     atomic_init(&step->pins, 0);
     put_bytes(step, layout->response_id, parts->response_id);
     put_bytes(step, layout->prefix, parts->prefix);
+    put_bytes(step, layout->visible, parts->visible);
     put_bytes(step, layout->model, parts->model);
     put_bytes(step, layout->tool_calls, parts->tool_calls);
     put_keys(step, layout);
@@ -198,10 +202,23 @@ static struct bytes part(const struct step *step, size_t offset, size_t size)
     return bytes_of((const uint8_t *)step + offset, size);
 }
 
+struct bytes step_prefix(const struct step *step)
+{
+    return part(step, response_id_offset(step) + step->response_id_size,
+                step->flags & STEP_HAS_PREFIX ? WIRE_PREFIX_BYTES : 0);
+}
+
+static struct bytes step_visible(const struct step *step)
+{
+    struct bytes prefix = step_prefix(step);
+    return bytes_of(prefix.data + prefix.size,
+                    step->flags & STEP_HAS_VISIBLE ? WIRE_PREFIX_BYTES : 0);
+}
+
 struct bytes step_model(const struct step *step)
 {
-    size_t prefix = step->flags & STEP_HAS_PREFIX ? WIRE_PREFIX_BYTES : 0;
-    return part(step, response_id_offset(step) + step->response_id_size + prefix, step->model_size);
+    struct bytes visible = step_visible(step);
+    return bytes_of(visible.data + visible.size, step->model_size);
 }
 
 void step_view(const struct step *step, struct step_view *view)
@@ -215,6 +232,8 @@ void step_view(const struct step *step, struct step_view *view)
         .tokens = step->tokens,
         .model = model,
         .response_id = part(step, response_id_offset(step), step->response_id_size),
+        .prefix = step_prefix(step),
+        .visible = step_visible(step),
         .tool_calls = {.encoded = bytes_of(model.data + model.size, step->tool_calls_bytes),
                        .count = step->tool_call_count},
         .segment_count = step->segment_count,
@@ -227,7 +246,6 @@ void step_parts(const struct step *step, struct step_parts *parts)
 {
     struct step_view view;
     step_view(step, &view);
-    bool prefix = (step->flags & STEP_HAS_PREFIX) != 0;
     *parts = (struct step_parts){
         .number = step->number,
         .version = step->version,
@@ -240,8 +258,8 @@ void step_parts(const struct step *step, struct step_parts *parts)
         .segments = part(step, sizeof *step + step->key_count * sizeof(struct step_key),
                          step->segment_count * sizeof(uint32_t)),
         .response_id = view.response_id,
-        .prefix = part(step, response_id_offset(step) + step->response_id_size,
-                       prefix ? WIRE_PREFIX_BYTES : 0),
+        .prefix = view.prefix,
+        .visible = view.visible,
         .model = view.model,
         .tool_calls = view.tool_calls.encoded,
         .payload = view.payload,

@@ -27,6 +27,8 @@ struct step_view {
     uint32_t tokens;
     struct bytes model;       /* empty: unknown */
     struct bytes response_id; /* empty: none */
+    struct bytes prefix;      /* 16 bytes, or empty, as is the next */
+    struct bytes visible;     /* hash of the visible message it produced */
     struct wire_list tool_calls;
     unsigned segment_count;
     uint32_t payload_bytes;
@@ -49,7 +51,8 @@ struct step_parts {
     uint8_t tool_call_count;
     struct bytes segments;    /* u32 each, native order, maybe unaligned: kind << 30 | bytes */
     struct bytes response_id; /* empty: none */
-    struct bytes prefix;      /* 16 bytes, or empty */
+    struct bytes prefix;      /* 16 bytes, or empty, as is the next */
+    struct bytes visible;
     struct bytes model;
     struct bytes tool_calls; /* MessagePack items, as in struct wire_list */
     struct bytes payload;    /* all segments, back to back */

@@ -30,7 +30,17 @@ void step_let_go(struct lane *lane, struct step *step, enum reason reason);
 /* The epoch's callback for RETIRE_STEP. */
 bool step_reclaim(void *context, struct epoch_member *member, void *object);
 
+/* Before it is committed behind `previous` (NULL: none is held), its turn being known. */
+static inline void step_mark_tool_turn(struct step *step, const struct step *previous)
+{
+    if (!(step->flags & STEP_FINAL) ||
+        (previous && previous->turn == step->turn && (previous->flags & STEP_IN_TOOL_TURN))) {
+        step->flags |= STEP_IN_TOOL_TURN;
+    }
+}
+
 struct bytes step_model(const struct step *step);
+struct bytes step_prefix(const struct step *step); /* 16 bytes, or empty */
 
 /* Whether the step carries this key. */
 bool step_has_key(const struct step *step, enum record_kind kind, struct bytes id);

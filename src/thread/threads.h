@@ -24,14 +24,17 @@
 struct threads;
 struct lane;
 struct tier;
+struct profiles;
 
 struct threads_settings {
-    uint64_t memory_bytes;    /* budget for payloads and overhead together */
-    uint64_t ttl_ms;          /* of threads that name none, as is the next */
-    uint64_t retention_ms;    /* with a tier; 0: memory only, for good */
-    uint64_t max_age_ms;      /* 0: no limit */
-    uint64_t frame_max_bytes; /* a replay never selects more than fits into one frame */
-    uint32_t tombstones;      /* how many gone threads and keys are remembered */
+    uint64_t memory_bytes;           /* budget for payloads and overhead together */
+    uint64_t ttl_ms;                 /* of threads that name none, as is the next */
+    uint64_t retention_ms;           /* with a tier; 0: memory only, for good */
+    uint64_t max_age_ms;             /* 0: no limit */
+    uint64_t frame_max_bytes;        /* a replay never selects more than fits into one frame */
+    uint64_t claim_timeout_ms;       /* of a streamed step, after its last chunk; 0: a minute */
+    const struct profiles *profiles; /* borrowed; NULL: the built-in ones */
+    uint32_t tombstones;             /* how many gone threads and keys are remembered */
     unsigned lanes_max;
     struct clock *clock;
     struct tier *tier;          /* thread/tier.h; NULL: memory only */

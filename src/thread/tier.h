@@ -77,6 +77,7 @@ struct tier_head {
     uint32_t lost_base; /* see struct spine */
     uint32_t shared;    /* see struct thread */
     uint32_t appends;
+    uint32_t floor;      /* see struct thread */
     uint64_t created_ms; /* a fork inherits its origin's */
     uint64_t used_ms;    /* last use that is known here */
     uint64_t ttl_ms;

@@ -5,7 +5,22 @@
 #include <assert.h>
 #include <inttypes.h>
 
-enum type { ID, TEXT, U64, I64, BOOL, ACK, POLICY, IDS, KINDS, HAVE };
+enum type {
+    ID,
+    TEXT,
+    U64,
+    I64,
+    BOOL,
+    ACK,
+    POLICY,
+    MISMATCH,
+    KIND,
+    IDS,
+    KINDS,
+    PREFIX,
+    PREFIXES,
+    HAVE
+};
 enum need { OPTIONAL, REQUIRED };
 
 struct option {
@@ -34,6 +49,13 @@ static const struct option options[] = {
 #include "schema/options.def"
 #undef OPTION
 };
+
+/* "all, none, ", and so on: a list to be ended. */
+#define POLICY(name, text, summary) text ", "
+static const char policy_names[] =
+#include "schema/policies.def"
+    ;
+#undef POLICY
 
 /* The methods of the rows alone, so that a method's first row is one memchr away. */
 static const uint8_t methods[] = {
@@ -134,7 +156,13 @@ static enum status fail_value(const struct option *option, struct wire_error *er
                          "%s is expected to be the str memory or disk", name);
     case POLICY:
         return wire_fail(error, STATUS_BAD_REQUEST, name,
-                         "%s is expected to be the str all or none", name);
+                         "%s is expected to be one of the str %sauto", name, policy_names);
+    case MISMATCH:
+        return wire_fail(error, STATUS_BAD_REQUEST, name,
+                         "%s is expected to be the str drop or fail", name);
+    case KIND:
+        return wire_fail(error, STATUS_BAD_REQUEST, name,
+                         "%s is expected to be the str text, tokens or opaque", name);
     case IDS:
         return wire_fail(error, STATUS_BAD_REQUEST, name,
                          "%s is expected to be an array of %" PRId64 " to %" PRId64
@@ -145,10 +173,20 @@ static enum status fail_value(const struct option *option, struct wire_error *er
                          "%s is expected to be an array of %" PRId64 " to %" PRId64
                          " of the str text, tokens and opaque",
                          name, option->min, option->max);
+    case PREFIX:
+        return wire_fail(error, STATUS_BAD_REQUEST, name,
+                         "%s is expected to be str or bin of %d bytes, or an array of %" PRId64
+                         " to %" PRId64 " of them",
+                         name, WIRE_PREFIX_BYTES, option->min, option->max);
+    case PREFIXES:
+        return wire_fail(error, STATUS_BAD_REQUEST, name,
+                         "%s is expected to be an array of at most %" PRId64
+                         " pairs of a step (an integer from 0) and a prefix (%d bytes)",
+                         name, option->max, WIRE_PREFIX_BYTES);
     case HAVE:
         return wire_fail(error, STATUS_BAD_REQUEST, name,
-                         "%s is expected to be a map of exactly version (an integer from 0) and "
-                         "step (an integer from -1)",
+                         "%s is expected to be a map of version (an integer from 0), step (an "
+                         "integer from -1) and, if wanted, kept (ascending steps up to step)",
                          name);
     }
     return wire_fail(error, STATUS_BAD_REQUEST, name, "%s is not what is expected", name);
@@ -190,6 +228,48 @@ static bool kind_of(const struct wire_item *item, enum wire_kind *kind)
     return false;
 }
 
+static bool policy_of(const struct wire_item *item, enum wire_policy *policy)
+{
+    for (unsigned p = 0; p < WIRE_POLICY_COUNT; p++) {
+        if (is_text(item, wire_policy_name((enum wire_policy)p))) {
+            *policy = (enum wire_policy)p;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_prefix(const struct wire_item *item)
+{
+    return is_id(item, WIRE_PREFIX_BYTES, WIRE_PREFIX_BYTES);
+}
+
+/* One item of an array, which may be an array itself. */
+static bool take_item(struct wire_cursor *cursor, enum type type)
+{
+    struct wire_item item;
+    struct wire_item prefix;
+    enum wire_kind kind;
+    int64_t step;
+    if (!wire_take(cursor, &item)) {
+        return false;
+    }
+    switch (type) {
+    case IDS:
+        return is_id(&item, 1, WIRE_ID_BYTES_MAX);
+    case KINDS:
+        return kind_of(&item, &kind);
+    case PREFIX:
+        return is_prefix(&item);
+    case PREFIXES:
+        return item.type == WIRE_ITEM_ARRAY && item.count == 2 && wire_take(cursor, &item) &&
+               is_integer(&item, 0, INT64_MAX, &step) && wire_take(cursor, &prefix) &&
+               is_prefix(&prefix);
+    default:
+        return false;
+    }
+}
+
 static bool take_list(struct wire_cursor *cursor, const struct option *option,
                       const struct wire_item *array, struct wire_list *list)
 {
@@ -199,10 +279,7 @@ static bool take_list(struct wire_cursor *cursor, const struct option *option,
     }
     const uint8_t *start = cursor->at;
     for (uint32_t i = 0; i < array->count; i++) {
-        struct wire_item item;
-        enum wire_kind kind;
-        if (!wire_take(cursor, &item) ||
-            !(option->type == IDS ? is_id(&item, 1, WIRE_ID_BYTES_MAX) : kind_of(&item, &kind))) {
+        if (!take_item(cursor, (enum type)option->type)) {
             return false;
         }
     }
@@ -211,15 +288,55 @@ static bool take_list(struct wire_cursor *cursor, const struct option *option,
     return true;
 }
 
+/* Step numbers, strictly ascending. `last`: the last of them; -1: there are none. */
+static bool take_steps(struct wire_cursor *cursor, const struct wire_item *array,
+                       struct wire_list *list, int64_t *last)
+{
+    if (array->type != WIRE_ITEM_ARRAY) {
+        return false;
+    }
+    const uint8_t *start = cursor->at;
+    *last = -1;
+    for (uint32_t i = 0; i < array->count; i++) {
+        struct wire_item item;
+        if (*last == INT64_MAX || !wire_take(cursor, &item) ||
+            !is_integer(&item, *last + 1, INT64_MAX, last)) {
+            return false;
+        }
+    }
+    list->encoded = bytes_of(start, (size_t)(cursor->at - start));
+    list->count = array->count;
+    return true;
+}
+
+/* One prefix is a list of one. */
+static bool take_prefix(struct wire_cursor *cursor, const struct option *option,
+                        const struct wire_item *item, const uint8_t *start,
+                        struct wire_request *request)
+{
+    request->prefix_is_list = item->type == WIRE_ITEM_ARRAY;
+    if (!request->prefix_is_list) {
+        request->prefix = item->bytes;
+        request->prefix_list = (struct wire_list){bytes_of(start, (size_t)(cursor->at - start)), 1};
+        return is_prefix(item);
+    }
+    if (!take_list(cursor, option, item, &request->prefix_list)) {
+        return false;
+    }
+    struct wire_list first = request->prefix_list;
+    return wire_list_next(&first, &request->prefix);
+}
+
 static bool take_have(struct wire_cursor *cursor, const struct wire_item *map,
                       struct wire_have *have)
 {
-    if (map->type != WIRE_ITEM_MAP || map->count != 2) {
+    if (map->type != WIRE_ITEM_MAP) {
         return false;
     }
     bool has_version = false;
     bool has_step = false;
-    for (unsigned i = 0; i < 2; i++) {
+    int64_t last_kept = -1;
+    for (unsigned i = 0; i < map->count; i++) {
         struct wire_item name;
         struct wire_item value;
         int64_t number;
@@ -234,16 +351,24 @@ static bool take_have(struct wire_cursor *cursor, const struct wire_item *map,
                    is_integer(&value, -1, INT64_MAX, &number)) {
             have->step = number;
             has_step = true;
+        } else if (is_text(&name, "kept") && !have->has_kept) {
+            if (!take_steps(cursor, &value, &have->kept, &last_kept)) {
+                return false;
+            }
+            have->has_kept = true;
         } else {
             return false;
         }
     }
-    return true;
+    return has_version && has_step && last_kept <= have->step;
 }
 
 /* Reads the value of one option into its field; false when it is not what the row says. */
-static bool take_value(struct wire_cursor *cursor, const struct option *option, void *field)
+static bool take_value(struct wire_cursor *cursor, const struct option *option,
+                       struct wire_request *request)
 {
+    void *field = (uint8_t *)request + option->offset;
+    const uint8_t *start = cursor->at;
     struct wire_item item;
     int64_t number;
     if (!wire_take(cursor, &item)) {
@@ -270,11 +395,19 @@ static bool take_value(struct wire_cursor *cursor, const struct option *option, 
         *(enum wire_ack *)field = is_text(&item, "disk") ? WIRE_ACK_DISK : WIRE_ACK_MEMORY;
         return is_text(&item, "disk") || is_text(&item, "memory");
     case POLICY:
-        *(enum wire_policy *)field = is_text(&item, "none") ? WIRE_POLICY_NONE : WIRE_POLICY_ALL;
-        return is_text(&item, "none") || is_text(&item, "all");
+        return policy_of(&item, field);
+    case MISMATCH:
+        *(enum wire_mismatch *)field =
+            is_text(&item, "fail") ? WIRE_MISMATCH_FAIL : WIRE_MISMATCH_DROP;
+        return is_text(&item, "fail") || is_text(&item, "drop");
+    case KIND:
+        return kind_of(&item, field);
     case IDS:
     case KINDS:
+    case PREFIXES:
         return take_list(cursor, option, &item, field);
+    case PREFIX:
+        return take_prefix(cursor, option, &item, start, request);
     case HAVE:
         return take_have(cursor, &item, field);
     }
@@ -317,7 +450,7 @@ enum status wire_options_take(struct wire_cursor *cursor, struct wire_request *r
                              option->name);
         }
         request->given |= (uint64_t)1 << option->field;
-        if (!take_value(cursor, option, (uint8_t *)request + option->offset)) {
+        if (!take_value(cursor, option, request)) {
             return fail_value(option, error);
         }
     }
@@ -350,6 +483,42 @@ bool wire_kind_next(struct wire_list *list, enum wire_kind *kind)
     bool known = wire_take(&cursor, &item) && kind_of(&item, kind);
     assert(known);
     (void)known;
+    list->encoded = bytes_of(cursor.at, wire_left(&cursor));
+    list->count--;
+    return true;
+}
+
+bool wire_step_next(struct wire_list *list, uint64_t *step)
+{
+    if (list->count == 0) {
+        return false;
+    }
+    struct wire_cursor cursor = wire_cursor_on(list->encoded);
+    struct wire_item item;
+    bool taken = wire_take(&cursor, &item);
+    assert(taken && item.type == WIRE_ITEM_UINT);
+    (void)taken;
+    *step = item.number;
+    list->encoded = bytes_of(cursor.at, wire_left(&cursor));
+    list->count--;
+    return true;
+}
+
+bool wire_pair_next(struct wire_list *list, uint64_t *step, struct bytes *prefix)
+{
+    if (list->count == 0) {
+        return false;
+    }
+    struct wire_cursor cursor = wire_cursor_on(list->encoded);
+    struct wire_item pair;
+    struct wire_item number;
+    struct wire_item item;
+    bool taken =
+        wire_take(&cursor, &pair) && wire_take(&cursor, &number) && wire_take(&cursor, &item);
+    assert(taken && pair.count == 2 && item.bytes.size == WIRE_PREFIX_BYTES);
+    (void)taken;
+    *step = number.number;
+    *prefix = item.bytes;
     list->encoded = bytes_of(cursor.at, wire_left(&cursor));
     list->count--;
     return true;

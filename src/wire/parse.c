@@ -85,13 +85,16 @@ static enum status take_envelope(struct wire_cursor *cursor, struct wire_request
 static enum status take_payloads(struct wire_cursor *cursor, struct wire_request *request,
                                  uint32_t count, struct wire_error *error)
 {
-    if (count > 0 && request->method != WIRE_METHOD_APPEND) {
+    bool takes_payloads = request->method == WIRE_METHOD_APPEND ||
+                          request->method == WIRE_METHOD_CHUNK ||
+                          request->method == WIRE_METHOD_COMMIT;
+    if (count > 0 && !takes_payloads) {
         return wire_fail(error, STATUS_BAD_REQUEST, "", "%s takes no payloads",
                          wire_method_name(request->method));
     }
     if (count > WIRE_PAYLOADS_MAX) {
-        return wire_fail(error, STATUS_BAD_REQUEST, "", "append takes at most %d payloads",
-                         WIRE_PAYLOADS_MAX);
+        return wire_fail(error, STATUS_BAD_REQUEST, "", "%s takes at most %d payloads",
+                         wire_method_name(request->method), WIRE_PAYLOADS_MAX);
     }
     for (uint32_t i = 0; i < count; i++) {
         struct wire_item item;
@@ -109,13 +112,9 @@ static enum status take_payloads(struct wire_cursor *cursor, struct wire_request
     return STATUS_OK;
 }
 
-static enum status check_append(const struct wire_request *request, struct wire_error *error)
+static enum status check_segments(const struct wire_request *request, struct wire_error *error)
 {
     if (!wire_given(request, WIRE_FIELD_segments)) {
-        if (request->payload_count == 0) {
-            return wire_fail(error, STATUS_BAD_REQUEST, "segments",
-                             "append needs payloads, or segments: [] for a bare step");
-        }
         return STATUS_OK;
     }
     if (request->segments.count != request->payload_count) {
@@ -137,6 +136,27 @@ static enum status check_append(const struct wire_request *request, struct wire_
     return STATUS_OK;
 }
 
+static enum status check_append(const struct wire_request *request, struct wire_error *error)
+{
+    if (!wire_given(request, WIRE_FIELD_segments) && request->payload_count == 0) {
+        return wire_fail(error, STATUS_BAD_REQUEST, "segments",
+                         "append needs payloads, or segments: [] for a bare step");
+    }
+    return check_segments(request, error);
+}
+
+static enum status check_turns(const struct wire_request *request, struct wire_error *error)
+{
+    bool needed =
+        wire_given(request, WIRE_FIELD_policy) && request->policy == WIRE_POLICY_LAST_TURNS;
+    if (needed == wire_given(request, WIRE_FIELD_turns)) {
+        return STATUS_OK;
+    }
+    return wire_fail(error, STATUS_BAD_REQUEST, "turns",
+                     needed ? "policy last_turns needs turns: how many"
+                            : "turns goes with policy last_turns only");
+}
+
 static enum status check_replay(const struct wire_request *request, struct wire_error *error)
 {
     static const struct {
@@ -156,7 +176,7 @@ static enum status check_replay(const struct wire_request *request, struct wire_
         return wire_fail(error, STATUS_BAD_REQUEST, "thread",
                          "replay needs thread, or one of response_id, tool_call and prefix");
     }
-    return STATUS_OK;
+    return check_turns(request, error);
 }
 
 enum status wire_parse(struct bytes body, struct wire_request *request, bool *has_msgid,
@@ -185,6 +205,11 @@ enum status wire_parse(struct bytes body, struct wire_request *request, bool *ha
             request->final = request->tool_calls.count == 0;
         }
         return check_append(request, error);
+    case WIRE_METHOD_COMMIT:
+        if (!wire_given(request, WIRE_FIELD_final)) {
+            request->final = request->tool_calls.count == 0;
+        }
+        return check_segments(request, error);
     case WIRE_METHOD_REPLAY:
         return check_replay(request, error);
     default:

@@ -34,7 +34,14 @@ bool wire_list_next(struct wire_list *list, struct bytes *id);
 /* Takes the next kind off a validated list (KINDS); false at its end. */
 bool wire_kind_next(struct wire_list *list, enum wire_kind *kind);
 
+/* Takes the next step's number off the list of wire_have.kept; false at its end. */
+bool wire_step_next(struct wire_list *list, uint64_t *step);
+
+/* Takes the next pair off a validated list (PREFIXES); false at its end. */
+bool wire_pair_next(struct wire_list *list, uint64_t *step, struct bytes *prefix);
+
 const char *wire_method_name(enum wire_method method);
 const char *wire_kind_name(enum wire_kind kind);
+const char *wire_policy_name(enum wire_policy policy);
 
 #endif

@@ -28,6 +28,18 @@ const char *wire_kind_name(enum wire_kind kind)
     return names[kind];
 }
 
+const char *wire_policy_name(enum wire_policy policy)
+{
+    static const char *const names[WIRE_POLICY_COUNT] = {
+#define POLICY(name, text, summary) [WIRE_POLICY_##name] = text,
+#include "schema/policies.def"
+#undef POLICY
+        [WIRE_POLICY_AUTO] = "auto",
+    };
+    assert((unsigned)policy < WIRE_POLICY_COUNT);
+    return names[policy];
+}
+
 enum status wire_fail(struct wire_error *error, enum status status, const char *option,
                       const char *format, ...)
 {

@@ -33,9 +33,22 @@ enum wire_method {
 
 enum wire_kind { WIRE_KIND_TEXT, WIRE_KIND_TOKENS, WIRE_KIND_OPAQUE, WIRE_KIND_COUNT };
 enum wire_ack { WIRE_ACK_MEMORY, WIRE_ACK_DISK };
-enum wire_policy { WIRE_POLICY_ALL, WIRE_POLICY_NONE };
 
-/* An array of ids or kinds: `encoded` are its items, without the array's own header. */
+/* The policies of schema/policies.def; AUTO stands for the one in the model's profile. */
+enum wire_policy {
+#define POLICY(name, text, summary) WIRE_POLICY_##name,
+#include "schema/policies.def"
+#undef POLICY
+    WIRE_POLICY_AUTO,
+    WIRE_POLICY_COUNT
+};
+
+enum wire_mismatch { WIRE_MISMATCH_DROP, WIRE_MISMATCH_FAIL };
+
+/*
+ * An array of ids, kinds, step numbers or [step, prefix] pairs: `encoded` are its items, without
+ * the array's own header.
+ */
 struct wire_list {
     struct bytes encoded;
     uint32_t count;
@@ -44,6 +57,8 @@ struct wire_list {
 struct wire_have {
     uint64_t version;
     int64_t step;
+    bool has_kept;
+    struct wire_list kept; /* numbers of steps, strictly ascending, none beyond `step` */
 };
 
 /* Bits of wire_request.given, one for each distinct option name. */
@@ -61,15 +76,21 @@ enum wire_field {
     WIRE_FIELD_final,
     WIRE_FIELD_tokens,
     WIRE_FIELD_prefix,
+    WIRE_FIELD_visible,
     WIRE_FIELD_ttl_ms,
     WIRE_FIELD_retention_ms,
     WIRE_FIELD_segments,
     WIRE_FIELD_ack,
     WIRE_FIELD_tool_call,
     WIRE_FIELD_policy,
+    WIRE_FIELD_turns,
+    WIRE_FIELD_prefixes,
+    WIRE_FIELD_on_mismatch,
     WIRE_FIELD_have,
     WIRE_FIELD_last,
     WIRE_FIELD_max_bytes,
+    WIRE_FIELD_max_tokens,
+    WIRE_FIELD_pin,
     WIRE_FIELD_touch,
     WIRE_FIELD_threads,
     WIRE_FIELD_from,
@@ -78,6 +99,8 @@ enum wire_field {
     WIRE_FIELD_starts_with,
     WIRE_FIELD_cursor,
     WIRE_FIELD_limit,
+    WIRE_FIELD_segment,
+    WIRE_FIELD_claim,
     WIRE_FIELD_COUNT
 };
 
@@ -86,15 +109,21 @@ struct wire_request {
     enum wire_method method;
     uint64_t given; /* 1 << WIRE_FIELD_name */
 
-    struct bytes client, token, thread, key, response_id, model, prefix, tool_call, from,
+    struct bytes client, token, thread, key, response_id, model, prefix, visible, tool_call, from,
         starts_with, cursor;
-    uint64_t protocol, expect, turn, tokens, ttl_ms, retention_ms, last, max_bytes, at, limit;
+    uint64_t protocol, expect, turn, turns, tokens, ttl_ms, retention_ms, last, max_bytes,
+        max_tokens, at, limit, claim;
     int64_t to;
-    struct wire_list tool_calls, segments, threads;
+    struct wire_list tool_calls, segments, threads, prefixes;
+    /* Of a replay: `prefix` as a list, newest first; `prefix` is its first. */
+    struct wire_list prefix_list;
+    bool prefix_is_list; /* it came as an array */
     struct wire_have have;
     enum wire_ack ack;
     enum wire_policy policy;
-    bool final, touch;
+    enum wire_mismatch on_mismatch;
+    enum wire_kind segment;
+    bool final, touch, pin;
 
     unsigned payload_count;
     uint64_t payload_bytes; /* sum of the sizes */
