@@ -19,6 +19,10 @@
 #define RUN_FORGET command_run_method
 #define RUN_LIST   command_run_list
 #define RUN_INFO   command_run_method
+#define RUN_BEGIN  command_run_method
+#define RUN_CHUNK  command_run_chunk
+#define RUN_COMMIT command_run_append
+#define RUN_ABORT  command_run_method
 
 #define OPERANDS_HELLO  ""
 #define OPERANDS_PING   ""
@@ -31,6 +35,10 @@
 #define OPERANDS_FORGET "[THREAD]"
 #define OPERANDS_LIST   ""
 #define OPERANDS_INFO   ""
+#define OPERANDS_BEGIN  "[THREAD]"
+#define OPERANDS_CHUNK  "[THREAD]"
+#define OPERANDS_COMMIT "[THREAD]"
+#define OPERANDS_ABORT  "[THREAD]"
 
 #define NOTES_HELLO  ""
 #define NOTES_PING   ""
@@ -43,6 +51,10 @@
 #define NOTES_FORGET text_forget
 #define NOTES_LIST   text_list
 #define NOTES_INFO   ""
+#define NOTES_BEGIN  text_begin
+#define NOTES_CHUNK  text_chunk
+#define NOTES_COMMIT text_commit
+#define NOTES_ABORT  ""
 
 const struct command command_rows[] = {
 #define METHOD(NAME, text, says)                                                                   \

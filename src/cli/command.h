@@ -48,7 +48,7 @@ struct invocation {
 
     union contract_arguments arguments;
 
-    struct rethread_segment segments[RETHREAD_PAYLOADS_MAX]; /* append */
+    struct rethread_segment segments[RETHREAD_PAYLOADS_MAX]; /* append, commit, chunk */
     size_t segment_count;
     bool bare;
     bool stdin_taken;
@@ -74,7 +74,8 @@ const struct command *command_find(const char *name);
 int command_connect(const struct invocation *invocation, struct rethread **connection);
 
 int command_run_method(struct invocation *invocation);
-int command_run_append(struct invocation *invocation);
+int command_run_append(struct invocation *invocation); /* and commit */
+int command_run_chunk(struct invocation *invocation);
 int command_run_list(struct invocation *invocation);
 int command_run_import(struct invocation *invocation);
 int command_run_export(struct invocation *invocation);

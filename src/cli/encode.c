@@ -47,9 +47,10 @@ static bool drives_a_terminal(uint32_t point)
            (point >= 0xfff0 && point <= 0xfffb) || point >= 0xe0000;
 }
 
+static const char hex_digits[] = "0123456789abcdef";
+
 char *encode_escape(struct rethread_bytes bytes, bool keep_lines)
 {
-    static const char digits[] = "0123456789abcdef";
     const unsigned char *from = bytes.data;
     char *text = cli_alloc(bytes.size * 4 + 1);
     char *to = text;
@@ -69,8 +70,8 @@ char *encode_escape(struct rethread_bytes bytes, bool keep_lines)
         } else {
             *to++ = '\\';
             *to++ = 'x';
-            *to++ = digits[from[i] >> 4];
-            *to++ = digits[from[i] & 15];
+            *to++ = hex_digits[from[i] >> 4];
+            *to++ = hex_digits[from[i] & 15];
             i++;
         }
     }
@@ -99,6 +100,18 @@ bool encode_from_hex(const char *text, unsigned char *out, size_t size)
         out[i] = (unsigned char)(high << 4 | low);
     }
     return true;
+}
+
+char *encode_hex(struct rethread_bytes bytes)
+{
+    const unsigned char *from = bytes.data;
+    char *text = cli_alloc(bytes.size * 2 + 1);
+    for (size_t i = 0; i < bytes.size; i++) {
+        text[2 * i] = hex_digits[from[i] >> 4];
+        text[2 * i + 1] = hex_digits[from[i] & 15];
+    }
+    text[2 * bytes.size] = '\0';
+    return text;
 }
 
 ptrdiff_t encode_unescape(const char *text, unsigned char *out)

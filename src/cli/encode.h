@@ -24,6 +24,9 @@ ptrdiff_t encode_unescape(const char *text, unsigned char *out);
 /* Two hexadecimal digits a byte, `size` bytes exactly. */
 bool encode_from_hex(const char *text, unsigned char *out, size_t size);
 
+/* To be freed, NUL-terminated, in lower case. */
+char *encode_hex(struct rethread_bytes bytes);
+
 /* To be freed, NUL-terminated. */
 char *encode_base64(struct rethread_bytes bytes);
 

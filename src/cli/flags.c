@@ -19,6 +19,10 @@ static const struct {
 } own_flags[] = {
     {FLAG_TEXT, "append", "text", "STRING", "A text segment: these bytes, as they are."},
     {FLAG_BARE, "append", "bare", NULL, "A bare step: the call produced no reasoning."},
+    {FLAG_TEXT, "commit", "text", "STRING", "A text segment: these bytes, as they are."},
+    {FLAG_BARE, "commit", "bare", NULL, "A bare step: the call produced no reasoning."},
+    {FLAG_TEXT, "chunk", "text", "STRING", "A payload: these bytes, as they are."},
+    {FLAG_FILE, "chunk", "file", "FILE", "A payload: all of the file; - is the standard input."},
     {FLAG_STRICT, "replay", "strict", NULL, "Exit with 1 when the replay is partial."},
     {FLAG_STRICT, "stat", "strict", NULL, "Exit with 1 when the thread is partial."},
     {FLAG_ALL, "list", "all", NULL, "Follow the cursor to the last page."},
@@ -164,6 +168,8 @@ static const char *set_own(struct invocation *invocation, enum own_flag flag, co
         return NULL;
     case FLAG_TEXT:
         return value_segment_text(invocation, text);
+    case FLAG_FILE:
+        return value_file(invocation, text);
     case FLAG_BARE:
         invocation->bare = true;
         return NULL;

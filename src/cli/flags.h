@@ -22,6 +22,7 @@ enum own_flag {
     FLAG_HELP,
     FLAG_STRICT,
     FLAG_TEXT,
+    FLAG_FILE,
     FLAG_BARE,
     FLAG_ALL,
     FLAG_SKIP_BAD,

@@ -4,6 +4,7 @@
 #include "cli/encode.h"
 #include "cli/keep.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 /* Setting takes the value over; it fails for want of memory only. */
@@ -34,6 +35,15 @@ void json_set_bytes(json_t *object, const char *name, struct rethread_bytes byte
     char *key = cli_format("%s%s", name, is_base64 ? "_base64" : "");
     set(object, key, value);
     free(key);
+}
+
+void json_set_hash(json_t *object, const char *name, struct rethread_bytes hash)
+{
+    if (hash.data == NULL)
+        return;
+    char *digits = encode_hex(hash);
+    set(object, name, json_string(digits));
+    free(digits);
 }
 
 void json_set_u64(json_t *object, const char *name, uint64_t value)
@@ -109,6 +119,7 @@ void json_set_step(json_t *object, const struct rethread_step *step, bool reveal
     json_set_bytes(object, "response_id", step->response_id);
     json_set_ids(object, "tool_calls", step->tool_calls);
     json_set_present(object, "tokens", step->tokens);
+    json_set_hash(object, "visible", step->visible);
     json_t *segments = json_array();
     for (size_t i = 0; i < step->segments.count; i++)
         json_array_append_new(segments, of_segment(&step->segments.items[i], reveal));
@@ -152,6 +163,13 @@ static void set_replay(json_t *object, const struct rethread_replay_result *repl
     json_set_present(object, "head", replay->head);
     if (replay->ambiguous)
         json_set_bool(object, "ambiguous", true);
+    json_set_present(object, "found", replay->found);
+    if (replay->in_flight)
+        json_set_bool(object, "in_flight", true);
+    json_set_present(object, "kept_from", replay->kept_from);
+    json_set_present(object, "dropped", replay->dropped);
+    if (replay->extends.set)
+        json_set_bool(object, "extends", replay->extends.value);
     json_set_present(object, "first_changed", replay->first_changed);
     json_t *steps = json_array();
     for (size_t i = 0; i < replay->step_count; i++) {
@@ -177,6 +195,21 @@ static void set_stat(json_t *object, const struct rethread_stat_result *stat)
     json_set_present(object, "expires_in_ms", stat->expires_in_ms);
     if (stat->status != RETHREAD_MISS)
         json_set_text(object, "tier", rethread_tier_name(stat->tier));
+    if (stat->in_flight)
+        json_set_bool(object, "in_flight", true);
+    json_set_present(object, "floor", stat->floor);
+}
+
+static void set_begin(json_t *object, const struct rethread_begin_result *begin)
+{
+    json_set_bytes(object, "thread", begin->thread);
+    json_set_u64(object, "step", begin->step);
+    json_set_u64(object, "version", begin->version);
+    /* As text: many a reader of JSON would round a number of 63 bits. */
+    char *claim = cli_format("%" PRIu64, begin->claim);
+    json_set_text(object, "claim", claim);
+    free(claim);
+    json_set_u64(object, "claim_expires_in_ms", begin->claim_expires_in_ms);
 }
 
 static void set_touch(json_t *object, const struct rethread_touch_result *touch)
@@ -266,6 +299,20 @@ json_t *json_of_result(const struct rethread_result *result, bool reveal)
         break;
     case RETHREAD_METHOD_INFO:
         set_info(object, rethread_result_info(result));
+        break;
+    case RETHREAD_METHOD_BEGIN:
+        set_begin(object, rethread_result_begin(result));
+        break;
+    case RETHREAD_METHOD_CHUNK:
+        json_set_u64(object, "bytes", rethread_result_chunk(result)->bytes);
+        json_set_u64(object, "claim_expires_in_ms",
+                     rethread_result_chunk(result)->claim_expires_in_ms);
+        break;
+    case RETHREAD_METHOD_COMMIT:
+        set_append(object, rethread_result_commit(result));
+        break;
+    case RETHREAD_METHOD_ABORT:
+        json_set_bool(object, "aborted", rethread_result_abort(result)->aborted);
         break;
     case RETHREAD_METHOD_PING:
     case RETHREAD_METHOD_LIST: /* printed thread by thread */

@@ -2,7 +2,8 @@
  * Results as JSON.
  *
  * Bytes are a string where they are UTF-8, under the field's own name, and else base64 under the
- * name with _base64 after it. Payloads are included only where `reveal` says so.
+ * name with _base64 after it; a hash is hexadecimal digits. Payloads are included only where
+ * `reveal` says so.
  */
 #ifndef RETHREAD_CLI_JSON_H
 #define RETHREAD_CLI_JSON_H
@@ -15,6 +16,7 @@
 
 /* Sets a field, or nothing when the value is absent. */
 void json_set_bytes(json_t *object, const char *name, struct rethread_bytes bytes);
+void json_set_hash(json_t *object, const char *name, struct rethread_bytes hash);
 void json_set_u64(json_t *object, const char *name, uint64_t value);
 void json_set_present(json_t *object, const char *name, struct rethread_u64 value);
 void json_set_text(json_t *object, const char *name, const char *text);

@@ -95,16 +95,34 @@ int command_run_method(struct invocation *invocation)
 
 int command_run_append(struct invocation *invocation)
 {
-    if (invocation->bare == (invocation->segment_count != 0)) {
-        report_line(invocation->bare
-                        ? "--bare says that there is no trace: give no segments with it"
-                        : "there is no trace: give --text or --segment, or --bare for a "
-                          "step without one");
+    bool commits = invocation->command->method == RETHREAD_METHOD_COMMIT;
+    struct rethread_segments segments = {invocation->segments, invocation->segment_count};
+    if (invocation->bare && segments.count != 0) {
+        report_line("--bare says that there is no trace: give no segments with it");
         return EXIT_USAGE;
     }
-    struct rethread_append_options *append = &invocation->arguments.append;
-    append->bare = invocation->bare;
-    append->segments = (struct rethread_segments){invocation->segments, invocation->segment_count};
+    if (!commits && !invocation->bare && segments.count == 0) {
+        report_line("there is no trace: give --text or --segment, or --bare for a step without "
+                    "one");
+        return EXIT_USAGE;
+    }
+    if (commits) {
+        invocation->arguments.commit.bare = invocation->bare;
+        invocation->arguments.commit.segments = segments;
+    } else {
+        invocation->arguments.append.bare = invocation->bare;
+        invocation->arguments.append.segments = segments;
+    }
+    return command_run_method(invocation);
+}
+
+int command_run_chunk(struct invocation *invocation)
+{
+    struct rethread_bytes payloads[RETHREAD_PAYLOADS_MAX];
+    for (size_t i = 0; i < invocation->segment_count; i++)
+        payloads[i] = invocation->segments[i].bytes;
+    invocation->arguments.chunk.payloads = payloads;
+    invocation->arguments.chunk.payload_count = invocation->segment_count;
     return command_run_method(invocation);
 }
 

@@ -89,6 +89,11 @@ static void show_stat(const struct rethread_stat_result *stat)
     add_pair(table, "expires in", stat->expires_in_ms, table_duration);
     table_add(table, cli_text("tier"));
     table_add(table, cli_text(rethread_tier_name(stat->tier)));
+    add_pair(table, "floor", stat->floor, table_count);
+    if (stat->in_flight) {
+        table_add(table, cli_text("in flight"));
+        table_add(table, cli_text("yes"));
+    }
     table_print(table, stdout);
     table_destroy(table);
 }
@@ -102,6 +107,22 @@ static void show_touch(const struct rethread_touch_result *touch)
         show_status(RETHREAD_MISS, touch->missing[i].reason);
         show_why(touch->missing[i].reason, (struct rethread_u64){0});
     }
+}
+
+static void show_begin(const struct rethread_begin_result *begin)
+{
+    char text[TABLE_HUMAN_BYTES];
+    print_id(begin->thread);
+    printf(": step %" PRIu64 " is taken, claim %" PRIu64 ", which ends in %s without a chunk\n",
+           begin->step, begin->claim, table_duration(begin->claim_expires_in_ms, text));
+}
+
+static void show_chunk(const struct rethread_chunk_result *chunk)
+{
+    char size[TABLE_HUMAN_BYTES];
+    char text[TABLE_HUMAN_BYTES];
+    printf("%s so far, the claim ends in %s\n", table_size(chunk->bytes, size),
+           table_duration(chunk->claim_expires_in_ms, text));
 }
 
 void show_result(const struct rethread_result *result, bool reveal)
@@ -136,6 +157,19 @@ void show_result(const struct rethread_result *result, bool reveal)
         break;
     case RETHREAD_METHOD_INFO:
         show_info(rethread_result_info(result));
+        break;
+    case RETHREAD_METHOD_BEGIN:
+        show_begin(rethread_result_begin(result));
+        break;
+    case RETHREAD_METHOD_CHUNK:
+        show_chunk(rethread_result_chunk(result));
+        break;
+    case RETHREAD_METHOD_COMMIT:
+        show_append(rethread_result_commit(result));
+        break;
+    case RETHREAD_METHOD_ABORT:
+        puts(rethread_result_abort(result)->aborted ? "aborted: nothing of it was kept"
+                                                    : "there was nothing to abort");
         break;
     case RETHREAD_METHOD_PING:
     case RETHREAD_METHOD_LIST:

@@ -90,6 +90,16 @@ static void show_head(const struct rethread_replay_result *replay)
         printf(", version %" PRIu64, replay->version.value);
     if (replay->ambiguous)
         fputs(", the newest of several threads with this prefix", stdout);
+    if (replay->found.set)
+        printf(", found by prefix %" PRIu64 " of those given", replay->found.value + 1);
+    if (replay->dropped.set && replay->dropped.value != 0)
+        printf(", %" PRIu64 " left out by the policy", replay->dropped.value);
+    if (replay->kept_from.set)
+        printf(", kept from step %" PRIu64, replay->kept_from.value);
+    if (replay->in_flight)
+        fputs(", a step is in flight", stdout);
+    if (replay->extends.set && replay->extends.value)
+        fputs(", extends what you have", stdout);
     if (replay->first_changed.set)
         printf(", changed from step %" PRIu64, replay->first_changed.value);
     if (replay->expires_in_ms.set)

@@ -25,6 +25,28 @@ const char text_replay[] =
     "Payloads are shown only with --reveal; with --json as \"text\", or as \"base64\" where\n"
     "they are no UTF-8. A partial replay exits with 0, with --strict with 1; a miss with 1.\n";
 
+const char text_begin[] =
+    "For a generation that takes long: begin, chunks while it goes on, then commit or abort. "
+    "Until\n"
+    "then replays answer with the steps before and say that one is in flight, and what would add\n"
+    "or drop steps is a conflict, cause claimed. Whoever knows the claim may go on with it; "
+    "without\n"
+    "a chunk it ends, and leaves nothing behind. With --json the claim is a string, so that no\n"
+    "reader rounds it. `rethread-cli stream` does all of this for one pipe.\n"
+    "\n"
+    "  claim=$(rethread-cli begin conv-1 --json | jq -r .claim)\n"
+    "  rethread-cli chunk conv-1 --claim $claim --text 'The user '\n"
+    "  rethread-cli chunk conv-1 --claim $claim --file -\n"
+    "  rethread-cli commit conv-1 --claim $claim --tool-call call_7\n";
+
+const char text_chunk[] =
+    "What chunks bring is joined to one segment, in order; a chunk without any bytes keeps the\n"
+    "claim for longer. --file - reads the standard input, to its end.\n";
+
+const char text_commit[] =
+    "--text and --segment add segments behind what was streamed, a signature say. When there was\n"
+    "no chunk and there are none of these, say --bare: the call produced no reasoning.\n";
+
 const char text_touch[] = "Exits with 1 when any of the threads is not there.\n";
 
 const char text_forget[] = "Exits with 0 as well when there was nothing to forget.\n";

@@ -220,22 +220,9 @@ static const char *read_file(struct keep *keep, FILE *file, char **data, size_t 
     return NULL;
 }
 
-const char *value_segment_file(struct invocation *invocation, const char *text)
+static const char *add_file(struct invocation *invocation, enum rethread_kind kind,
+                            const char *path)
 {
-    static const enum rethread_kind kinds[] = {RETHREAD_KIND_TEXT, RETHREAD_KIND_TOKENS,
-                                               RETHREAD_KIND_OPAQUE};
-    const char *path = NULL;
-    enum rethread_kind kind = RETHREAD_KIND_OTHER;
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-        const char *name = rethread_kind_name(kinds[i]);
-        size_t length = strlen(name);
-        if (strncmp(text, name, length) == 0 && text[length] == '=') {
-            kind = kinds[i];
-            path = text + length + 1;
-        }
-    }
-    if (path == NULL || path[0] == '\0')
-        return "takes KIND=FILE, where KIND is text, tokens or opaque, and FILE may be -";
     bool is_stdin = strcmp(path, "-") == 0;
     if (is_stdin && invocation->stdin_taken)
         return "can read the standard input only once";
@@ -249,4 +236,22 @@ const char *value_segment_file(struct invocation *invocation, const char *text)
     if (!is_stdin)
         fclose(file);
     return error != NULL ? error : add_segment(invocation, kind, data, size_bytes);
+}
+
+const char *value_file(struct invocation *invocation, const char *path)
+{
+    return add_file(invocation, RETHREAD_KIND_TEXT, path);
+}
+
+const char *value_segment_file(struct invocation *invocation, const char *text)
+{
+    static const enum rethread_kind kinds[] = {RETHREAD_KIND_TEXT, RETHREAD_KIND_TOKENS,
+                                               RETHREAD_KIND_OPAQUE};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        const char *name = rethread_kind_name(kinds[i]);
+        size_t length = strlen(name);
+        if (strncmp(text, name, length) == 0 && text[length] == '=' && text[length + 1] != '\0')
+            return add_file(invocation, kinds[i], text + length + 1);
+    }
+    return "takes KIND=FILE, where KIND is text, tokens or opaque, and FILE may be -";
 }

@@ -25,6 +25,9 @@ const char *value_option(struct invocation *invocation, const struct contract_op
 const char *value_segment_text(struct invocation *invocation, const char *text);
 const char *value_segment_file(struct invocation *invocation, const char *text);
 
+/* The same of a chunk, whose kind was said before: all of a file. */
+const char *value_file(struct invocation *invocation, const char *path);
+
 /* A number of the kind that the unit at the end of the option's name asks for. */
 const char *value_number(struct keep *keep, const char *name, const char *text, int64_t min,
                          int64_t max, int64_t *value);

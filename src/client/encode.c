@@ -351,11 +351,11 @@ static enum rethread_status check(const struct client_request *request)
         return RETHREAD_INVALID_ARGUMENT;
     if (request->payload_count >= UINT32_MAX)
         return RETHREAD_INVALID_ARGUMENT;
-    if (request->method == RETHREAD_METHOD_APPEND && request->options != NULL) {
-        const struct rethread_append_options *options = request->options;
-        if (options->bare && options->segments.count > 0)
-            return RETHREAD_INVALID_ARGUMENT;
-    }
+    bool may_be_bare =
+        request->method == RETHREAD_METHOD_APPEND || request->method == RETHREAD_METHOD_COMMIT;
+    if (may_be_bare && request->options != NULL && is_bare(request->method, request->options) &&
+        request->payload_count > 0)
+        return RETHREAD_INVALID_ARGUMENT;
     return RETHREAD_OK;
 }
 

@@ -5,73 +5,16 @@
 
 #include <assert.h>
 
-/* ---- Items ------------------------------------------------------------------------------------*/
-
-static bool take_typed(struct wire_cursor *cursor, enum wire_item_type type, struct wire_item *item)
-{
-    return wire_take(cursor, item) && item->type == type;
-}
-
-bool client_take_array(struct wire_cursor *cursor, uint32_t *count)
-{
-    struct wire_item item;
-    bool taken = take_typed(cursor, WIRE_ITEM_ARRAY, &item);
-    *count = taken ? item.count : 0;
-    return taken;
-}
-
-bool client_take_map(struct wire_cursor *cursor, uint32_t *count)
-{
-    struct wire_item item;
-    bool taken = take_typed(cursor, WIRE_ITEM_MAP, &item);
-    *count = taken ? item.count : 0;
-    return taken;
-}
-
-bool client_take_bytes(struct wire_cursor *cursor, struct rethread_bytes *bytes)
-{
-    struct wire_item item;
-    if (!wire_take(cursor, &item) || (item.type != WIRE_ITEM_STR && item.type != WIRE_ITEM_BIN))
-        return false;
-    *bytes = (struct rethread_bytes){item.bytes.data, item.bytes.size};
-    return true;
-}
-
-bool client_take_u64(struct wire_cursor *cursor, uint64_t *value)
-{
-    struct wire_item item;
-    bool taken = take_typed(cursor, WIRE_ITEM_UINT, &item);
-    *value = taken ? item.number : 0;
-    return taken;
-}
-
-bool client_take_bool(struct wire_cursor *cursor, bool *value)
-{
-    struct wire_item item;
-    bool taken = take_typed(cursor, WIRE_ITEM_BOOL, &item);
-    *value = taken && item.number != 0;
-    return taken;
-}
-
-bool client_take_nil(struct wire_cursor *cursor)
-{
-    struct wire_cursor next = *cursor;
-    struct wire_item item;
-    if (!take_typed(&next, WIRE_ITEM_NIL, &item))
-        return false;
-    *cursor = next;
-    return true;
-}
-
 /* ---- Fields -----------------------------------------------------------------------------------*/
 
 enum field_type {
     FIELD_BYTES,
-    FIELD_TEXT,     /* const char *, a copy that ends in NUL */
-    FIELD_U64,      /* uint64_t */
-    FIELD_SOME_U64, /* struct rethread_u64 */
-    FIELD_HEAD,     /* struct rethread_u64, unset for a negative number */
-    FIELD_BOOL,     /* bool */
+    FIELD_TEXT,      /* const char *, a copy that ends in NUL */
+    FIELD_U64,       /* uint64_t */
+    FIELD_SOME_U64,  /* struct rethread_u64 */
+    FIELD_HEAD,      /* struct rethread_u64, unset for a negative number */
+    FIELD_BOOL,      /* bool */
+    FIELD_SOME_BOOL, /* struct rethread_bool */
     FIELD_REASON,
     FIELD_TIER,
     FIELD_COMPLETENESS,
@@ -131,17 +74,23 @@ static const struct field REPLAY_FIELDS[] = {
     OPTIONAL(rethread_replay_result, SOME_U64, version),
     OPTIONAL(rethread_replay_result, HEAD, head),
     OPTIONAL(rethread_replay_result, BOOL, ambiguous),
+    OPTIONAL(rethread_replay_result, SOME_U64, found),
+    OPTIONAL(rethread_replay_result, BOOL, in_flight),
+    OPTIONAL(rethread_replay_result, SOME_U64, kept_from),
+    OPTIONAL(rethread_replay_result, SOME_U64, dropped),
+    OPTIONAL(rethread_replay_result, SOME_BOOL, extends),
     OPTIONAL(rethread_replay_result, SOME_U64, first_changed),
     REQUIRED(rethread_replay_result, STEPS, steps),
     OPTIONAL(rethread_replay_result, SOME_U64, expires_in_ms),
 };
 
 static const struct field STEP_FIELDS[] = {
-    REQUIRED(rethread_step, U64, step),          OPTIONAL(rethread_step, REASON, missing),
-    OPTIONAL(rethread_step, U64, turn),          OPTIONAL(rethread_step, BOOL, final),
-    OPTIONAL(rethread_step, BYTES, model),       OPTIONAL(rethread_step, BYTES, response_id),
-    OPTIONAL(rethread_step, IDS, tool_calls),    OPTIONAL(rethread_step, SOME_U64, tokens),
-    OPTIONAL(rethread_step, SEGMENTS, segments), OPTIONAL(rethread_step, TIER, source),
+    REQUIRED(rethread_step, U64, step),       OPTIONAL(rethread_step, REASON, missing),
+    OPTIONAL(rethread_step, U64, turn),       OPTIONAL(rethread_step, BOOL, final),
+    OPTIONAL(rethread_step, BYTES, model),    OPTIONAL(rethread_step, BYTES, response_id),
+    OPTIONAL(rethread_step, IDS, tool_calls), OPTIONAL(rethread_step, SOME_U64, tokens),
+    OPTIONAL(rethread_step, BYTES, visible),  OPTIONAL(rethread_step, SEGMENTS, segments),
+    OPTIONAL(rethread_step, TIER, source),
 };
 
 static const struct field STAT_FIELDS[] = {
@@ -156,6 +105,8 @@ static const struct field STAT_FIELDS[] = {
     OPTIONAL(rethread_stat_result, SOME_U64, idle_ms),
     OPTIONAL(rethread_stat_result, SOME_U64, expires_in_ms),
     OPTIONAL(rethread_stat_result, TIER, tier),
+    OPTIONAL(rethread_stat_result, BOOL, in_flight),
+    OPTIONAL(rethread_stat_result, SOME_U64, floor),
 };
 
 static const struct field TOUCH_FIELDS[] = {
@@ -180,6 +131,23 @@ static const struct field FORGET_FIELDS[] = {
 static const struct field LIST_FIELDS[] = {
     REQUIRED(rethread_list_result, LISTED_THREADS, threads),
     OPTIONAL(rethread_list_result, BYTES, cursor),
+};
+
+static const struct field BEGIN_FIELDS[] = {
+    OPTIONAL(rethread_begin_result, BYTES, thread),
+    REQUIRED(rethread_begin_result, U64, step),
+    OPTIONAL(rethread_begin_result, U64, version),
+    REQUIRED(rethread_begin_result, U64, claim),
+    OPTIONAL(rethread_begin_result, U64, claim_expires_in_ms),
+};
+
+static const struct field CHUNK_FIELDS[] = {
+    REQUIRED(rethread_chunk_result, U64, bytes),
+    OPTIONAL(rethread_chunk_result, U64, claim_expires_in_ms),
+};
+
+static const struct field ABORT_FIELDS[] = {
+    REQUIRED(rethread_abort_result, BOOL, aborted),
 };
 
 static const struct field LISTED_FIELDS[] = {
@@ -300,7 +268,7 @@ static bool read_listed_thread(struct client_decoder *decoder, void *item)
     return read_map(decoder, LISTED_FIELDS, FIELDS_COUNT(LISTED_FIELDS), listed);
 }
 
-static bool copy_text(struct client_decoder *decoder, struct rethread_bytes text, const char **copy)
+bool client_copy_text(struct client_decoder *decoder, struct rethread_bytes text, const char **copy)
 {
     char *memory = client_decoder_alloc(decoder, text.size + 1, 1);
     if (memory == NULL)
@@ -316,6 +284,14 @@ static bool read_some_u64(struct client_decoder *decoder, struct rethread_u64 *n
     if (!client_take_u64(&decoder->cursor, &number->value))
         return false;
     number->set = true;
+    return true;
+}
+
+static bool read_some_bool(struct client_decoder *decoder, struct rethread_bool *flag)
+{
+    if (!client_take_bool(&decoder->cursor, &flag->value))
+        return false;
+    flag->set = true;
     return true;
 }
 
@@ -336,7 +312,7 @@ static bool read_word(struct client_decoder *decoder, enum field_type type, void
     if (!client_take_bytes(&decoder->cursor, &word))
         return false;
     if (type == FIELD_TEXT)
-        return copy_text(decoder, word, (const char **)field);
+        return client_copy_text(decoder, word, (const char **)field);
     if (type == FIELD_COMPLETENESS)
         return client_completeness_named(word, (enum rethread_completeness *)field);
     if (type == FIELD_REASON)
@@ -367,6 +343,8 @@ static bool read_field(struct client_decoder *decoder, enum field_type type, voi
         return read_head(decoder, field);
     case FIELD_BOOL:
         return client_take_bool(&decoder->cursor, field);
+    case FIELD_SOME_BOOL:
+        return read_some_bool(decoder, field);
     case FIELD_TEXT:
     case FIELD_REASON:
     case FIELD_TIER:
@@ -430,90 +408,6 @@ static bool read_map(struct client_decoder *decoder, const struct field *fields,
     return true;
 }
 
-/* ---- Metrics ----------------------------------------------------------------------------------*/
-
-/* Where metrics go; without items they are only counted. */
-struct metrics {
-    struct rethread_metric *items;
-    size_t count;
-};
-
-/* Takes the head of the next item if it is of that type, and passes over the whole item if not. */
-static bool read_if(struct client_decoder *decoder, enum wire_item_type type,
-                    struct wire_item *item, bool *taken)
-{
-    struct wire_cursor start = decoder->cursor;
-    if (!wire_take(&decoder->cursor, item))
-        return false;
-    *taken = item->type == type;
-    if (*taken)
-        return true;
-    decoder->cursor = start;
-    return wire_skip(&decoder->cursor);
-}
-
-static bool read_metric(struct client_decoder *decoder, const char *section,
-                        struct metrics *metrics)
-{
-    struct rethread_bytes name;
-    struct wire_item value;
-    bool taken;
-    if (!client_take_bytes(&decoder->cursor, &name) ||
-        !read_if(decoder, WIRE_ITEM_UINT, &value, &taken))
-        return false;
-    if (!taken)
-        return true;
-    size_t index = metrics->count++;
-    if (metrics->items == NULL)
-        return true;
-    metrics->items[index].section = section;
-    metrics->items[index].value = value.number;
-    return copy_text(decoder, name, &metrics->items[index].name);
-}
-
-/* {section: {name: number}} */
-static bool read_sections(struct client_decoder *decoder, struct metrics *metrics)
-{
-    uint32_t sections;
-    if (!client_take_map(&decoder->cursor, &sections))
-        return false;
-    for (uint32_t i = 0; i < sections; i++) {
-        struct rethread_bytes name;
-        struct wire_item section;
-        bool taken;
-        const char *text = NULL;
-        if (!client_take_bytes(&decoder->cursor, &name) ||
-            !read_if(decoder, WIRE_ITEM_MAP, &section, &taken))
-            return false;
-        if (!taken)
-            continue;
-        if (metrics->items != NULL && !copy_text(decoder, name, &text))
-            return false;
-        for (uint32_t j = 0; j < section.count; j++)
-            if (!read_metric(decoder, text, metrics))
-                return false;
-    }
-    return true;
-}
-
-static bool read_info(struct client_decoder *decoder, struct rethread_info_result *info)
-{
-    struct wire_cursor start = decoder->cursor;
-    struct metrics metrics = {.items = NULL};
-    if (!read_sections(decoder, &metrics))
-        return false;
-    metrics.items = client_decoder_alloc(decoder, metrics.count, sizeof *metrics.items);
-    if (metrics.items == NULL)
-        return false;
-    metrics.count = 0;
-    decoder->cursor = start;
-    if (!read_sections(decoder, &metrics))
-        return false;
-    info->metrics = metrics.items;
-    info->metric_count = metrics.count;
-    return true;
-}
-
 /* ---- Results ----------------------------------------------------------------------------------*/
 
 bool client_read_result(struct client_decoder *decoder)
@@ -527,6 +421,7 @@ bool client_read_result(struct client_decoder *decoder)
     case RETHREAD_METHOD_HELLO:
         return READ(HELLO_FIELDS);
     case RETHREAD_METHOD_APPEND:
+    case RETHREAD_METHOD_COMMIT:
         return READ(APPEND_FIELDS);
     case RETHREAD_METHOD_REPLAY:
         return READ(REPLAY_FIELDS);
@@ -544,7 +439,13 @@ bool client_read_result(struct client_decoder *decoder)
     case RETHREAD_METHOD_LIST:
         return READ(LIST_FIELDS);
     case RETHREAD_METHOD_INFO:
-        return read_info(decoder, &result->of.info);
+        return client_read_info(decoder, &result->of.info);
+    case RETHREAD_METHOD_BEGIN:
+        return READ(BEGIN_FIELDS);
+    case RETHREAD_METHOD_CHUNK:
+        return READ(CHUNK_FIELDS);
+    case RETHREAD_METHOD_ABORT:
+        return READ(ABORT_FIELDS);
     }
 #undef READ
     return false;

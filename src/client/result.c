@@ -94,8 +94,8 @@ struct rethread_bytes rethread_result_payload(const struct rethread_result *resu
     return index < result->payload_count ? result->payloads[index] : absent;
 }
 
-#define ACCESSOR(METHOD, name)                                                                     \
-    const struct rethread_##name##_result *rethread_result_##name(                                 \
+#define ACCESSOR(METHOD, which, name)                                                              \
+    const struct rethread_##name##_result *rethread_result_##which(                                \
         const struct rethread_result *result)                                                      \
     {                                                                                              \
         bool holds = result != NULL && result->method == RETHREAD_METHOD_##METHOD &&               \
@@ -103,13 +103,17 @@ struct rethread_bytes rethread_result_payload(const struct rethread_result *resu
         return holds ? &result->of.name : NULL;                                                    \
     }
 
-ACCESSOR(HELLO, hello)
-ACCESSOR(APPEND, append)
-ACCESSOR(REPLAY, replay)
-ACCESSOR(STAT, stat)
-ACCESSOR(TOUCH, touch)
-ACCESSOR(FORK, fork)
-ACCESSOR(REWIND, rewind)
-ACCESSOR(FORGET, forget)
-ACCESSOR(LIST, list)
-ACCESSOR(INFO, info)
+ACCESSOR(HELLO, hello, hello)
+ACCESSOR(APPEND, append, append)
+ACCESSOR(REPLAY, replay, replay)
+ACCESSOR(STAT, stat, stat)
+ACCESSOR(TOUCH, touch, touch)
+ACCESSOR(FORK, fork, fork)
+ACCESSOR(REWIND, rewind, rewind)
+ACCESSOR(FORGET, forget, forget)
+ACCESSOR(LIST, list, list)
+ACCESSOR(INFO, info, info)
+ACCESSOR(BEGIN, begin, begin)
+ACCESSOR(CHUNK, chunk, chunk)
+ACCESSOR(COMMIT, commit, append)
+ACCESSOR(ABORT, abort, abort)

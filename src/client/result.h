@@ -21,7 +21,7 @@ struct rethread_result {
     struct rethread_error error; /* its status is the result's; OK: no error */
     union {
         struct rethread_hello_result hello;
-        struct rethread_append_result append;
+        struct rethread_append_result append; /* and commit */
         struct rethread_replay_result replay;
         struct rethread_stat_result stat;
         struct rethread_touch_result touch;
@@ -30,6 +30,9 @@ struct rethread_result {
         struct rethread_forget_result forget;
         struct rethread_list_result list;
         struct rethread_info_result info;
+        struct rethread_begin_result begin;
+        struct rethread_chunk_result chunk;
+        struct rethread_abort_result abort;
     } of;
     struct client_block *blocks; /* freed with the result */
 };
