@@ -8,8 +8,10 @@ RETHREAD_SERVER: the program (default build/rethread-server).
 """
 
 import ctypes
+import glob
 import itertools
 import os
+import random
 import re
 import resource
 import signal
@@ -46,6 +48,12 @@ def sanitized():
 
 
 SANITIZED = os.path.exists(SERVER) and sanitized()
+PATIENCE_S = 60 if SANITIZED else 20
+
+
+def noise(size, seed):
+    """Bytes that nothing compresses and nobody else has."""
+    return random.Random(seed).randbytes(size)
 
 
 def clean_environment(**extra):
@@ -252,3 +260,49 @@ class ServerCase(unittest.TestCase):
         with self.assertRaises(cls) as caught:
             call(*args, **kwargs)
         return caught.exception
+
+
+class DiskCase(unittest.TestCase):
+    """Servers of the tests' own, one after another over one data directory."""
+
+    def setUp(self):
+        if not os.path.exists(SERVER):
+            raise AssertionError(f"{SERVER} has not been built")
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.data = os.path.join(directory.name, "data")
+
+    def start(self, *flags, **options):
+        """A server on this test's directory, and a client of it."""
+        options.setdefault("data", self.data)
+        server = Server(*flags, **options)
+        self.addCleanup(server.kill)
+        client = rethread.Client(server.address)
+        self.addCleanup(client.close)
+        return server, client
+
+    def wait(self, condition, what):
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            self.assertLess(time.monotonic(), deadline, f"waited in vain: {what}")
+            time.sleep(0.02)
+
+    def wait_demoted(self, client, *threads):
+        for thread in threads:
+            self.wait(lambda t=thread: client.stat(t).tier == "disk", f"{thread} leaves memory")
+
+    def on_disk(self, needle):
+        """The files of the directory that hold these bytes."""
+        found = []
+        for path in glob.glob(os.path.join(self.data, "*")):
+            with open(path, "rb") as f:
+                if needle in f.read():
+                    found.append(os.path.basename(path))
+        return found
+
+    def exact(self, client, thread, steps, **options):
+        got = client.replay(thread, **options)
+        self.assertEqual((got.status, got.reason), ("complete", None), thread)
+        self.assertEqual([[(s.kind, bytes(s.data)) for s in step.segments] for step in got.steps],
+                         steps)
+        return got
