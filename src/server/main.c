@@ -12,8 +12,10 @@
 #include "server/settings.h"
 #include "store/store.h"
 #include "thread/threads.h"
+#include "wire/profile.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -43,6 +45,7 @@ enum {
 
 struct server {
     struct settings settings;
+    const struct profiles *profiles; /* main's; NULL: the built-in ones */
     unsigned loops;
     uint64_t started_ms;
     uint64_t recovery_ms; /* until it served; 0 without a store */
@@ -171,6 +174,7 @@ static bool setup_threads(struct server *server)
         .memory_bytes = server->settings.memory_bytes,
         .ttl_ms = server->settings.ttl_ms,
         .frame_max_bytes = server->settings.frame_max_bytes,
+        .profiles = server->profiles,
         .tombstones = (uint32_t)server->settings.tombstones,
         .lanes_max = server->loops,
         .clock = clock_monotonic(),
@@ -327,7 +331,8 @@ static void log_started(const struct server *server)
               LOG_U64("max_connections", settings->connections_max), LOG_END);
 }
 
-static int serve(const struct settings *settings, uint64_t started_ms)
+static int serve(const struct settings *settings, const struct profiles *profiles,
+                 uint64_t started_ms)
 {
     struct server *server = calloc(1, sizeof *server);
     if (!server) {
@@ -335,6 +340,7 @@ static int serve(const struct settings *settings, uint64_t started_ms)
     }
     int status = EXIT_FAILURE;
     server->settings = *settings;
+    server->profiles = profiles;
     server->started_ms = started_ms;
     pthread_mutex_init(&server->wake_lock, NULL);
     log_open(STDERR_FILENO, settings->log_level);
@@ -355,10 +361,27 @@ static int serve(const struct settings *settings, uint64_t started_ms)
     return status;
 }
 
+/* False: refused, and said why. *profiles stays NULL when there is no file of them. */
+static bool load_profiles(const struct settings *settings, struct profiles **profiles)
+{
+    const char *path = settings->profiles_file.path;
+    char error[PROFILE_ERROR_BYTES];
+    if (path[0] == '\0' || profiles_load(path, profiles, error) == STATUS_OK) {
+        return true;
+    }
+    fputs("rethread-server: profiles: \"", stderr);
+    for (const char *c = path; *c != '\0'; c++) {
+        fputc(iscntrl((unsigned char)*c) ? '?' : *c, stderr);
+    }
+    fprintf(stderr, "\": %s\n", error);
+    return false;
+}
+
 int main(int argc, char **argv)
 {
     struct settings settings;
     struct settings_refusal refusal;
+    struct profiles *profiles = NULL;
     uint64_t started_ms = clock_read_ms(clock_monotonic());
     hide_memory();
     signal(SIGPIPE, SIG_IGN);
@@ -374,6 +397,10 @@ int main(int argc, char **argv)
         describe_print(stdout);
         return EXIT_SUCCESS;
     case SETTINGS_CHECK:
+        if (!load_profiles(&settings, &profiles)) {
+            return EXIT_REFUSED;
+        }
+        profiles_free(profiles);
         settings_print(stdout, &settings);
         return EXIT_SUCCESS;
     case SETTINGS_REFUSED:
@@ -382,5 +409,10 @@ int main(int argc, char **argv)
     case SETTINGS_RUN:
         break;
     }
-    return serve(&settings, started_ms);
+    if (!load_profiles(&settings, &profiles)) {
+        return EXIT_REFUSED;
+    }
+    int status = serve(&settings, profiles, started_ms);
+    profiles_free(profiles);
+    return status;
 }

@@ -3,8 +3,9 @@
  *
  * Each source overrides the one before: default < file < environment < flag. Within one source the
  * last value wins, but values of `listen` add up (one value may also hold several, separated by
- * commas or spaces); a later source replaces all of them. An empty value of `unix` turns it off;
- * `listen none` turns TCP off, alone in its source and only where there is a unix socket.
+ * commas or spaces); a later source replaces all of them. An empty value of `unix` or `profiles`
+ * turns it off; `listen none` turns TCP off, alone in its source and only where there is a unix
+ * socket.
  *
  * Environment. RETHREAD_<NAME> sets a setting, RETHREAD_CONFIG names the file. Any other variable
  * that starts with RETHREAD_ is refused, since it is most likely a misspelt setting, except those
@@ -42,12 +43,17 @@ struct settings_data {
     char directory[SETTINGS_DIRECTORY_BYTES]; /* "": memory only */
 };
 
+struct settings_file {
+    char path[SETTINGS_DIRECTORY_BYTES]; /* "": none */
+};
+
 #define SETTINGS_TYPE_ADDRESSES   struct settings_addresses
 #define SETTINGS_TYPE_PATH        struct settings_path
 #define SETTINGS_TYPE_COUNT       uint64_t
 #define SETTINGS_TYPE_SIZE        uint64_t
 #define SETTINGS_TYPE_DURATION    uint64_t
 #define SETTINGS_TYPE_DATA        struct settings_data
+#define SETTINGS_TYPE_FILE        struct settings_file
 #define SETTINGS_TYPE_COMPRESSION enum store_compression
 #define SETTINGS_TYPE_LEVEL       enum log_level
 

@@ -49,6 +49,9 @@ const char *settings_value_allowed(const struct settings_row *row, char *text, s
         snprintf(text, size, "a directory, its path of at most %" PRIu64 " bytes, or none",
                  row->max);
         break;
+    case SETTINGS_IS_FILE:
+        snprintf(text, size, "a file, its path of at most %" PRIu64 " bytes", row->max);
+        break;
     case SETTINGS_IS_COMPRESSION:
         snprintf(text, size, "zstd or none");
         break;
@@ -162,6 +165,10 @@ bool settings_value_parse(struct settings *settings, const struct settings_row *
         return parse_number(row, text, field);
     case SETTINGS_IS_DATA:
         return parse_data(row, text, field);
+    case SETTINGS_IS_FILE: {
+        struct settings_file *file = field;
+        return copy_text(row, text, file->path, sizeof file->path);
+    }
     case SETTINGS_IS_COMPRESSION:
         return parse_compression(text, field);
     case SETTINGS_IS_LEVEL:
@@ -240,6 +247,9 @@ void settings_print(FILE *out, const struct settings *settings)
             break;
         case SETTINGS_IS_DATA:
             fputs(data_text(field), out);
+            break;
+        case SETTINGS_IS_FILE:
+            fputs(((const struct settings_file *)field)->path, out);
             break;
         case SETTINGS_IS_COMPRESSION:
             fputs(compression_text(*(const enum store_compression *)field), out);

@@ -95,9 +95,6 @@ const struct profile *profiles_find(const struct profiles *profiles, struct byte
 {
     struct bytes name = behind_last_slash(model);
     const struct profile *found = NULL;
-    if (name.size == 0) {
-        return &built_in[BUILT_IN - 1];
-    }
     if (profiles != NULL) {
         found = first_fit(profiles->rows, profiles->count, name);
     }
