@@ -22,6 +22,10 @@ static const struct {
     {"forget", "nil, [{'forgotten': true}]"},
     {"list", "nil, [{'threads': [], 'cursor': nil}]"},
     {"info", "nil, [{'server': {'loops': 2}}]"},
+    {"begin", "nil, [{'step': 2, 'claim': 77}]"},
+    {"chunk", "nil, [{'bytes': 5}]"},
+    {"commit", "nil, [{'step': 2, 'version': 3}]"},
+    {"abort", "{'code': 'conflict', 'cause': 'claimed', 'version': 3}, nil"},
     {"invent", "nil, [{'x': 1}, b'back']"},
 };
 
@@ -88,6 +92,24 @@ START_TEST(every_method_has_a_synchronous_call)
     rethread_result_free(result);
     CALLS(RETHREAD_OK, rethread_info(to, &result));
     ck_assert_uint_eq(rethread_result_info(result)->metrics[0].value, 2);
+    rethread_result_free(result);
+    CALLS(RETHREAD_OK, rethread_begin(to, &(struct rethread_begin_options){.thread = id}, &result));
+    struct rethread_u64 claim = rethread_u64(rethread_result_begin(result)->claim);
+    ck_assert_uint_eq(claim.value, 77);
+    rethread_result_free(result);
+    CALLS(RETHREAD_OK,
+          rethread_chunk(to, &(struct rethread_chunk_options){id, claim, &id, 1}, &result));
+    ck_assert_uint_eq(rethread_result_chunk(result)->bytes, 5);
+    rethread_result_free(result);
+    CALLS(RETHREAD_OK,
+          rethread_commit(to, &(struct rethread_commit_options){.thread = id, .claim = claim},
+                          &result));
+    ck_assert_uint_eq(rethread_result_commit(result)->version, 3);
+    rethread_result_free(result);
+    CALLS(RETHREAD_CONFLICT,
+          rethread_abort(to, &(struct rethread_abort_options){id, claim}, &result));
+    ck_assert_str_eq(rethread_result_error(result)->cause, "claimed");
+    ck_assert_ptr_null(rethread_result_abort(result));
     rethread_result_free(result);
     CALLS(RETHREAD_OK, rethread_call_raw(to, "invent", rethread_text(""), &id, 1, &result));
     ck_assert(fake_same(rethread_result_payload(result, 0), "back"));

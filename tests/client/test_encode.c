@@ -63,18 +63,19 @@ START_TEST(append_sends_every_option)
         .final = rethread_bool(false),
         .tokens = rethread_u64(70000),
         .prefix = rethread_text("0123456789abcdef"),
+        .visible = rethread_text("fedcba9876543210"),
         .ttl_ms = rethread_u64(31536000000),
         .retention_ms = rethread_u64(0),
         .segments = {segments, 3},
         .ack = RETHREAD_ACK_MEMORY,
     };
-    SENDS(
-        rethread_submit_append(fake.connection, &options, &msgid),
-        "\"append\", [{\"thread\": b\"t\", \"expect\": 0, \"key\": b\"k\", \"response_id\": "
-        "b\"resp_1\", \"tool_calls\": [b\"call_1\", b\"call_2\"], \"model\": b\"m\", \"turn\": "
-        "300, \"final\": false, \"tokens\": 70000, \"prefix\": b\"0123456789abcdef\", \"ttl_ms\": "
-        "31536000000, \"retention_ms\": 0, \"segments\": [\"text\", \"tokens\", \"opaque\"], "
-        "\"ack\": \"memory\"}, b\"because\", b\"\\x01\\x02\\x03\\x04\", b\"sealed\"]]");
+    SENDS(rethread_submit_append(fake.connection, &options, &msgid),
+          "\"append\", [{\"thread\": b\"t\", \"expect\": 0, \"key\": b\"k\", \"response_id\": "
+          "b\"resp_1\", \"tool_calls\": [b\"call_1\", b\"call_2\"], \"model\": b\"m\", \"turn\": "
+          "300, \"final\": false, \"tokens\": 70000, \"prefix\": b\"0123456789abcdef\", "
+          "\"visible\": b\"fedcba9876543210\", \"ttl_ms\": 31536000000, \"retention_ms\": 0, "
+          "\"segments\": [\"text\", \"tokens\", \"opaque\"], "
+          "\"ack\": \"memory\"}, b\"because\", b\"\\x01\\x02\\x03\\x04\", b\"sealed\"]]");
     options = (struct rethread_append_options){.thread = rethread_text("t"),
                                                .segments = {segments, 1},
                                                .final = rethread_bool(true),
@@ -98,26 +99,118 @@ END_TEST
 
 START_TEST(replay_sends_every_option)
 {
+    struct rethread_bytes prefixes[] = {rethread_text("0123456789abcdef"),
+                                        rethread_text("fedcba9876543210")};
+    struct rethread_step_prefix now[] = {{0, prefixes[0]}, {300, prefixes[1]}};
+    uint64_t kept[] = {1, 70000};
     struct rethread_replay_options options = {
         .thread = rethread_text("t"),
         .response_id = rethread_text("r"),
         .tool_call = rethread_text("c"),
-        .prefix = rethread_text("0123456789abcdef"),
-        .policy = "none",
-        .have = {.set = true, .version = 9, .step = -1},
+        .prefix = {prefixes, 2},
+        .policy = "last_turns",
+        .turn = rethread_u64(0),
+        .turns = rethread_u64(3),
+        .prefixes = {now, 2},
+        .on_mismatch = "fail",
+        .have = {.set = true, .version = 9, .step = 70000, .kept = {kept, 2}},
         .last = rethread_u64(2),
         .max_bytes = rethread_u64(INT64_MAX),
+        .max_tokens = rethread_u64(0),
         .model = rethread_text("m"),
+        .pin = rethread_bool(true),
         .touch = rethread_bool(false),
     };
     SENDS(rethread_submit_replay(fake.connection, &options, &msgid),
           "\"replay\", [{\"thread\": b\"t\", \"response_id\": b\"r\", \"tool_call\": b\"c\", "
-          "\"prefix\": b\"0123456789abcdef\", \"policy\": \"none\", \"have\": {\"version\": 9, "
-          "\"step\": -1}, \"last\": 2, \"max_bytes\": 9223372036854775807, \"model\": b\"m\", "
-          "\"touch\": false}]]");
+          "\"prefix\": [b\"0123456789abcdef\", b\"fedcba9876543210\"], \"policy\": "
+          "\"last_turns\", \"turn\": 0, \"turns\": 3, \"prefixes\": [[0, b\"0123456789abcdef\"], "
+          "[300, b\"fedcba9876543210\"]], \"on_mismatch\": \"fail\", \"have\": {\"version\": 9, "
+          "\"step\": 70000, \"kept\": [1, 70000]}, \"last\": 2, \"max_bytes\": "
+          "9223372036854775807, \"max_tokens\": 0, \"model\": b\"m\", \"pin\": true, \"touch\": "
+          "false}]]");
     options = (struct rethread_replay_options){.thread = rethread_text("t")};
     SENDS(rethread_submit_replay(fake.connection, &options, &msgid),
           "\"replay\", [{\"thread\": b\"t\"}]]");
+}
+END_TEST
+
+/* One prefix goes out as itself; an empty list that was given is still said. */
+START_TEST(lists_of_a_replay_may_be_short)
+{
+    struct rethread_bytes prefix = rethread_text("0123456789abcdef");
+    struct rethread_step_prefix none;
+    uint64_t nothing;
+    struct rethread_replay_options options = {.prefix = {&prefix, 1},
+                                              .have = {.set = true, .version = 9, .step = -1}};
+    SENDS(rethread_submit_replay(fake.connection, &options, &msgid),
+          "\"replay\", [{\"prefix\": b\"0123456789abcdef\", \"have\": {\"version\": 9, \"step\": "
+          "-1}}]]");
+    options.prefix.count = 0;
+    options.prefixes = (struct rethread_prefixes){&none, 0};
+    options.have.kept = (struct rethread_steps){&nothing, 0};
+    SENDS(rethread_submit_replay(fake.connection, &options, &msgid),
+          "\"replay\", [{\"prefix\": [], \"prefixes\": [], \"have\": {\"version\": 9, \"step\": "
+          "-1, \"kept\": []}}]]");
+}
+END_TEST
+
+START_TEST(streaming_sends_every_option)
+{
+    struct rethread_bytes calls[] = {rethread_text("call_1")};
+    struct rethread_bytes payloads[] = {rethread_text("bec"), rethread_text("ause")};
+    struct rethread_segment segments[] = {
+        {.bytes = rethread_text("more")},
+        {RETHREAD_KIND_OPAQUE, rethread_text("sealed")},
+    };
+    struct rethread_begin_options begin = {rethread_text("t"), "tokens"};
+    SENDS(rethread_submit_begin(fake.connection, &begin, &msgid),
+          "\"begin\", [{\"thread\": b\"t\", \"segment\": \"tokens\"}]]");
+    begin.segment = NULL;
+    SENDS(rethread_submit_begin(fake.connection, &begin, &msgid),
+          "\"begin\", [{\"thread\": b\"t\"}]]");
+    struct rethread_chunk_options chunk = {rethread_text("t"), rethread_u64(INT64_MAX), payloads,
+                                           2};
+    SENDS(rethread_submit_chunk(fake.connection, &chunk, &msgid),
+          "\"chunk\", [{\"thread\": b\"t\", \"claim\": 9223372036854775807}, b\"bec\", "
+          "b\"ause\"]]");
+    chunk.payload_count = 0;
+    SENDS(rethread_submit_chunk(fake.connection, &chunk, &msgid),
+          "\"chunk\", [{\"thread\": b\"t\", \"claim\": 9223372036854775807}]]");
+    struct rethread_commit_options commit = {
+        .thread = rethread_text("t"),
+        .claim = rethread_u64(1),
+        .expect = rethread_u64(0),
+        .key = rethread_text("k"),
+        .response_id = rethread_text("r"),
+        .tool_calls = {calls, 1},
+        .model = rethread_text("m"),
+        .turn = rethread_u64(2),
+        .final = rethread_bool(false),
+        .tokens = rethread_u64(3),
+        .prefix = rethread_text("0123456789abcdef"),
+        .visible = rethread_text("fedcba9876543210"),
+        .ttl_ms = rethread_u64(4),
+        .retention_ms = rethread_u64(0),
+        .segments = {segments, 2},
+        .ack = RETHREAD_ACK_DISK,
+    };
+    SENDS(rethread_submit_commit(fake.connection, &commit, &msgid),
+          "\"commit\", [{\"thread\": b\"t\", \"claim\": 1, \"expect\": 0, \"key\": b\"k\", "
+          "\"response_id\": b\"r\", \"tool_calls\": [b\"call_1\"], \"model\": b\"m\", \"turn\": "
+          "2, \"final\": false, \"tokens\": 3, \"prefix\": b\"0123456789abcdef\", \"visible\": "
+          "b\"fedcba9876543210\", \"ttl_ms\": 4, \"retention_ms\": 0, \"segments\": [\"text\", "
+          "\"opaque\"], \"ack\": \"disk\"}, b\"more\", b\"sealed\"]]");
+    commit =
+        (struct rethread_commit_options){.thread = rethread_text("t"), .claim = rethread_u64(1)};
+    SENDS(rethread_submit_commit(fake.connection, &commit, &msgid),
+          "\"commit\", [{\"thread\": b\"t\", \"claim\": 1}]]");
+    commit.bare = true;
+    SENDS(rethread_submit_commit(fake.connection, &commit, &msgid),
+          "\"commit\", [{\"thread\": b\"t\", \"claim\": 1, \"segments\": []}]]");
+    struct rethread_abort_options abort = {rethread_text("t"), rethread_u64(1)};
+    SENDS(rethread_submit_abort(fake.connection, &abort, &msgid),
+          "\"abort\", [{\"thread\": b\"t\", \"claim\": 1}]]");
 }
 END_TEST
 
@@ -187,6 +280,22 @@ START_TEST(a_refused_request_leaves_nothing_behind)
     append.bare = false;
     append.segments.items = NULL;
     ck_assert_int_eq(rethread_submit_append(fake.connection, &append, &refused),
+                     RETHREAD_INVALID_ARGUMENT);
+    struct rethread_segment text = {.bytes = rethread_text("x")};
+    struct rethread_commit_options commit = {.segments = {&text, 1}, .bare = true};
+    ck_assert_int_eq(rethread_submit_commit(fake.connection, &commit, &refused),
+                     RETHREAD_INVALID_ARGUMENT);
+    struct rethread_chunk_options chunk = {.payload_count = 1};
+    ck_assert_int_eq(rethread_submit_chunk(fake.connection, &chunk, &refused),
+                     RETHREAD_INVALID_ARGUMENT);
+    struct rethread_replay_options replay = {.prefix = {NULL, 2}};
+    ck_assert_int_eq(rethread_submit_replay(fake.connection, &replay, &refused),
+                     RETHREAD_INVALID_ARGUMENT);
+    replay = (struct rethread_replay_options){.prefixes = {NULL, 1}};
+    ck_assert_int_eq(rethread_submit_replay(fake.connection, &replay, &refused),
+                     RETHREAD_INVALID_ARGUMENT);
+    replay = (struct rethread_replay_options){.have = {.set = true, .kept = {NULL, 1}}};
+    ck_assert_int_eq(rethread_submit_replay(fake.connection, &replay, &refused),
                      RETHREAD_INVALID_ARGUMENT);
     struct rethread_stat_options stat = {{NULL, 3}};
     ck_assert_int_eq(rethread_submit_stat(fake.connection, &stat, &refused),
@@ -265,6 +374,8 @@ int main(void)
     tcase_add_test(methods, append_sends_every_option);
     tcase_add_test(methods, a_bare_step_says_so);
     tcase_add_test(methods, replay_sends_every_option);
+    tcase_add_test(methods, lists_of_a_replay_may_be_short);
+    tcase_add_test(methods, streaming_sends_every_option);
     tcase_add_test(methods, the_smaller_methods_send_every_option);
     tcase_add_test(methods, raw_sends_what_it_is_given);
     tcase_add_test(methods, a_refused_request_leaves_nothing_behind);

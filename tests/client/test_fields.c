@@ -82,10 +82,12 @@ END_TEST
 
 static const char REPLAY[] =
     "[1, 7, nil, [{'status': 'partial', 'thread': b't', 'version': 12, 'head': 3, 'ambiguous': "
-    "true, 'first_changed': 1, 'expires_in_ms': 5, 'steps': ["
+    "true, 'found': 2, 'in_flight': true, 'kept_from': 1, 'dropped': 0, 'extends': false, "
+    "'first_changed': 1, 'expires_in_ms': 5, 'steps': ["
     "{'step': 0, 'missing': 'expired'}, "
     "{'step': 1, 'turn': 2, 'final': true, 'model': b'm', 'response_id': b'r', 'tool_calls': "
-    "[b'c1', b'c2'], 'tokens': 9, 'segments': [['text', 3], ['opaque', 2, 'more'], ['new', 1]], "
+    "[b'c1', b'c2'], 'tokens': 9, 'visible': b'hash', 'segments': [['text', 3], ['opaque', 2, "
+    "'more'], ['new', 1]], "
     "'source': 'memory'}, "
     "{'step': 2, 'turn': 2, 'final': false, 'model': nil, 'segments': [], 'source': 'disk'}, "
     "{'step': 3, 'segments': [['tokens', 4]], 'source': 'moon'}]}, b'abc', b'de', b'f', b'ghij']]";
@@ -99,6 +101,10 @@ START_TEST(replay_result)
     ck_assert(fake_same(replay->thread, "t") && replay->ambiguous && !replay->vouch_ms.set);
     IS(replay->version, 12);
     IS(replay->head, 3);
+    IS(replay->found, 2);
+    ck_assert(replay->in_flight && replay->extends.set && !replay->extends.value);
+    IS(replay->kept_from, 1);
+    IS(replay->dropped, 0);
     IS(replay->first_changed, 1);
     IS(replay->expires_in_ms, 5);
     ck_assert_uint_eq(replay->step_count, 4);
@@ -112,6 +118,8 @@ START_TEST(replay_result)
     ck_assert_uint_eq(steps[1].tool_calls.count, 2);
     ck_assert(fake_same(steps[1].tool_calls.items[1], "c2"));
     IS(steps[1].tokens, 9);
+    ck_assert(fake_same(steps[1].visible, "hash"));
+    ck_assert_ptr_null(steps[2].visible.data);
     ck_assert_uint_eq(steps[1].segments.count, 3);
     const struct rethread_segment *segments = steps[1].segments.items;
     ck_assert(segments[0].kind == RETHREAD_KIND_TEXT && fake_same(segments[0].bytes, "abc"));
@@ -138,7 +146,9 @@ START_TEST(a_miss_says_why)
     ck_assert_uint_eq(replay->step_count, 0);
     rethread_result_free(result);
     DECODES(REPLAY, "{'status': 'complete', 'version': 3, 'head': -1, 'steps': []}");
-    ck_assert(!rethread_result_replay(result)->head.set);
+    replay = rethread_result_replay(result);
+    ck_assert(!replay->head.set && !replay->found.set && !replay->in_flight);
+    ck_assert(!replay->kept_from.set && !replay->dropped.set && !replay->extends.set);
     rethread_result_free(result);
     DECODES(REPLAY, "{'status': 'miss', 'reason': 'moonlight', 'steps': []}");
     ck_assert_int_eq(rethread_result_replay(result)->reason, RETHREAD_REASON_OTHER);
@@ -152,6 +162,7 @@ START_TEST(a_replay_that_contradicts_itself_is_refused)
     REFUSES(REPLAY, "{'steps': []}");
     REFUSES(REPLAY, "{'status': 'complete'}");
     REFUSES(REPLAY, "{'status': 'nearly', 'steps': []}");
+    REFUSES(REPLAY, "{'status': 'complete', 'steps': [], 'extends': 1}");
     REFUSES(REPLAY, "{'status': 'complete', 'steps': [{'step': 0, 'missing': 'expired'}]}");
     REFUSES(REPLAY, "{'status': 'complete', 'steps': [{'step': 0}]}");
     REFUSES(REPLAY, "{'status': 'partial', 'steps': [{'step': 0, 'missing': 'expired', "
@@ -191,8 +202,15 @@ START_TEST(stat_result)
     stat = rethread_result_stat(result);
     ck_assert_int_eq(stat->reason, RETHREAD_REASON_FORGOTTEN);
     ck_assert_int_eq(stat->tier, RETHREAD_TIER_OTHER);
+    ck_assert(!stat->in_flight && !stat->floor.set);
+    rethread_result_free(result);
+    DECODES(STAT, "{'status': 'complete', 'in_flight': true, 'floor': 3}");
+    stat = rethread_result_stat(result);
+    ck_assert(stat->in_flight);
+    IS(stat->floor, 3);
     rethread_result_free(result);
     REFUSES(STAT, "{'version': 1}");
+    REFUSES(STAT, "{'status': 'complete', 'in_flight': 1}");
 }
 END_TEST
 
@@ -227,6 +245,43 @@ START_TEST(fork_rewind_and_forget_results)
     REFUSES(FORK, "{'thread': b'new'}");
     REFUSES(REWIND, "{'version': 6}");
     REFUSES(FORGET, "{}");
+}
+END_TEST
+
+START_TEST(streaming_results)
+{
+    DECODES(BEGIN, "{'thread': b't', 'step': 4, 'version': 6, 'claim': 9223372036854775807, "
+                   "'claim_expires_in_ms': 60000, 'later': []}");
+    const struct rethread_begin_result *begin = rethread_result_begin(result);
+    ck_assert(fake_same(begin->thread, "t"));
+    ck_assert_uint_eq(begin->step, 4);
+    ck_assert_uint_eq(begin->version, 6);
+    ck_assert_uint_eq(begin->claim, INT64_MAX);
+    ck_assert_uint_eq(begin->claim_expires_in_ms, 60000);
+    rethread_result_free(result);
+    DECODES(CHUNK, "{'bytes': 4294967296, 'claim_expires_in_ms': 5}");
+    ck_assert_uint_eq(rethread_result_chunk(result)->bytes, 4294967296);
+    ck_assert_uint_eq(rethread_result_chunk(result)->claim_expires_in_ms, 5);
+    rethread_result_free(result);
+    DECODES(COMMIT, "{'thread': b't', 'step': 4, 'version': 7, 'created': true, 'duplicate': "
+                    "false, 'lost': 1, 'expires_in_ms': 9}");
+    const struct rethread_append_result *commit = rethread_result_commit(result);
+    ck_assert(fake_same(commit->thread, "t"));
+    ck_assert_uint_eq(commit->step, 4);
+    ck_assert_uint_eq(commit->version, 7);
+    ck_assert(commit->created && !commit->duplicate);
+    ck_assert_uint_eq(commit->lost, 1);
+    IS(commit->expires_in_ms, 9);
+    rethread_result_free(result);
+    DECODES(ABORT, "{'aborted': true}");
+    ck_assert(rethread_result_abort(result)->aborted);
+    rethread_result_free(result);
+    REFUSES(BEGIN, "{'step': 4}");
+    REFUSES(BEGIN, "{'claim': 4}");
+    REFUSES(BEGIN, "{'step': 0, 'claim': -4}");
+    REFUSES(CHUNK, "{'claim_expires_in_ms': 5}");
+    REFUSES(COMMIT, "{'version': 5}");
+    REFUSES(ABORT, "{'aborted': 1}");
 }
 END_TEST
 
@@ -328,6 +383,7 @@ int main(void)
     tcase_add_test(shapes, stat_result);
     tcase_add_test(shapes, touch_result);
     tcase_add_test(shapes, fork_rewind_and_forget_results);
+    tcase_add_test(shapes, streaming_results);
     tcase_add_test(shapes, list_result);
     tcase_add_test(shapes, info_result);
     tcase_add_test(shapes, errors_carry_their_details);

@@ -33,7 +33,7 @@ START_TEST(reasons_and_methods_go_both_ways)
         enum rethread_reason reason = (enum rethread_reason)i;
         ck_assert_int_eq(client_reason_named(rethread_text(rethread_reason_name(reason))), reason);
     }
-    for (int i = RETHREAD_METHOD_HELLO; i <= RETHREAD_METHOD_INFO; i++) {
+    for (int i = RETHREAD_METHOD_HELLO; i <= RETHREAD_METHOD_ABORT; i++) {
         enum rethread_method method = (enum rethread_method)i;
         ck_assert_int_eq(client_method_named(rethread_text(rethread_method_name(method))), method);
     }

@@ -53,8 +53,16 @@ START_TEST(accessors_answer_for_their_own_method_only)
     ck_assert_ptr_null(rethread_result_forget(result));
     ck_assert_ptr_null(rethread_result_list(result));
     ck_assert_ptr_null(rethread_result_info(result));
+    ck_assert_ptr_null(rethread_result_begin(result));
+    ck_assert_ptr_null(rethread_result_chunk(result));
+    ck_assert_ptr_null(rethread_result_commit(result));
+    ck_assert_ptr_null(rethread_result_abort(result));
     ck_assert_ptr_null(rethread_result_error(result));
     ck_assert_int_eq(rethread_result_method(result), RETHREAD_METHOD_STAT);
+    result->method = RETHREAD_METHOD_COMMIT;
+    ck_assert_ptr_nonnull(rethread_result_commit(result));
+    ck_assert_ptr_null(rethread_result_append(result));
+    result->method = RETHREAD_METHOD_STAT;
     result->error.status = RETHREAD_BUSY;
     ck_assert_ptr_null(rethread_result_stat(result));
     ck_assert_int_eq(rethread_result_error(result)->status, RETHREAD_BUSY);
