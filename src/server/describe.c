@@ -13,8 +13,8 @@
 #define ACK      "str: memory, disk"
 #define MISMATCH "str: drop, fail"
 #define KIND     "str: text, tokens, opaque"
-#define PREFIX   "prefix, or array of them"
-#define PREFIXES "array of [step, prefix]"
+#define PREFIX   "id of 16 bytes, or array of such"
+#define PREFIXES "array of [step, id of 16 bytes]"
 #define POLICY   "str: a policy, or auto"
 #define IDS      "array of ids"
 #define KINDS    "array of str: text, tokens, opaque"
@@ -34,6 +34,7 @@ static const struct option_row {
 #include "schema/options.def"
 #undef OPTION
 };
+#undef POLICY
 
 static const struct result_row {
     enum wire_method method;
@@ -67,7 +68,7 @@ static void put_range(FILE *out, const struct option_row *row)
         return;
     }
     const char *unit = strcmp(row->type, ID) == 0 || strcmp(row->type, TEXT) == 0 ? " bytes"
-                       : strncmp(row->type, "array", 5) == 0                      ? " items"
+                       : strstr(row->type, "array ") != NULL                      ? " items"
                                                                                   : "";
     if (row->min == row->max) {
         fprintf(out, "%" PRId64 "%s", row->min, unit);
@@ -159,6 +160,48 @@ static void describe_words(FILE *out)
 #undef REASON
 }
 
+static void put_profile(FILE *out, const char *pattern, const char *policy, unsigned turns,
+                        const char *field, const char *readable, const char *source)
+{
+    fprintf(out, "| `%s` | `%s`", pattern, policy);
+    if (turns > 0) {
+        fprintf(out, " %u", turns);
+    }
+    fprintf(out, " | `%s` | %s | ", field, readable);
+    put_cell(out, source);
+    fputs(" |\n", out);
+}
+
+static void describe_policies(FILE *out)
+{
+    fputs(
+        "\n## Policies\n\nWhich steps a replay returns, by the `turn` and `final` of each; `auto` "
+        "takes the policy of the model's profile.\n\n| policy | what it keeps |\n|---|---|\n",
+        out);
+#define POLICY(name, text, summary)                                                                \
+    fputs("| `" text "` | ", out);                                                                 \
+    put_cell(out, summary);                                                                        \
+    fputs(" |\n", out);
+#include "schema/policies.def"
+#undef POLICY
+    fputs("\n## Profiles\n\nWhat a model's next call is given of its earlier reasoning, in which "
+          "field of a chat message its server expects it, and whether other models may be given it "
+          "too. Patterns are compared, whatever the case, with what stands behind the last `/` of "
+          "the model's name; `*` stands for any characters, and the first row that fits counts. "
+          "The file that `--profiles` names puts rows before these.\n"
+          "\n| pattern | policy | field | read by | source |\n|---|---|---|---|---|\n",
+          out);
+#define ANYONE "anyone"
+#define ITSELF "itself"
+#define PROFILE(pattern, policy, turns, field, readable, source)                                   \
+    put_profile(out, pattern, wire_policy_name(WIRE_POLICY_##policy), turns, field, readable,      \
+                source);
+#include "schema/profiles.def"
+#undef PROFILE
+#undef ANYONE
+#undef ITSELF
+}
+
 static void put_setting(FILE *out, const char *name, const char *value, const char *preset,
                         const char *summary)
 {
@@ -203,5 +246,6 @@ void describe_print(FILE *out)
           out);
     describe_methods(out);
     describe_words(out);
+    describe_policies(out);
     describe_server(out);
 }

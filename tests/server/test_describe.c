@@ -34,7 +34,7 @@ END_TEST
 START_TEST(every_row_is_there)
 {
     char *text = described();
-    char row[128];
+    char row[512];
 #define HAS(format, name)                                                                          \
     snprintf(row, sizeof row, format, name);                                                       \
     ck_assert_msg(strstr(text, row) != NULL, "no %s", row);
@@ -53,6 +53,14 @@ START_TEST(every_row_is_there)
 #define REASON(name, reason, state, summary) HAS("\n| `%s` | ", reason)
 #include "schema/reasons.def"
 #undef REASON
+#define POLICY(name, policy, summary) HAS("\n| `%s` | ", policy)
+#include "schema/policies.def"
+#undef POLICY
+#define PROFILE(pattern, policy, turns, field, readable, source)                                   \
+    HAS("\n| `" pattern "` | `%s`", wire_policy_name(WIRE_POLICY_##policy))                        \
+    HAS("` | `" field "` | %s | " source, strcmp(#readable, "ANYONE") == 0 ? "anyone" : "itself")
+#include "schema/profiles.def"
+#undef PROFILE
 #define SETTING(field, name, type, preset, min, max, value, summary) HAS("\n| `--%s ", name)
 #include "schema/settings.def"
 #undef SETTING

@@ -104,6 +104,8 @@ START_TEST(defaults)
     ck_assert_uint_eq(settings.idle_timeout_ms, 3600000);
     ck_assert_uint_eq(settings.tombstones, (UINT64_C(1) << 30) / 48 / 32);
     ck_assert_int_eq(settings.log_level, LOG_INFO);
+    ck_assert_uint_eq(settings.claim_timeout_ms, 60000);
+    ck_assert_str_eq(settings.profiles_file.path, "");
 }
 END_TEST
 
@@ -127,6 +129,11 @@ START_TEST(flags_in_both_forms)
     ck_assert_uint_eq(settings.max_age_ms, 0);
     ck_assert_uint_eq(settings.disk_bytes, 64 << 20);
     ck_assert_int_eq(settings.compression, STORE_COMPRESSION_NONE);
+    accepts("--profiles|/etc/profiles|--claim-timeout|5s");
+    ck_assert_str_eq(settings.profiles_file.path, "/etc/profiles");
+    ck_assert_uint_eq(settings.claim_timeout_ms, 5000);
+    accepts("RETHREAD_PROFILES=/etc/profiles|--profiles|"); /* turned off again */
+    ck_assert_str_eq(settings.profiles_file.path, "");
     accepts("--ttl|1s|--ttl|2s"); /* the last one holds */
     ck_assert_uint_eq(settings.ttl_ms, 2000);
 }
@@ -214,6 +221,7 @@ START_TEST(wrong_values_are_named)
     refuses("--retention|366d", "--retention|0 to 365d");
     refuses("--max-age|3651d", "--max-age|3650d");
     refuses("--disk|63M", "--disk|64M to 16384G");
+    refuses("--claim-timeout|0", "--claim-timeout|1ms to 365d");
     refuses("--compression|lz4", "--compression|zstd or none");
     refuses("--compression|", "--compression");
     refuses("--listen|nowhere", "--listen|ADDR:PORT");
@@ -231,6 +239,11 @@ START_TEST(wrong_values_are_named)
     refuses(directory, "--data|1023");
     directory[7 + 1023] = '\0';
     accepts(directory);
+    char file[1200] = "--profiles|";
+    memset(file + 11, 'f', 1024);
+    refuses(file, "--profiles|a file|1023");
+    file[11 + 1023] = '\0';
+    accepts(file);
     /* A refused value cannot break the line. */
     refuses("--ttl|5\n\x1b[31m", "--ttl|5??[31m");
 }
@@ -369,7 +382,7 @@ START_TEST(printed_settings_read_back)
 {
     accepts("--listen|127.0.0.1:1|--listen|[::1]:2|--unix|/run/s|--ttl|90s|--memory|1536M|"
             "--idle-timeout|0|--log-level|error|--loops|5|--data|/d|--retention|0|--disk|3G|"
-            "--compression|none");
+            "--compression|none|--profiles|/p q|--claim-timeout|7s");
     struct settings before = settings;
     FILE *file = fopen(path, "w");
     settings_print(file, &settings);
