@@ -93,6 +93,7 @@ static enum status fork_claimed(struct lane *lane, const struct wire_request *re
         return lane_put_back(lane, WANT_MEMORY);
     }
     thread->shared = keep;
+    thread->floor = from->floor < keep ? from->floor : keep;
     thread->created_ms = from->created_ms; /* a fork inherits its origin's age */
     thread_set_age(lane, thread);
     /* Relaxed: a number by itself. */
@@ -185,6 +186,7 @@ enum status thread_rewind(struct lane *lane, const struct wire_request *request,
     }
     /* Pairs with the acquire in spine_of. */
     atomic_store_explicit(&thread->spine, lane_ref(lane, spine), memory_order_release);
+    thread->floor = thread->floor < keep ? thread->floor : keep;
     journal_put(lane, thread, keep, REASON_REWOUND, NULL, JOURNAL_NO_WAIT);
     spine_bury(lane, thread, old, keep > old->lost ? keep : old->lost, now.length, REASON_REWOUND);
     lane_count(lane, METRIC_REWINDS, 1);

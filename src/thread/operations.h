@@ -84,7 +84,7 @@ struct thread_replay_result {
     bool has_extends;
     bool extends;
     bool has_first_changed;
-    uint32_t first_changed;
+    uint64_t first_changed;
     uint64_t expires_in_ms;
     /* The selection: positions begin..end-1, to be walked with thread_replay_step. */
     uint32_t begin;
@@ -95,7 +95,9 @@ struct thread_replay_result {
     /* Private to the room. */
     const struct spine *spine;
     const struct profiles *profiles;
-    struct bytes model;     /* of the reader; empty: not given */
+    struct bytes model;        /* of the reader; empty: not given */
+    struct bytes judged_model; /* of other steps, with whether the reader may have them */
+    bool judged_fits;
     bool tool_turns;        /* only turns in which a tool was called are kept */
     uint32_t mismatch_from; /* positions from here on were produced under another prefix */
     uint32_t budget_end;    /* positions below it were left out for the budget */

@@ -1,36 +1,20 @@
 /*
- * Replay: which steps of a thread to return, or why not. It changes nothing but the deadline.
+ * Replay: finding the thread, by its id or by what one of its steps left, or saying why it is not
+ * there. Which of its steps are returned is decided in select.c.
  */
 #include "thread/cold.h"
-#include "thread/graveyard.h"
 #include "thread/lookup.h"
-#include "thread/operations.h"
-#include "thread/replay.h"
+#include "thread/select.h"
 #include "thread/steps.h"
 #include "thread/thread.h"
-#include "wire/compose.h"
+#include "wire/parse.h"
 
-/* What a missing step takes in a reply, at the most. */
-enum { MISSING_BYTES = 48 };
-
-struct replay {
-    struct lane *lane;
-    const struct wire_request *request;
-    struct thread_replay_result *result;
-    struct wire_error *error;
-    bool touch;
+/* A step key that was asked for. */
+struct step_key_asked {
+    bool asked;
+    enum record_kind kind;
+    struct bytes id;
 };
-
-static enum status miss(struct replay *replay, enum reason reason, uint64_t version)
-{
-    replay->result->state = THREAD_MISS;
-    replay->result->reason = reason;
-    replay->result->version = version;
-    if (reason == REASON_NEVER_SEEN) {
-        replay->result->vouch_ms = graveyard_vouch_ms(replay->lane);
-    }
-    return STATUS_OK;
-}
 
 /*
  * Uses the thread: refreshes its deadline unless told not to. LIFE_CLAIMED: overdue, but an append
@@ -52,153 +36,7 @@ static enum life use_thread(struct replay *replay, struct thread *thread)
     return life_refresh(thread, lane->now_ms, LIFE_EXTEND);
 }
 
-/* ---- the selection ---- */
-
-/* What the caller holds already need not be sent: `have`. */
-static void skip_held(struct replay *replay, const struct thread *thread,
-                      const struct snapshot *now)
-{
-    struct thread_replay_result *result = replay->result;
-    const struct wire_have *have = &replay->request->have;
-    if (!wire_given(replay->request, WIRE_FIELD_have) || have->step < 0) {
-        return;
-    }
-    /* A version the thread has not reached, or a fork never had, vouches for nothing. */
-    uint64_t changed = 0;
-    if (have->version <= now->version && have->version >= thread->shared) {
-        uint64_t vouched =
-            have->version > now->spine->lost_base ? have->version - now->spine->lost_base : 0;
-        changed = vouched < now->spine->lost
-                      ? vouched
-                      : spine_first_after(replay->lane, thread, now, have->version);
-    }
-    uint64_t beyond = (uint64_t)have->step + 1;
-    if (changed < beyond) {
-        result->has_first_changed = true;
-        result->first_changed = (uint32_t)changed;
-    }
-    uint64_t begin = changed < beyond ? changed : beyond;
-    result->begin = begin < result->end ? (uint32_t)begin : result->end;
-}
-
-static bool model_fits(const struct thread_replay_result *result, const struct step *step)
-{
-    struct bytes model = step_model(step);
-    return result->model.size == 0 || model.size == 0 || bytes_equal(model, result->model);
-}
-
-static uint64_t step_reply_bytes(const struct step *step)
-{
-    return (uint64_t)WIRE_STEP_BYTES_MAX + step->model_size + step->response_id_size +
-           step->tool_calls_bytes + (uint64_t)step->tool_call_count * WIRE_TOOL_CALL_BYTES_MAX +
-           (uint64_t)step->segment_count * WIRE_SEGMENT_BYTES_MAX + step->payload_bytes;
-}
-
-uint64_t thread_replay_bytes(const struct wire_request *append)
-{
-    return (uint64_t)WIRE_REPLAY_BYTES_MAX + MISSING_BYTES + WIRE_STEP_BYTES_MAX +
-           append->thread.size + append->model.size + append->response_id.size +
-           append->tool_calls.encoded.size +
-           (uint64_t)append->tool_calls.count * WIRE_TOOL_CALL_BYTES_MAX +
-           (uint64_t)append->payload_count * WIRE_SEGMENT_BYTES_MAX + append->payload_bytes;
-}
-
-/*
- * Keeps the newest whole steps that fit max_bytes and the frame, and judges the state. Every
- * position costs at least its entry as a missing step, so that the older ones always fit as such.
- */
-static enum status fit(struct replay *replay)
-{
-    struct thread_replay_result *result = replay->result;
-    uint64_t frame_max = replay->lane->threads->settings.frame_max_bytes;
-    uint64_t frame =
-        WIRE_REPLAY_BYTES_MAX + (uint64_t)(result->end - result->begin) * MISSING_BYTES;
-    uint64_t bytes_max =
-        wire_given(replay->request, WIRE_FIELD_max_bytes) ? replay->request->max_bytes : UINT64_MAX;
-    if (frame > frame_max) {
-        return wire_fail(replay->error, STATUS_TOO_LARGE, "",
-                         "the list of steps alone is larger than a frame; ask with last or have");
-    }
-    bool whole = true;
-    for (uint32_t at = result->end; at > result->begin; at--) {
-        const struct step *step = spine_step(replay->lane, result->spine, at - 1);
-        if (!step || (step->flags & STEP_CORRUPT) || !model_fits(result, step)) {
-            whole = false;
-            continue;
-        }
-        frame += step_reply_bytes(step);
-        if (frame > frame_max || result->payload_bytes + step->payload_bytes > bytes_max) {
-            result->budget_end = at;
-            whole = false;
-            break;
-        }
-        result->payload_bytes += step->payload_bytes;
-        result->segment_count += step->segment_count;
-    }
-    result->state = whole ? THREAD_COMPLETE : THREAD_PARTIAL;
-    return STATUS_OK;
-}
-
-static void prefetch_steps(const struct replay *replay)
-{
-    /* The steps are independent of each other: their cache misses overlap. */
-    const struct thread_replay_result *result = replay->result;
-    for (uint32_t at = result->begin; at < result->end; at++) {
-        __builtin_prefetch(spine_step(replay->lane, result->spine, at));
-    }
-}
-
-/* `end`: positions below it are asked for; UINT32_MAX means all. */
-static enum status select_steps(struct replay *replay, const struct thread *thread,
-                                const struct snapshot *now, uint32_t end)
-{
-    struct thread_replay_result *result = replay->result;
-    const struct wire_request *request = replay->request;
-    result->thread = thread_id(thread);
-    result->spine = now->spine;
-    result->version = now->version;
-    result->head = (int64_t)now->length - 1;
-    result->end = end < now->length ? end : now->length;
-    result->model = request->model;
-    result->expires_in_ms = life_remaining_ms(thread, life_load(thread), replay->lane->now_ms);
-    skip_held(replay, thread, now);
-    if (wire_given(request, WIRE_FIELD_last) && result->end - result->begin > request->last) {
-        result->begin = result->end - (uint32_t)request->last;
-    }
-    if (wire_given(request, WIRE_FIELD_policy) && request->policy == WIRE_POLICY_NONE) {
-        result->begin = result->end;
-    }
-    prefetch_steps(replay);
-    replay->lane->work += result->end - result->begin;
-    return fit(replay);
-}
-
-const struct step *thread_replay_step(const struct lane *lane,
-                                      const struct thread_replay_result *result, uint32_t position,
-                                      enum reason *missing)
-{
-    assert(position >= result->begin && position < result->end);
-    const struct step *step = spine_step(lane, result->spine, position);
-    *missing = REASON_NONE;
-    if (!step) {
-        *missing = (enum reason)result->spine->lost_reason;
-    } else if (position < result->budget_end) {
-        *missing = REASON_BUDGET;
-    } else if (step->flags & STEP_CORRUPT) {
-        *missing = REASON_CORRUPT;
-    } else if (!model_fits(result, step)) {
-        *missing = REASON_MODEL_MISMATCH;
-    }
-    return *missing == REASON_NONE ? step : NULL;
-}
-
 /* ---- finding the thread ---- */
-
-struct step_key_asked {
-    bool asked;
-    enum record_kind kind;
-    struct bytes id;
-};
 
 static struct step_key_asked asked_key(const struct wire_request *request)
 {
@@ -289,8 +127,10 @@ static enum status replay_thread(struct replay *replay, const struct step_key_as
         return status;
     }
     if (!found.thread) {
-        return miss(replay, found.reason, found.version);
+        replay->result->in_flight = found.unborn != NULL;
+        return select_miss(replay, found.reason, found.version);
     }
+    replay->result->in_flight = select_in_flight(lane, found.thread);
     struct snapshot now = spine_snapshot(lane, found.thread);
     if (!asked->asked) {
         return select_steps(replay, found.thread, &now, UINT32_MAX);
@@ -301,7 +141,7 @@ static enum status replay_thread(struct replay *replay, const struct step_key_as
         return select_steps(replay, found.thread, &now, end);
     }
     replay->result->thread = thread_id(found.thread);
-    return miss(replay, why, now.version);
+    return select_miss(replay, why, now.version);
 }
 
 /*
@@ -317,7 +157,7 @@ static enum status replay_cold_key(struct replay *replay, const struct step_key_
         return status;
     }
     if (!found.thread) {
-        return miss(replay, found.reason, 0);
+        return select_miss(replay, found.reason, 0);
     }
     struct snapshot now = spine_snapshot(replay->lane, found.thread);
     const struct step *step =
@@ -329,7 +169,7 @@ static enum status replay_cold_key(struct replay *replay, const struct step_key_
     }
     replay->result->thread = thread_id(found.thread);
     enum reason lost = (enum reason)now.spine->lost_reason;
-    return miss(replay, number < now.spine->lost ? lost : REASON_REWOUND, now.version);
+    return select_miss(replay, number < now.spine->lost ? lost : REASON_REWOUND, now.version);
 }
 
 static enum status replay_cold(struct replay *replay, const struct step_key_asked *asked,
@@ -337,16 +177,16 @@ static enum status replay_cold(struct replay *replay, const struct step_key_aske
 {
     enum cold_state state = cold_state(cold);
     if (state == COLD_CORRUPT) {
-        return miss(replay, REASON_CORRUPT, 0);
+        return select_miss(replay, REASON_CORRUPT, 0);
     }
     if (state == COLD_ABSENT) {
-        return miss(replay, REASON_NEVER_SEEN, 0);
+        return select_miss(replay, REASON_NEVER_SEEN, 0);
     }
     if (cold->shared && asked->kind != RECORD_PREFIX) {
-        return miss(replay, REASON_AMBIGUOUS, 0);
+        return select_miss(replay, REASON_AMBIGUOUS, 0);
     }
     replay->result->ambiguous = cold->shared;
-    return state == COLD_GONE ? miss(replay, (enum reason)cold->reason, 0)
+    return state == COLD_GONE ? select_miss(replay, (enum reason)cold->reason, 0)
                               : replay_cold_key(replay, asked, bytes_of(cold->id, cold->id_size),
                                                 cold->number, cold->version);
 }
@@ -362,7 +202,7 @@ static enum status replay_key(struct replay *replay, const struct step_key_asked
         return lane_put_back(lane, WANT_DISK);
     }
     if (!record) {
-        return miss(replay, REASON_NEVER_SEEN, 0);
+        return select_miss(replay, REASON_NEVER_SEEN, 0);
     }
     if (record_is_cold(record)) {
         return replay_cold(replay, asked, (const struct cold *)record);
@@ -370,11 +210,11 @@ static enum status replay_key(struct replay *replay, const struct step_key_asked
     bool gone = record_is_tombstone(record);
     bool shared = gone ? record->small != 0 : (record->flags & STEP_KEY_SHARED) != 0;
     if (shared && asked->kind != RECORD_PREFIX) {
-        return miss(replay, REASON_AMBIGUOUS, 0);
+        return select_miss(replay, REASON_AMBIGUOUS, 0);
     }
     replay->result->ambiguous = shared;
     if (gone) {
-        return miss(replay, (enum reason)record->flags, 0);
+        return select_miss(replay, (enum reason)record->flags, 0);
     }
     const struct step *step = step_of_key(record);
     struct thread *thread = lane_at(lane, step->owner);
@@ -385,21 +225,75 @@ static enum status replay_key(struct replay *replay, const struct step_key_asked
     case LIFE_CLAIMED:
         return lane_put_back(lane, WANT_CLAIM);
     case LIFE_OVERDUE:
-        return miss(replay, life_end_reason(thread, lane->now_ms), 0);
+        return select_miss(replay, life_end_reason(thread, lane->now_ms), 0);
     case LIFE_GONE:
         if (life_is_demoted(life_load(thread))) {
             return replay_cold_key(replay, asked, thread_id(thread), step->number, step->version);
         }
-        return miss(replay, life_reason(life_load(thread)), 0);
+        return select_miss(replay, life_reason(life_load(thread)), 0);
     case LIFE_ALIVE:
         break;
     }
     struct snapshot now = spine_snapshot(lane, thread);
     if (step->number >= now.length || spine_step(lane, now.spine, step->number) != step) {
         replay->result->thread = thread_id(thread);
-        return miss(replay, REASON_REWOUND, now.version);
+        return select_miss(replay, REASON_REWOUND, now.version);
     }
     return select_steps(replay, thread, &now, step->number + 1);
+}
+
+static enum status replay_one(struct replay *replay, const struct step_key_asked *asked)
+{
+    return wire_given(replay->request, WIRE_FIELD_thread) ? replay_thread(replay, asked)
+                                                          : replay_key(replay, asked);
+}
+
+/* Has the disk be asked for all of them at once. False: there was nothing to ask for. */
+static bool ask_for_prefixes(struct lane *lane, struct wire_list prefixes)
+{
+    bool any = false;
+    struct bytes id;
+    lane->work += prefixes.count;
+    while (wire_list_next(&prefixes, &id)) {
+        struct lookup_key key = lookup_key(lane, RECORD_PREFIX, id);
+        bool loading;
+        (void)cold_find_key(lane, &key, &loading);
+        any = any || loading;
+    }
+    return any;
+}
+
+/*
+ * The first that leads to a thread that is there. Where none does, the answer is that of the first
+ * of which something is known.
+ */
+static enum status replay_prefixes(struct replay *replay)
+{
+    struct wire_list prefixes = replay->request->prefix_list;
+    struct step_key_asked asked = {.asked = true, .kind = RECORD_PREFIX};
+    struct thread_replay_result blank = *replay->result;
+    struct thread_replay_result answer = blank;
+    if (ask_for_prefixes(replay->lane, prefixes)) {
+        return lane_put_back(replay->lane, WANT_DISK);
+    }
+    for (uint32_t at = 0; wire_list_next(&prefixes, &asked.id); at++) {
+        *replay->result = blank;
+        enum status status = replay_one(replay, &asked);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        if (replay->known) {
+            replay->result->has_found = true;
+            replay->result->found = at;
+            return STATUS_OK;
+        }
+        if (at == 0 ||
+            (answer.reason == REASON_NEVER_SEEN && replay->result->reason != REASON_NEVER_SEEN)) {
+            answer = *replay->result;
+        }
+    }
+    *replay->result = answer;
+    return STATUS_OK;
 }
 
 enum status thread_replay(struct lane *lane, const struct wire_request *request,
@@ -413,7 +307,9 @@ enum status thread_replay(struct lane *lane, const struct wire_request *request,
         .touch = !wire_given(request, WIRE_FIELD_touch) || request->touch,
     };
     *result = (struct thread_replay_result){.head = -1};
+    if (request->prefix_is_list) {
+        return replay_prefixes(&replay);
+    }
     struct step_key_asked asked = asked_key(request);
-    return wire_given(request, WIRE_FIELD_thread) ? replay_thread(&replay, &asked)
-                                                  : replay_key(&replay, &asked);
+    return replay_one(&replay, &asked);
 }

@@ -39,11 +39,12 @@ enum {
 
     /*
      * What a replay's reply takes beside the bytes of its ids, models and payloads: the frame and
-     * everything but the steps; each step; each segment, with the header of its payload; each tool
-     * call. Who selects steps for a frame counts by these.
+     * everything but the steps; each step; the hash of its visible message; each segment, with the
+     * header of its payload; each tool call. Who selects steps for a frame counts by these.
      */
-    WIRE_REPLAY_BYTES_MAX = 512,
+    WIRE_REPLAY_BYTES_MAX = 640,
     WIRE_STEP_BYTES_MAX = 112,
+    WIRE_VISIBLE_BYTES_MAX = 28,
     WIRE_SEGMENT_BYTES_MAX = 18,
     WIRE_TOOL_CALL_BYTES_MAX = 2,
 };

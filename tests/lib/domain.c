@@ -15,7 +15,7 @@ struct reading {
     char text[LINE_MAX];
     char *words[WORDS_MAX];
     unsigned count;
-    char *made[WIRE_PAYLOADS_MAX];
+    char *made[WORDS_MAX];
     unsigned made_count;
     struct ask ask;
 };
@@ -137,6 +137,62 @@ static struct bytes payload_of(struct reading *reading, const char *word)
     return bytes_of(made, size * times);
 }
 
+/* Filled up with dots to the 16 bytes of a prefix. */
+static struct bytes prefix_of(struct reading *reading, const char *word)
+{
+    size_t size = strlen(word);
+    char *made = malloc(WIRE_PREFIX_BYTES);
+    if (!made || size > WIRE_PREFIX_BYTES || reading->made_count == WORDS_MAX) {
+        give_up(word);
+    }
+    memset(made, '.', WIRE_PREFIX_BYTES);
+    memcpy(made, word, size);
+    reading->made[reading->made_count++] = made;
+    return bytes_of(made, WIRE_PREFIX_BYTES);
+}
+
+/* "2,1" or, with what is kept, "2,3,0,1". */
+static void read_have(struct ask *ask, char *value)
+{
+    char *rest;
+    struct wire_have have = {.version = strtoull(value, &rest, 10)};
+    have.step = strtoll(rest + 1, &rest, 10);
+    have.has_kept = *rest == ',';
+    ask_set(ask, have, have);
+    while (*rest == ',' && rest[1]) {
+        ask_kept(ask, (uint32_t)strtoul(rest + 1, &rest, 10));
+    }
+}
+
+/* "0:p,2:q" */
+static void read_bindings(struct reading *reading, char *value)
+{
+    char *rest = NULL;
+    for (char *pair = strtok_r(value, ",", &rest); pair; pair = strtok_r(NULL, ",", &rest)) {
+        char *prefix;
+        uint32_t step = (uint32_t)strtoul(pair, &prefix, 10);
+        ask_binding(&reading->ask, step, prefix_of(reading, prefix + 1));
+    }
+}
+
+static void read_prefixes(struct reading *reading, char *value)
+{
+    char *rest = NULL;
+    for (char *word = strtok_r(value, ",", &rest); word; word = strtok_r(NULL, ",", &rest)) {
+        ask_prefix(&reading->ask, prefix_of(reading, word));
+    }
+}
+
+static enum wire_policy policy_of(const char *name)
+{
+    for (int policy = 0; policy < WIRE_POLICY_COUNT; policy++) {
+        if (strcmp(name, wire_policy_name((enum wire_policy)policy)) == 0) {
+            return (enum wire_policy)policy;
+        }
+    }
+    give_up(name);
+}
+
 static bool read_bytes_option(struct ask *ask, const char *name, struct bytes value)
 {
 #define OPTION(text)                                                                               \
@@ -147,7 +203,6 @@ static bool read_bytes_option(struct ask *ask, const char *name, struct bytes va
     OPTION(key)
     OPTION(response_id)
     OPTION(tool_call)
-    OPTION(prefix)
     OPTION(model)
     OPTION(from)
 #undef OPTION
@@ -172,7 +227,10 @@ static bool read_number_option(struct ask *ask, const char *name, const char *va
     OPTION(at, uint64_t)
     OPTION(final, bool)
     OPTION(touch, bool)
-    OPTION(policy, enum wire_policy)
+    OPTION(turns, uint64_t)
+    OPTION(max_tokens, uint64_t)
+    OPTION(pin, bool)
+    OPTION(on_mismatch, enum wire_mismatch)
     OPTION(ack, enum wire_ack)
 #undef OPTION
     return false;
@@ -193,10 +251,17 @@ static void read_option(struct reading *reading, char *word)
                       : *value == 't' ? WIRE_KIND_TOKENS
                                       : WIRE_KIND_OPAQUE);
     } else if (strcmp(word, "have") == 0) {
-        char *step;
-        struct wire_have have = {.version = strtoull(value, &step, 10)};
-        have.step = strtoll(step + 1, NULL, 10);
-        ask_set(ask, have, have);
+        read_have(ask, value);
+    } else if (strcmp(word, "policy") == 0) {
+        ask_set(ask, policy, policy_of(value));
+    } else if (strcmp(word, "prefix") == 0) {
+        ask_set(ask, prefix, prefix_of(reading, value));
+    } else if (strcmp(word, "visible") == 0) {
+        ask_set(ask, visible, prefix_of(reading, value));
+    } else if (strcmp(word, "prefixes") == 0) {
+        read_bindings(reading, value);
+    } else if (strcmp(word, "prefix_list") == 0) {
+        read_prefixes(reading, value);
     } else if (strcmp(word, "to") == 0) {
         ask_set(ask, to, strtoll(value, NULL, 10));
     } else if (!read_bytes_option(ask, word, bytes_text(value)) &&
@@ -297,17 +362,28 @@ static void put_replay(struct writing *writing, struct domain *domain,
     domain->expires_in_ms = result->expires_in_ms;
     domain->vouch_ms = result->vouch_ms;
     if (result->state == THREAD_MISS) {
-        put(writing, "miss %s v%" PRIu64 "%s", reason_name(result->reason), result->version,
-            result->ambiguous ? " ambiguous" : "");
+        put(writing, "miss %s v%" PRIu64 "%s%s", reason_name(result->reason), result->version,
+            result->ambiguous ? " ambiguous" : "", result->in_flight ? " in_flight" : "");
         return;
     }
     put(writing, "%s ", result->state == THREAD_COMPLETE ? "complete" : "partial");
     put_bytes(writing, result->thread);
     put(writing, " v%" PRIu64 " head %" PRId64, result->version, result->head);
-    if (result->has_first_changed) {
-        put(writing, " first_changed %u", result->first_changed);
+    if (result->has_dropped) {
+        put(writing, " kept_from %u dropped %u", result->kept_from, result->dropped);
     }
-    put(writing, "%s%s:", result->ambiguous ? " ambiguous" : "", result->from_disk ? " disk" : "");
+    if (result->has_found) {
+        put(writing, " found %u", result->found);
+    }
+    if (result->has_extends) {
+        put(writing, result->extends ? " extends" : " breaks");
+    }
+    if (result->has_first_changed) {
+        put(writing, " first_changed %" PRIu64, result->first_changed);
+    }
+    put(writing, "%s%s%s:", result->ambiguous ? " ambiguous" : "",
+        result->in_flight ? " in_flight" : "", result->from_disk ? " disk" : "");
+    uint32_t listed = 0;
     uint64_t payload_bytes = 0;
     unsigned segment_count = 0;
     for (uint32_t at = result->begin; at < result->end; at++) {
@@ -321,11 +397,14 @@ static void put_replay(struct writing *writing, struct domain *domain,
             segment_count += view.segment_count;
             put(writing, " %u=", at);
             put_step(writing, step);
-        } else {
+            listed++;
+        } else if (missing != REASON_NONE) {
             put(writing, " %u?%s", at, reason_name(missing));
+            listed++;
         }
     }
-    if (payload_bytes != result->payload_bytes || segment_count != result->segment_count) {
+    if (listed != result->listed || payload_bytes != result->payload_bytes ||
+        segment_count != result->segment_count) {
         put(writing, " (miscounted)");
     }
 }

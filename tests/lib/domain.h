@@ -3,13 +3,17 @@
  *
  *   "append t expect=1 key=k response_id=r call=c1 call=c2 kind=opaque : one two"
  *   "replay t have=2,1 last=3 max_bytes=9 model=m touch=0"    "replay - tool_call=c1"
+ *   "replay t policy=last_turns turns=2 turn=5 pin=1 max_tokens=9 on_mismatch=1 prefixes=0:p,2:q
+ *           have=2,3,0,1" (version, step, and the kept ones)    "replay - prefix_list=q,p"
  *   "touch t ttl_ms=5"  "fork new from=t at=1"  "rewind t to=-1"  "stat t"  "forget t"
  *
  * The words after ` : ` are payloads; word*N is the word N times. A thread named - is not given.
+ * Prefixes and visible hashes are filled up with dots.
  * Answers:
  *   append  step 2 v3 [created] [duplicate] [lost 2]
- *   replay  complete t v3 head 2 [first_changed 1] [ambiguous]: 0=one|two 1?expired 2=
- *           miss expired v3
+ *   replay  complete t v3 head 2 [kept_from 2 dropped 2] [found 0] [extends | breaks]
+ *           [first_changed 1] [ambiguous] [in_flight]: 0=one|two 1?expired 2=
+ *           miss expired v3 [in_flight]
  *   stat    complete v3 steps 3 bytes 9 tokens 0
  *   touch   touched | missing expired           fork   v2
  *   rewind  v4 dropped 2                        forget forgotten | nothing

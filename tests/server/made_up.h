@@ -165,6 +165,7 @@ enum status thread_replay(struct lane *at, const struct wire_request *request,
         .from_disk = on_disk,
         .version = 1,
         .end = steps_made,
+        .listed = steps_made,
         .segment_count = steps_made,
     };
     return outcome();

@@ -104,6 +104,7 @@ static void check_bound(unsigned steps)
         .expires_in_ms = UINT64_MAX,
         .begin = 0,
         .end = steps,
+        .listed = steps,
         .segment_count = missing_reason == REASON_NONE ? steps * WIRE_PAYLOADS_MAX : 0,
     };
     uint64_t bound = answer_replay_bytes(NULL, &result);

@@ -45,7 +45,7 @@ START_TEST(last_keeps_the_newest)
     SAY("replay t last=2", "complete t v3 head 2: 1=bbb 2=cccc");
     SAY("replay t last=3", "complete t v3 head 2: 0=aa 1=bbb 2=cccc");
     SAY("replay t last=4294967295", "complete t v3 head 2: 0=aa 1=bbb 2=cccc");
-    SAY("replay t policy=1", "complete t v3 head 2:");
+    SAY("replay t policy=none", "complete t v3 head 2 kept_from 3 dropped 3:");
 }
 END_TEST
 
@@ -100,7 +100,7 @@ START_TEST(have_an_older_version_gets_the_new)
     SAY("replay t have=4,2", "complete t v3 head 2 first_changed 0: 0=aa 1=bbb 2=cccc");
     SAY("replay t have=4294967300,2", "complete t v3 head 2 first_changed 0: 0=aa 1=bbb 2=cccc");
     SAY("replay t have=1,0 last=1", "complete t v3 head 2: 2=cccc");
-    SAY("replay t have=2,1 policy=1", "complete t v3 head 2:");
+    SAY("replay t have=2,1 policy=none", "complete t v3 head 2 kept_from 3 dropped 3:");
 }
 END_TEST
 

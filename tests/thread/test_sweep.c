@@ -101,7 +101,7 @@ START_TEST(uses_refresh_and_looks_do_not)
     } uses[] = {{"append t : y", true},
                 {"replay t", true},
                 {"replay t last=1", true},
-                {"replay t policy=1", true},
+                {"replay t policy=none", true},
                 {"replay t have=1,0", true},
                 {"touch t", true},
                 {"replay - response_id=r", true},

@@ -1,0 +1,445 @@
+/* The selection of a replay's steps; see select.h for the order of what decides. */
+#include "thread/select.h"
+
+#include "thread/graveyard.h"
+#include "thread/journal.h"
+#include "thread/policy.h"
+#include "thread/replay.h"
+#include "thread/steps.h"
+#include "wire/compose.h"
+#include "wire/parse.h"
+#include "wire/profile.h"
+
+/* What a missing step takes in a reply, at the most. */
+enum { MISSING_BYTES = 48 };
+
+enum status select_miss(struct replay *replay, enum reason reason, uint64_t version)
+{
+    replay->result->state = THREAD_MISS;
+    replay->result->reason = reason;
+    replay->result->version = version;
+    if (reason == REASON_NEVER_SEEN) {
+        replay->result->vouch_ms = graveyard_vouch_ms(replay->lane);
+    }
+    return STATUS_OK;
+}
+
+/* ---- one position ---- */
+
+static bool is_left_out(const struct lane *lane, const struct thread_replay_result *result,
+                        uint32_t position)
+{
+    return position < result->kept_from ||
+           (result->tool_turns && position >= result->spine->lost &&
+            !policy_in_tool_turn(lane, result->spine, result->end, position));
+}
+
+static bool model_fits(const struct thread_replay_result *result, const struct step *step)
+{
+    struct bytes model = step_model(step);
+    if (result->model.size == 0 || model.size == 0 || bytes_equal(model, result->model)) {
+        return true;
+    }
+    return bytes_equal(model, result->judged_model)
+               ? result->judged_fits
+               : profiles_may_read(result->profiles, model, result->model);
+}
+
+/* Why a position is missing, but for the budgets. */
+static enum reason reason_missing(const struct thread_replay_result *result,
+                                  const struct step *step, uint32_t position)
+{
+    if (!step) {
+        return (enum reason)result->spine->lost_reason;
+    }
+    if (step->flags & STEP_CORRUPT) {
+        return REASON_CORRUPT;
+    }
+    if (position >= result->mismatch_from) {
+        return REASON_PREFIX_MISMATCH;
+    }
+    return model_fits(result, step) ? REASON_NONE : REASON_MODEL_MISMATCH;
+}
+
+const struct step *thread_replay_step(const struct lane *lane,
+                                      const struct thread_replay_result *result, uint32_t position,
+                                      enum reason *missing)
+{
+    assert(position >= result->begin && position < result->end);
+    *missing = REASON_NONE;
+    if (is_left_out(lane, result, position)) {
+        return NULL;
+    }
+    const struct step *step = spine_step(lane, result->spine, position);
+    *missing = reason_missing(result, step, position);
+    if (*missing == REASON_NONE && position < result->budget_end) {
+        *missing = REASON_BUDGET;
+    }
+    return *missing == REASON_NONE ? step : NULL;
+}
+
+/* ---- what a reply takes ---- */
+
+static uint64_t step_reply_bytes(const struct step *step)
+{
+    return (uint64_t)WIRE_STEP_BYTES_MAX +
+           (step->flags & STEP_HAS_VISIBLE ? WIRE_VISIBLE_BYTES_MAX : 0) + step->model_size +
+           step->response_id_size + step->tool_calls_bytes +
+           (uint64_t)step->tool_call_count * WIRE_TOOL_CALL_BYTES_MAX +
+           (uint64_t)step->segment_count * WIRE_SEGMENT_BYTES_MAX + step->payload_bytes;
+}
+
+uint64_t thread_replay_bytes(const struct wire_request *append)
+{
+    return (uint64_t)WIRE_REPLAY_BYTES_MAX + MISSING_BYTES + WIRE_STEP_BYTES_MAX +
+           WIRE_VISIBLE_BYTES_MAX + append->thread.size + append->model.size +
+           append->response_id.size + append->tool_calls.encoded.size +
+           (uint64_t)append->tool_calls.count * WIRE_TOOL_CALL_BYTES_MAX +
+           (uint64_t)append->payload_count * WIRE_SEGMENT_BYTES_MAX + append->payload_bytes;
+}
+
+/* A step that does not say counts a token for every four bytes, which of token ids is exact. */
+static uint64_t step_tokens(const struct step *step)
+{
+    return step->flags & STEP_HAS_TOKENS ? step->tokens : ((uint64_t)step->payload_bytes + 3) / 4;
+}
+
+/* ---- what the policy and the bindings say ---- */
+
+/* Of the newest step that names one. */
+static struct bytes last_model(const struct replay *replay)
+{
+    const struct thread_replay_result *result = replay->result;
+    for (uint32_t at = result->end; at > result->spine->lost; at--) {
+        struct bytes model = step_model(spine_step(replay->lane, result->spine, at - 1));
+        replay->lane->work++;
+        if (model.size > 0) {
+            return model;
+        }
+    }
+    return bytes_of(NULL, 0);
+}
+
+static struct policy_asked asked_policy(const struct replay *replay)
+{
+    const struct wire_request *request = replay->request;
+    struct policy_asked asked = {
+        .policy = request->policy,
+        .turns = (uint32_t)request->turns,
+        .has_turn = wire_given(request, WIRE_FIELD_turn),
+        .turn = (uint32_t)request->turn,
+    };
+    if (asked.policy == WIRE_POLICY_AUTO) {
+        struct bytes model =
+            wire_given(request, WIRE_FIELD_model) ? request->model : last_model(replay);
+        const struct profile *profile = profiles_find(replay->result->profiles, model);
+        asked.policy = profile->policy;
+        asked.turns = profile->turns;
+    }
+    return asked;
+}
+
+static void leave_out(struct replay *replay, const struct thread *thread)
+{
+    struct thread_replay_result *result = replay->result;
+    struct policy_asked asked = asked_policy(replay);
+    struct policy_bounds bounds = policy_bounds(replay->lane, result->spine, result->end, asked);
+    result->kept_from = bounds.from;
+    result->tool_turns = bounds.tool_turns;
+    result->has_dropped = replay->request->policy != WIRE_POLICY_ALL || replay->request->pin;
+    if (replay->request->pin && thread->floor > result->kept_from) {
+        result->kept_from = thread->floor < result->end ? thread->floor : result->end;
+    }
+    if (!result->tool_turns) {
+        result->dropped = result->kept_from;
+        return;
+    }
+    /* What is left out in between is counted, and the first that is kept is looked for. */
+    uint32_t first = result->end;
+    result->dropped = result->kept_from;
+    for (uint32_t at = result->end; at > result->kept_from; at--) {
+        if (is_left_out(replay->lane, result, at - 1)) {
+            result->dropped++;
+        } else {
+            first = at - 1;
+        }
+    }
+    replay->lane->work += result->end - result->kept_from;
+    result->kept_from = first;
+}
+
+/* The first position that was produced under another prefix than the caller's. */
+static uint32_t find_mismatch(struct replay *replay)
+{
+    const struct thread_replay_result *result = replay->result;
+    struct wire_list pairs = replay->request->prefixes;
+    uint32_t first = UINT32_MAX;
+    uint64_t number;
+    struct bytes prefix;
+    replay->lane->work += pairs.count;
+    while (wire_pair_next(&pairs, &number, &prefix)) {
+        if (number < result->spine->lost || number >= result->end || number >= first) {
+            continue;
+        }
+        struct bytes stored =
+            step_prefix(spine_step(replay->lane, result->spine, (uint32_t)number));
+        if (stored.size > 0 && !bytes_equal(stored, prefix)) {
+            first = (uint32_t)number;
+        }
+    }
+    return first;
+}
+
+/* ---- what the caller holds ---- */
+
+/* Positions below it are, for all that is known, what they were when the caller got them. */
+static uint64_t unchanged_until(const struct replay *replay, const struct thread *thread,
+                                const struct snapshot *now)
+{
+    const struct wire_have *have = &replay->request->have;
+    /* A version the thread has not reached, or a fork never had, vouches for nothing. */
+    if (have->version > now->version || have->version < thread->shared) {
+        return 0;
+    }
+    uint64_t vouched =
+        have->version > now->spine->lost_base ? have->version - now->spine->lost_base : 0;
+    return vouched < now->spine->lost ? vouched
+                                      : spine_first_after(replay->lane, thread, now, have->version);
+}
+
+/*
+ * The first position, up to have.step, whose reasoning as it is kept now is not what the caller has
+ * in its context; UINT64_MAX: it is the same. What is lost or damaged cannot be missed by a caller
+ * that never had it.
+ */
+static uint64_t first_difference(struct replay *replay, uint64_t unchanged)
+{
+    const struct thread_replay_result *result = replay->result;
+    const struct wire_have *have = &replay->request->have;
+    struct wire_list kept = have->kept;
+    uint64_t holds = UINT64_MAX;
+    bool more = wire_step_next(&kept, &holds);
+    uint64_t beyond = have->step < 0 ? 0 : (uint64_t)have->step + 1;
+    uint32_t end = beyond < result->end ? (uint32_t)beyond : result->end;
+    replay->lane->work += end;
+    for (uint32_t at = 0; at < end; at++) {
+        bool held = more && holds == at;
+        if (held) {
+            more = wire_step_next(&kept, &holds);
+        }
+        const struct step *step = spine_step(replay->lane, result->spine, at);
+        enum reason missing = reason_missing(result, step, at);
+        bool gone = !step || missing == REASON_CORRUPT;
+        bool keeps = !is_left_out(replay->lane, result, at) && (gone || missing == REASON_NONE);
+        if (held ? !keeps || at >= unchanged : keeps && !gone) {
+            return at;
+        }
+    }
+    return more ? holds : UINT64_MAX; /* the thread is shorter than what the caller holds */
+}
+
+/* What the caller holds already need not be sent: `have`. */
+static void skip_held(struct replay *replay, const struct thread *thread,
+                      const struct snapshot *now)
+{
+    struct thread_replay_result *result = replay->result;
+    const struct wire_have *have = &replay->request->have;
+    if (!wire_given(replay->request, WIRE_FIELD_have)) {
+        return;
+    }
+    uint64_t beyond = have->step < 0 ? 0 : (uint64_t)have->step + 1;
+    uint64_t changed = have->step < 0 ? 0 : unchanged_until(replay, thread, now);
+    if (have->has_kept) {
+        changed = first_difference(replay, changed);
+        result->has_extends = true;
+        result->extends = changed == UINT64_MAX;
+    } else if (changed > result->mismatch_from) {
+        changed = result->mismatch_from;
+    }
+    if (changed < beyond) {
+        result->has_first_changed = true;
+        result->first_changed = changed;
+    }
+    uint64_t begin = changed < beyond ? changed : beyond;
+    result->begin = begin < result->end ? (uint32_t)begin : result->end;
+}
+
+/* ---- what fits ---- */
+
+struct fitting {
+    uint64_t frame_bytes; /* so far */
+    uint64_t tokens;
+    bool full; /* the older ones are left out */
+    bool whole;
+    enum reason mismatch; /* of the oldest step that does not fit the caller */
+};
+
+static bool fits(const struct replay *replay, struct fitting *fitting, const struct step *step)
+{
+    const struct wire_request *request = replay->request;
+    uint64_t payload_bytes = replay->result->payload_bytes + step->payload_bytes;
+    fitting->frame_bytes += step_reply_bytes(step);
+    fitting->tokens += step_tokens(step);
+    return fitting->frame_bytes <= replay->lane->threads->settings.frame_max_bytes &&
+           !(wire_given(request, WIRE_FIELD_max_bytes) && payload_bytes > request->max_bytes) &&
+           !(wire_given(request, WIRE_FIELD_max_tokens) && fitting->tokens > request->max_tokens);
+}
+
+/* The verdict on one foreign model is kept, since a thread's steps are mostly of one. */
+static void judge_model(struct thread_replay_result *result, const struct step *step)
+{
+    struct bytes model = step_model(step);
+    if (result->model.size > 0 && model.size > 0 && !bytes_equal(model, result->model) &&
+        !bytes_equal(model, result->judged_model)) {
+        result->judged_fits = model_fits(result, step);
+        result->judged_model = model;
+    }
+}
+
+/* Takes the position into the reply, or says why it is missing there. */
+static void fit_one(struct replay *replay, struct fitting *fitting, uint32_t position)
+{
+    struct thread_replay_result *result = replay->result;
+    const struct step *step = spine_step(replay->lane, result->spine, position);
+    if (step) {
+        judge_model(result, step);
+    }
+    enum reason missing = reason_missing(result, step, position);
+    if (missing == REASON_MODEL_MISMATCH || missing == REASON_PREFIX_MISMATCH) {
+        fitting->mismatch = missing;
+    }
+    if (missing != REASON_NONE) {
+        fitting->whole = false;
+    } else if (fitting->full || !fits(replay, fitting, step)) {
+        if (!fitting->full) {
+            result->budget_end = position + 1;
+        }
+        fitting->full = true;
+        fitting->whole = false;
+    } else {
+        result->payload_bytes += step->payload_bytes;
+        result->segment_count += step->segment_count;
+    }
+}
+
+/*
+ * Keeps the newest whole steps that fit the budgets and the frame, and judges the state. Every
+ * position costs at least its entry as a missing step, so that the older ones always fit as such.
+ */
+static enum status fit(struct replay *replay)
+{
+    struct thread_replay_result *result = replay->result;
+    const struct wire_request *request = replay->request;
+    uint64_t last = wire_given(request, WIRE_FIELD_last) ? request->last : UINT64_MAX;
+    uint64_t entries = result->end - result->begin;
+    struct fitting fitting = {.frame_bytes = WIRE_REPLAY_BYTES_MAX +
+                                             (entries < last ? entries : last) * MISSING_BYTES,
+                              .whole = true};
+    if (fitting.frame_bytes > replay->lane->threads->settings.frame_max_bytes) {
+        return wire_fail(replay->error, STATUS_TOO_LARGE, "",
+                         "the list of steps alone is larger than a frame; ask with last or have");
+    }
+    uint32_t begin = result->end;
+    for (uint32_t at = result->end; at > result->begin && result->listed < last; at--) {
+        if (!is_left_out(replay->lane, result, at - 1)) {
+            fit_one(replay, &fitting, at - 1);
+            result->listed++;
+        }
+        begin = at - 1;
+        if (fitting.full && !result->tool_turns && request->on_mismatch == WIRE_MISMATCH_DROP) {
+            /* The older ones are missing, for one reason or another. */
+            result->listed += begin - result->begin;
+            begin = result->begin;
+            break;
+        }
+    }
+    result->begin = begin;
+    result->state = fitting.whole ? THREAD_COMPLETE : THREAD_PARTIAL;
+    if (fitting.mismatch != REASON_NONE && request->on_mismatch == WIRE_MISMATCH_FAIL) {
+        *result = (struct thread_replay_result){.thread = result->thread,
+                                                .head = -1,
+                                                .in_flight = result->in_flight,
+                                                .from_disk = result->from_disk};
+        return select_miss(replay, fitting.mismatch, 0);
+    }
+    return STATUS_OK;
+}
+
+static void prefetch_steps(const struct replay *replay)
+{
+    /* The steps are independent of each other: their cache misses overlap. */
+    const struct thread_replay_result *result = replay->result;
+    for (uint32_t at = result->begin; at < result->end; at++) {
+        __builtin_prefetch(spine_step(replay->lane, result->spine, at));
+    }
+}
+
+/* ---- all of it ---- */
+
+static enum status select_from(struct replay *replay, const struct thread *thread,
+                               const struct snapshot *now, uint32_t end)
+{
+    struct thread_replay_result *result = replay->result;
+    const struct wire_request *request = replay->request;
+    result->thread = thread_id(thread);
+    result->spine = now->spine;
+    result->version = now->version;
+    result->head = (int64_t)now->length - 1;
+    result->end = end < now->length ? end : now->length;
+    result->model = request->model;
+    result->profiles = replay->lane->threads->settings.profiles;
+    result->expires_in_ms = life_remaining_ms(thread, life_load(thread), replay->lane->now_ms);
+    result->in_flight = select_in_flight(replay->lane, thread);
+    leave_out(replay, thread);
+    result->mismatch_from = find_mismatch(replay);
+    skip_held(replay, thread, now);
+    if (result->begin < result->kept_from) {
+        result->begin = result->kept_from;
+    }
+    if (wire_given(request, WIRE_FIELD_last) && !result->tool_turns &&
+        result->end - result->begin > request->last) {
+        result->begin = result->end - (uint32_t)request->last;
+    }
+    prefetch_steps(replay);
+    replay->lane->work += result->end - result->begin;
+    enum status status = fit(replay);
+    if (status == STATUS_OK && result->state == THREAD_MISS) {
+        result->version = now->version;
+    }
+    return status;
+}
+
+/* What is dropped now stays dropped. Under the claim. */
+static void pin(struct replay *replay, struct thread *thread, const struct snapshot *now)
+{
+    if (replay->result->kept_from <= thread->floor) {
+        return;
+    }
+    thread->floor = replay->result->kept_from;
+    journal_put(replay->lane, thread, now->length, REASON_NONE, NULL, JOURNAL_NO_WAIT);
+}
+
+enum status select_steps(struct replay *replay, struct thread *thread, const struct snapshot *now,
+                         uint32_t end)
+{
+    struct lane *lane = replay->lane;
+    replay->known = true;
+    if (!replay->request->pin) {
+        return select_from(replay, thread, now, end);
+    }
+    if (journal_is_full(lane)) {
+        return lane_put_back(lane, WANT_DISK);
+    }
+    /* For upkeep: nobody's expectation of the thread's version is at stake. */
+    if (life_claim_for_upkeep(thread, lane->now_ms) != LIFE_ALIVE) {
+        return lane_put_back(lane, WANT_CLAIM);
+    }
+    struct snapshot held = spine_snapshot(lane, thread);
+    enum status status = held.version == now->version ? select_from(replay, thread, now, end)
+                                                      : lane_put_back(lane, WANT_CLAIM);
+    if (status == STATUS_OK && replay->result->state != THREAD_MISS) {
+        pin(replay, thread, now);
+    }
+    life_release(thread, lane->now_ms, LIFE_KEEP);
+    return status;
+}
