@@ -58,7 +58,7 @@ START_TEST(every_row_is_there)
 #undef POLICY
 #define PROFILE(pattern, policy, turns, field, readable, source)                                   \
     HAS("\n| `" pattern "` | `%s`", wire_policy_name(WIRE_POLICY_##policy))                        \
-    HAS("` | `" field "` | %s | " source, strcmp(#readable, "ANYONE") == 0 ? "anyone" : "itself")
+    HAS(" | `" field "` | %s | " source, strcmp(#readable, "ANYONE") == 0 ? "anyone" : "itself")
 #include "schema/profiles.def"
 #undef PROFILE
 #define SETTING(field, name, type, preset, min, max, value, summary) HAS("\n| `--%s ", name)
