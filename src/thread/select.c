@@ -36,8 +36,11 @@ static bool is_left_out(const struct lane *lane, const struct thread_replay_resu
 
 static bool model_fits(const struct thread_replay_result *result, const struct step *step)
 {
+    if (result->model.size == 0) {
+        return true;
+    }
     struct bytes model = step_model(step);
-    if (result->model.size == 0 || model.size == 0 || bytes_equal(model, result->model)) {
+    if (model.size == 0 || bytes_equal(model, result->model)) {
         return true;
     }
     return bytes_equal(model, result->judged_model)
@@ -288,8 +291,11 @@ static bool fits(const struct replay *replay, struct fitting *fitting, const str
 /* The verdict on one foreign model is kept, since a thread's steps are mostly of one. */
 static void judge_model(struct thread_replay_result *result, const struct step *step)
 {
+    if (result->model.size == 0) {
+        return;
+    }
     struct bytes model = step_model(step);
-    if (result->model.size > 0 && model.size > 0 && !bytes_equal(model, result->model) &&
+    if (model.size > 0 && !bytes_equal(model, result->model) &&
         !bytes_equal(model, result->judged_model)) {
         result->judged_fits = model_fits(result, step);
         result->judged_model = model;
