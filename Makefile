@@ -153,7 +153,7 @@ objects = $(patsubst %.c,$(B)/obj/%.o,$1)
 pic_objects = $(patsubst %.c,$(B)/pic/%.o,$1)
 rooms_of_test = $(or $(ROOMS_tests/$1),$(LINK_$(firstword $(subst /, ,$1))),$(LINK_everything))
 
-.PHONY: help deps all tests demo run check check-crash lint format bench install clean FORCE
+.PHONY: help deps all tests demo run check check-crash lint format profiles bench install clean FORCE
 .SECONDARY:
 
 # ---- Compiling -----------------------------------------------------------------------------------
@@ -314,6 +314,9 @@ lint: deps all tests $(LINT_OBJECTS) ## check layout, layers, names, warnings of
 
 format: ## lay out all C code by .clang-format
 	clang-format -i $(sort $(wildcard include/*.h $(patsubst %,%/*.[ch],$(FOLDERS))))
+
+profiles: ## write the Python client's table of profiles anew, from schema/profiles.def
+	$(PYTHON) src/client/python/generate_profiles.py
 
 bench: deps all $(BENCH) ## measure beside what is installed to compare with: build/bench/report.md
 	@mkdir -p $(B)/bench
