@@ -48,22 +48,34 @@ static char lower(uint8_t byte)
     return (char)(byte >= 'A' && byte <= 'Z' ? byte | 0x20 : byte);
 }
 
-/* A mismatch goes back to the last *, which then takes one byte more. */
-static bool fits(const char *pattern, struct bytes name)
+/* Where the byte that follows a * in the pattern is next in the name; NULL: nowhere. */
+static const char *next_place(const char *pattern, const char *at, const char *end)
+{
+    return *pattern == '*' || at == end ? at : memchr(at, *pattern, (size_t)(end - at));
+}
+
+/* A mismatch goes back to the last *, which then takes more. */
+static bool fits(const char *pattern, const char *at, const char *end)
 {
     const char *behind_star = NULL;
-    size_t taken = 0; /* by that star and what stands before it */
-    for (size_t at = 0; at < name.size;) {
+    const char *taken = at; /* as far as that star's run goes */
+    while (at != end) {
         if (*pattern == '*') {
             behind_star = ++pattern;
-            taken = at;
-        } else if (*pattern != '\0' && *pattern == lower(name.data[at])) {
+            taken = at - 1;
+        } else if (*pattern != '\0' && *pattern == *at) {
             pattern++;
             at++;
-        } else if (behind_star != NULL) {
-            pattern = behind_star;
-            at = ++taken;
-        } else {
+            continue;
+        } else if (behind_star == NULL) {
+            return false;
+        }
+        if (*behind_star == '\0') {
+            return true;
+        }
+        pattern = behind_star;
+        taken = at = next_place(pattern, taken + 1, end);
+        if (at == NULL) {
             return false;
         }
     }
@@ -73,18 +85,29 @@ static bool fits(const char *pattern, struct bytes name)
     return *pattern == '\0';
 }
 
-static struct bytes behind_last_slash(struct bytes model)
+/* A model's name as patterns see it. */
+struct name {
+    char text[WIRE_ID_BYTES_MAX];
+    const char *end;
+};
+
+static void take_name(struct name *name, struct bytes model)
 {
-    const uint8_t *slash = model.size > 0 ? memrchr(model.data, '/', model.size) : NULL;
-    return slash == NULL ? model
-                         : bytes_of(slash + 1, (size_t)(model.data + model.size - slash - 1));
+    const uint8_t *at = model.data;
+    const uint8_t *end = at + model.size;
+    const uint8_t *slash = model.size > 0 ? memrchr(at, '/', model.size) : NULL;
+    char *to = name->text;
+    for (at = slash != NULL ? slash + 1 : at; at != end && to != name->text + sizeof name->text;) {
+        *to++ = lower(*at++);
+    }
+    name->end = to;
 }
 
 static const struct profile *first_fit(const struct profile *rows, unsigned count,
-                                       struct bytes name)
+                                       const struct name *name)
 {
     for (unsigned i = 0; i < count; i++) {
-        if (fits(rows[i].pattern, name)) {
+        if (fits(rows[i].pattern, name->text, name->end)) {
             return &rows[i];
         }
     }
@@ -93,13 +116,14 @@ static const struct profile *first_fit(const struct profile *rows, unsigned coun
 
 const struct profile *profiles_find(const struct profiles *profiles, struct bytes model)
 {
-    struct bytes name = behind_last_slash(model);
+    struct name name;
+    take_name(&name, model);
     const struct profile *found = NULL;
     if (profiles != NULL) {
-        found = first_fit(profiles->rows, profiles->count, name);
+        found = first_fit(profiles->rows, profiles->count, &name);
     }
     if (found == NULL) {
-        found = first_fit(built_in, BUILT_IN, name);
+        found = first_fit(built_in, BUILT_IN, &name);
     }
     assert(found != NULL); /* the last row fits all */
     return found;

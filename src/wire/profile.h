@@ -34,7 +34,10 @@ enum status profiles_load(const char *path, struct profiles **profiles,
                           char error[PROFILE_ERROR_BYTES]);
 void profiles_free(struct profiles *profiles);
 
-/* The profile of a model; * alone fits an empty name. `profiles` NULL: the built-in ones. */
+/*
+ * The profile of a model; of its name 255 bytes behind the last / are looked at, and * alone fits
+ * an empty one. `profiles` NULL: the built-in ones.
+ */
 const struct profile *profiles_find(const struct profiles *profiles, struct bytes model);
 
 /*

@@ -362,6 +362,48 @@ START_TEST(stars_stand_for_anything)
 }
 END_TEST
 
+static bool simply_fits(const char *pattern, const char *name)
+{
+    if (*pattern == '*') {
+        return simply_fits(pattern + 1, name) || (*name != '\0' && simply_fits(pattern, name + 1));
+    }
+    return *pattern == *name && (*pattern == '\0' || simply_fits(pattern + 1, name + 1));
+}
+
+/* Short words of few letters, so that they fit often; the file's rows are all of one pattern each.
+ */
+START_TEST(stars_against_a_simple_matcher)
+{
+    uint64_t seed = 5;
+    unsigned fitting = 0;
+    unsigned total = 0;
+    for (uint64_t i = trial_count(400); i > 0; i--) {
+        char pattern[9] = "";
+        char text[64];
+        for (uint64_t c = 0, size = 1 + trial_random(&seed) % 8; c < size; c++) {
+            pattern[c] = "ab**"[trial_random(&seed) % 4];
+        }
+        snprintf(text, sizeof text, "%s none f itself\n", pattern);
+        takes(text);
+        for (unsigned n = 0; n < 200; n++, total++) {
+            char name[13] = "";
+            for (uint64_t c = 0, size = trial_random(&seed) % 12; c < size; c++) {
+                name[c] = "abB"[trial_random(&seed) % 3];
+            }
+            bool fits = find(name)->policy == WIRE_POLICY_NONE;
+            for (char *c = name; *c != '\0'; c++) {
+                *c = *c == 'B' ? 'b' : *c;
+            }
+            if (fits != simply_fits(pattern, name)) {
+                ck_abort_msg("%s, %s: %d", pattern, name, fits);
+            }
+            fitting += fits;
+        }
+    }
+    ck_assert(fitting > total / 20 && fitting < total / 20 * 19);
+}
+END_TEST
+
 START_TEST(files_without_rows)
 {
     takes("");
@@ -548,6 +590,7 @@ int main(void)
     tcase_add_test(tcase, a_star_in_a_file_takes_all_the_others);
     tcase_add_test(tcase, every_policy_of_a_file);
     tcase_add_test(tcase, stars_stand_for_anything);
+    tcase_add_test(tcase, stars_against_a_simple_matcher);
     tcase_add_test(tcase, files_without_rows);
     tcase_add_test(tcase, wrong_lines_are_named);
     tcase_add_test(tcase, words_have_limits);
