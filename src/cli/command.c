@@ -61,6 +61,9 @@ const struct command command_rows[] = {
     {COMMAND_METHOD, RETHREAD_METHOD_##NAME, text, says, OPERANDS_##NAME, NOTES_##NAME, RUN_##NAME},
 #include "schema/methods.def"
 #undef METHOD
+    {COMMAND_STREAM, RETHREAD_METHOD_COMMIT, "stream",
+     "Appends one step from the standard input, stored as it comes.", "[THREAD]", text_stream,
+     command_run_stream},
     {COMMAND_IMPORT, RETHREAD_METHOD_OTHER, "import",
      "Appends the steps of a JSON-lines file, one step per line.", "FILE|-", text_import,
      command_run_import},

@@ -1,9 +1,9 @@
 /*
  * Commands, and one call of the program.
  *
- * Every method of schema/methods.def is a command; import, export, verify, help and completion are
- * the program's own. A command is a row of one table (command.c), which drives dispatch, help and
- * completion.
+ * Every method of schema/methods.def is a command; stream, import, export, verify, help and
+ * completion are the program's own. A command is a row of one table (command.c), which drives
+ * dispatch, help and completion.
  */
 #ifndef RETHREAD_CLI_COMMAND_H
 #define RETHREAD_CLI_COMMAND_H
@@ -14,6 +14,7 @@
 
 enum command_id {
     COMMAND_METHOD, /* of the contract */
+    COMMAND_STREAM,
     COMMAND_IMPORT,
     COMMAND_EXPORT,
     COMMAND_VERIFY,
@@ -52,6 +53,10 @@ struct invocation {
     size_t segment_count;
     bool bare;
     bool stdin_taken;
+    const char *late_segments[RETHREAD_PAYLOADS_MAX]; /* stream: KIND=FILE, read at its end */
+    size_t late_count;
+    const char *kind;   /* stream; NULL: the server's default */
+    size_t chunk_bytes; /* stream */
 
     bool all;                         /* list */
     bool skip_bad;                    /* import */
@@ -73,8 +78,16 @@ const struct command *command_find(const char *name);
 /* Connects as the command line says; says what failed. 0, or the exit code. */
 int command_connect(const struct invocation *invocation, struct rethread **connection);
 
+/* Prints a result, as text or as JSON. */
+void command_show(const struct invocation *invocation, const struct rethread_result *result);
+
+/* Says an error on stderr and, with --json, on stdout as an object; returns the exit code. */
+int command_fail(const struct invocation *invocation, enum rethread_status status,
+                 const struct rethread_result *result, const struct rethread *connection);
+
 int command_run_method(struct invocation *invocation);
 int command_run_append(struct invocation *invocation); /* and commit */
+int command_run_stream(struct invocation *invocation);
 int command_run_chunk(struct invocation *invocation);
 int command_run_list(struct invocation *invocation);
 int command_run_import(struct invocation *invocation);

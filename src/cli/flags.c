@@ -1,6 +1,7 @@
 /* Flags from the contract and of the program, and their parsing by getopt_long; see flags.h. */
 #include "cli/flags.h"
 
+#include "cli/segments.h"
 #include "cli/values.h"
 
 #include <assert.h>
@@ -23,6 +24,11 @@ static const struct {
     {FLAG_BARE, "commit", "bare", NULL, "A bare step: the call produced no reasoning."},
     {FLAG_TEXT, "chunk", "text", "STRING", "A payload: these bytes, as they are."},
     {FLAG_FILE, "chunk", "file", "FILE", "A payload: all of the file; - is the standard input."},
+    {FLAG_KIND, "stream", "kind", "text|tokens|opaque",
+     "The kind of what is streamed (default: text)."},
+    {FLAG_CHUNK_BYTES, "stream", "chunk-bytes", "SIZE",
+     "Send at most this much at once (default: 64K); less is sent as it comes."},
+    {FLAG_BARE, "stream", "bare", NULL, "Commit a bare step if the standard input is empty."},
     {FLAG_STRICT, "replay", "strict", NULL, "Exit with 1 when the replay is partial."},
     {FLAG_STRICT, "stat", "strict", NULL, "Exit with 1 when the thread is partial."},
     {FLAG_ALL, "list", "all", NULL, "Follow the cursor to the last page."},
@@ -52,6 +58,33 @@ static void dashed(char name[FLAG_NAME_BYTES], const char *text)
             *c = '-';
 }
 
+static const char *choices(enum option_type type)
+{
+    static const char policies[] =
+#define POLICY(NAME, text, says) text "|"
+#include "schema/policies.def"
+#undef POLICY
+        "auto";
+    switch (type) {
+    case OPTION_ACK:
+        return "memory|disk";
+    case OPTION_MISMATCH:
+        return "drop|fail";
+    case OPTION_KIND:
+        return "text|tokens|opaque";
+    case OPTION_POLICY:
+        return policies;
+    default:
+        return NULL;
+    }
+}
+
+static bool is_list(enum option_type type)
+{
+    return type == OPTION_IDS || type == OPTION_KINDS || type == OPTION_PREFIX ||
+           type == OPTION_PREFIXES;
+}
+
 static const char *value_name(const struct contract_option *option)
 {
     switch (option->type) {
@@ -66,13 +99,11 @@ static const char *value_name(const struct contract_option *option)
     case OPTION_BOOL:
         return "true|false";
     case OPTION_ACK:
-        return "memory|disk";
+    case OPTION_MISMATCH:
+    case OPTION_KIND:
+        return choices(option->type);
     case OPTION_POLICY:
         return "POLICY";
-    case OPTION_MISMATCH:
-        return "drop|fail";
-    case OPTION_KIND:
-        return "KIND";
     case OPTION_PREFIX:
         return "PREFIX";
     case OPTION_PREFIXES:
@@ -80,18 +111,24 @@ static const char *value_name(const struct contract_option *option)
     case OPTION_KINDS:
         return "KIND=FILE";
     case OPTION_HAVE:
-        return "VERSION:STEP";
+        return "VERSION:STEP[:KEPT]";
     }
     return NULL;
 }
 
 static struct flag flag_of_option(const struct contract_option *option)
 {
-    struct flag flag = {.option = option, .value = value_name(option), .summary = option->summary};
+    struct flag flag = {.option = option,
+                        .value = value_name(option),
+                        .choices = choices(option->type),
+                        .repeats = is_list(option->type),
+                        .summary = option->summary};
     dashed(flag.name, option->name);
     if (option->type == OPTION_BOOL) {
         flag.value_optional = true;
         snprintf(flag.alias, sizeof flag.alias, "no-%.*s", FLAG_NAME_BYTES - 4, flag.name);
+    } else if (option->type == OPTION_PREFIXES) {
+        snprintf(flag.alias, sizeof flag.alias, "step-prefix");
     } else if (option->type == OPTION_IDS || option->type == OPTION_KINDS) {
         size_t length = strlen(flag.name);
         assert(flag.name[length - 1] == 's');
@@ -100,11 +137,18 @@ static struct flag flag_of_option(const struct contract_option *option)
     return flag;
 }
 
+/* Whether the command takes the option. A stream takes those of the commit at its end. */
+static bool takes(const struct command *command, const struct contract_option *option)
+{
+    return option->method == command->method &&
+           !(command->id == COMMAND_STREAM && strcmp(option->name, "claim") == 0);
+}
+
 size_t flags_of(const struct command *command, struct flag flags[FLAGS_MAX])
 {
     size_t count = 0;
     for (size_t i = 0; command != NULL && i < contract_option_count; i++)
-        if (command->method == contract_options[i].method) {
+        if (takes(command, &contract_options[i])) {
             assert(count < FLAGS_MAX);
             flags[count++] = flag_of_option(&contract_options[i]);
         }
@@ -113,10 +157,12 @@ size_t flags_of(const struct command *command, struct flag flags[FLAGS_MAX])
         if (!global && (command == NULL || strcmp(command->name, own_flags[i].command) != 0))
             continue;
         assert(count < FLAGS_MAX);
-        flags[count] = (struct flag){.own = own_flags[i].flag,
-                                     .value = own_flags[i].value,
-                                     .global = global,
-                                     .summary = own_flags[i].summary};
+        flags[count] =
+            (struct flag){.own = own_flags[i].flag,
+                          .value = own_flags[i].value,
+                          .choices = own_flags[i].flag == FLAG_KIND ? choices(OPTION_KIND) : NULL,
+                          .global = global,
+                          .summary = own_flags[i].summary};
         dashed(flags[count++].name, own_flags[i].name);
     }
     return count;
@@ -135,6 +181,10 @@ static const char *set_limit(struct invocation *invocation, enum own_flag flag, 
         error = value_number(keep, "bytes", text, 65536, 1073741824, &number);
         if (error == NULL)
             invocation->frame_max_bytes = (uint64_t)number;
+    } else if (flag == FLAG_CHUNK_BYTES) {
+        error = value_number(keep, "bytes", text, 1, 1 << 26, &number);
+        if (error == NULL)
+            invocation->chunk_bytes = (size_t)number;
     } else {
         error = value_number(keep, "count", text, 1, 4096, &number);
         if (error == NULL)
@@ -153,6 +203,7 @@ static const char *set_own(struct invocation *invocation, enum own_flag flag, co
     case FLAG_TIMEOUT:
     case FLAG_FRAME_MAX:
     case FLAG_IN_FLIGHT:
+    case FLAG_CHUNK_BYTES:
         return set_limit(invocation, flag, text);
     case FLAG_JSON:
         invocation->json = true;
@@ -167,9 +218,9 @@ static const char *set_own(struct invocation *invocation, enum own_flag flag, co
         invocation->strict = true;
         return NULL;
     case FLAG_TEXT:
-        return value_segment_text(invocation, text);
+        return segments_add_text(invocation, text);
     case FLAG_FILE:
-        return value_file(invocation, text);
+        return segments_add_file(invocation, text);
     case FLAG_BARE:
         invocation->bare = true;
         return NULL;
@@ -186,6 +237,9 @@ static const char *set_own(struct invocation *invocation, enum own_flag flag, co
     case FLAG_OUTPUT:
         invocation->output = text;
         return NULL;
+    case FLAG_KIND:
+        invocation->kind = text;
+        return value_is_one_of(text, choices(OPTION_KIND)) ? NULL : "takes text, tokens or opaque";
     }
     return "cannot be given";
 }
@@ -247,7 +301,8 @@ int flags_parse(struct invocation *invocation, int argc, char **argv, int *used)
         const char *error = flag->option != NULL ? value_option(invocation, flag->option, text)
                                                  : set_own(invocation, flag->own, text);
         if (error != NULL) {
-            char *name = keep_take(&invocation->keep, cli_format("--%s", flag->name));
+            const char *given = alias && !flag->value_optional ? flag->alias : flag->name;
+            char *name = keep_take(&invocation->keep, cli_format("--%s", given));
             return refuse(invocation, name, error);
         }
     }
@@ -297,7 +352,7 @@ int flags_finish(struct invocation *invocation)
     int code = take_operands(invocation);
     for (size_t i = 0; code == EXIT_DONE && i < contract_option_count; i++) {
         const struct contract_option *option = &contract_options[i];
-        if (option->method != invocation->command->method || !option->required ||
+        if (!takes(invocation->command, option) || !option->required ||
             contract_is_set(option, &invocation->arguments))
             continue;
         char name[FLAG_NAME_BYTES];

@@ -2,8 +2,9 @@
  * Flags: the options of a command on the command line.
  *
  * Each option of the contract is a flag, its underscores dashes: tool_calls is --tool-calls. An
- * array's flag may be repeated, and also be written in the singular: --tool-call. A boolean's takes
- * an optional =true or =false, or a no- before its name.
+ * array's flag may be repeated, and also be written in the singular: --tool-call; that of prefixes,
+ * to be told from prefix, is --step-prefix. A boolean's takes an optional =true or =false, or a no-
+ * before its name.
  */
 #ifndef RETHREAD_CLI_FLAGS_H
 #define RETHREAD_CLI_FLAGS_H
@@ -30,12 +31,16 @@ enum own_flag {
     FLAG_THREAD,
     FLAG_STARTS_WITH,
     FLAG_OUTPUT,
+    FLAG_KIND,
+    FLAG_CHUNK_BYTES,
 };
 
 struct flag {
     char name[FLAG_NAME_BYTES];
     char alias[FLAG_NAME_BYTES]; /* the singular, or no-NAME; "" for none */
-    const char *value;           /* "ID"; NULL: takes none */
+    const char *choices;         /* "a|b|c": the values there are; NULL: any */
+    bool repeats;
+    const char *value; /* "ID"; NULL: takes none */
     bool value_optional;
     const struct contract_option *option; /* NULL: the program's own */
     enum own_flag own;

@@ -21,8 +21,7 @@ static char *written(const struct flag *flag)
 static char *explained(const struct flag *flag)
 {
     const struct contract_option *option = flag->option;
-    bool repeats = option != NULL && (option->type == OPTION_IDS || option->type == OPTION_KINDS);
-    return cli_format("%s%s%s", flag->summary, repeats ? " May be repeated." : "",
+    return cli_format("%s%s%s", flag->summary, flag->repeats ? " May be repeated." : "",
                       option != NULL && option->required ? " Required." : "");
 }
 
@@ -103,6 +102,26 @@ static void print_words(const struct command *command)
     }
 }
 
+/* "a b c" of "a|b|c" */
+static void print_choices(const char *choices)
+{
+    for (; *choices != '\0'; choices++)
+        putchar(*choices == '|' ? ' ' : *choices);
+}
+
+/* Cases of the script for flags whose values are known. */
+static void print_values(const struct command *command)
+{
+    struct flag flags[FLAGS_MAX];
+    size_t count = flags_of(command, flags);
+    for (size_t i = 0; i < count; i++)
+        if (flags[i].choices != NULL) {
+            printf("    '%s --%s') words='", command->name, flags[i].name);
+            print_choices(flags[i].choices);
+            puts("' ;;");
+        }
+}
+
 int command_run_completion(struct invocation *invocation)
 {
     if (invocation->operand_count != 1 || strcmp(invocation->operands[0], "bash") != 0) {
@@ -111,7 +130,10 @@ int command_run_completion(struct invocation *invocation)
     }
     fputs("_rethread_cli()\n"
           "{\n"
-          "    local word=${COMP_WORDS[COMP_CWORD]} command= words i\n"
+          "    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}\n"
+          "    local command= words i\n"
+          "    [[ $word == = ]] && word=\n"
+          "    [[ $before == = ]] && before=${COMP_WORDS[COMP_CWORD - 2]}\n"
           "    for ((i = 1; i < COMP_CWORD; i++)); do\n"
           "        case ${COMP_WORDS[i]} in\n"
           "        ",
@@ -138,6 +160,10 @@ int command_run_completion(struct invocation *invocation)
         printf(" %s", command_rows[i].name);
     puts("' ;;\n"
          "    esac\n"
+         "    case \"$command $before\" in");
+    for (size_t i = 0; i < command_count; i++)
+        print_values(&command_rows[i]);
+    puts("    esac\n"
          "    mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$word\")\n"
          "}\n"
          "complete -o default -F _rethread_cli rethread-cli");

@@ -63,6 +63,7 @@ int main(int argc, char **argv)
     struct invocation invocation = {
         .server = address != NULL && address[0] != '\0' ? address : "127.0.0.1:7411",
         .in_flight = 64,
+        .chunk_bytes = 65536,
     };
     if (argc == 2 && strcmp(argv[1], "--version") == 0) {
         puts("rethread-cli " VERSION_TEXT);

@@ -45,24 +45,24 @@ static int code_of_result(const struct invocation *invocation, const struct reth
     }
 }
 
-static void print_result(const struct invocation *invocation, const struct rethread_result *result,
-                         double round_trip_ms)
+static void show_ping(const struct invocation *invocation, double round_trip_ms)
 {
-    if (rethread_result_method(result) == RETHREAD_METHOD_PING) {
-        if (invocation->json)
-            json_print(json_pack("{s:f}", "round_trip_ms", rounded(round_trip_ms)), stdout);
-        else
-            printf("%s answers, in %.2f ms\n", invocation->server, round_trip_ms);
-    } else if (invocation->json) {
-        json_print(json_of_result(result, invocation->reveal), stdout);
-    } else {
-        show_result(result, invocation->reveal);
-    }
+    if (invocation->json)
+        json_print(json_pack("{s:f}", "round_trip_ms", rounded(round_trip_ms)), stdout);
+    else
+        printf("%s answers, in %.2f ms\n", invocation->server, round_trip_ms);
 }
 
-/* Says the error on stderr and, with --json, on stdout as an object. */
-static int fail(const struct invocation *invocation, enum rethread_status status,
-                const struct rethread_result *result, const struct rethread *connection)
+void command_show(const struct invocation *invocation, const struct rethread_result *result)
+{
+    if (invocation->json)
+        json_print(json_of_result(result, invocation->reveal), stdout);
+    else
+        show_result(result, invocation->reveal);
+}
+
+int command_fail(const struct invocation *invocation, enum rethread_status status,
+                 const struct rethread_result *result, const struct rethread *connection)
 {
     if (invocation->json && result != NULL)
         json_print(json_of_result(result, false), stdout);
@@ -83,10 +83,13 @@ int command_run_method(struct invocation *invocation)
     enum rethread_status status =
         contract_call(connection, method, &invocation->arguments, &result);
     if (status == RETHREAD_OK) {
-        print_result(invocation, result, now_ms() - started_ms);
+        if (method == RETHREAD_METHOD_PING)
+            show_ping(invocation, now_ms() - started_ms);
+        else
+            command_show(invocation, result);
         code = code_of_result(invocation, result);
     } else {
-        code = fail(invocation, status, result, connection);
+        code = command_fail(invocation, status, result, connection);
     }
     rethread_result_free(result);
     rethread_close(connection);
@@ -176,7 +179,7 @@ int command_run_list(struct invocation *invocation)
         rethread_result_free(result); /* the cursor of the page before was in it */
         result = page;
         if (status != RETHREAD_OK) {
-            code = fail(invocation, status, result, connection);
+            code = command_fail(invocation, status, result, connection);
             break;
         }
         const struct rethread_list_result *list = rethread_result_list(result);

@@ -5,6 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
+static const char CLAIMED[] =
+    "a step is being streamed into the thread: wait for its commit or abort, or until its claim "
+    "runs out. If you gave a claim, that one has ended";
+
 static const char *context;
 
 void report_context(const char *command)
@@ -93,6 +97,9 @@ int report_failure(enum rethread_status status, const struct rethread_result *re
         report_error(error);
         status = error->status;
     }
+    if (status == RETHREAD_CONFLICT && error != NULL && error->cause != NULL &&
+        strcmp(error->cause, "claimed") == 0)
+        report_line("%s", CLAIMED);
     switch (status) {
     case RETHREAD_BAD_REQUEST:
         return EXIT_USAGE;

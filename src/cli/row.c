@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { HASH_BYTES = 16 };
+
 static bool wrong(char error[ROW_ERROR_BYTES], const char *name, const char *what)
 {
     snprintf(error, ROW_ERROR_BYTES, "`%s` %s", name, what);
@@ -54,6 +56,21 @@ static bool take_bytes(struct row *row, const char *name, struct rethread_bytes 
     }
     if (bytes->size == 0)
         *bytes = (struct rethread_bytes){0};
+    return true;
+}
+
+/* A hash, as hexadecimal digits. */
+static bool take_hash(struct row *row, const char *name, struct rethread_bytes *hash,
+                      char error[ROW_ERROR_BYTES])
+{
+    const json_t *value = json_object_get(row->root, name);
+    if (is_absent(value))
+        return true;
+    unsigned char *bytes = keep_get(&row->keep, HASH_BYTES);
+    if (json_string_length(value) != 2 * HASH_BYTES ||
+        !encode_from_hex(json_string_value(value), bytes, HASH_BYTES))
+        return wrong(error, name, "is no hash of 32 hexadecimal digits");
+    *hash = (struct rethread_bytes){bytes, HASH_BYTES};
     return true;
 }
 
@@ -148,6 +165,7 @@ static bool take_exported(struct row *row, char error[ROW_ERROR_BYTES])
         row->append.final = rethread_bool(json_is_true(final));
     return take_u64(row, "step", &row->position, error) &&
            take_u64(row, "turn", &row->append.turn, error) &&
+           take_hash(row, "visible", &row->append.visible, error) &&
            take_ids(row, "tool_calls", false, error) &&
            take_ids(row, "tool_calls_base64", true, error);
 }

@@ -93,7 +93,7 @@ static void show_head(const struct rethread_replay_result *replay)
     if (replay->found.set)
         printf(", found by prefix %" PRIu64 " of those given", replay->found.value + 1);
     if (replay->dropped.set && replay->dropped.value != 0)
-        printf(", %" PRIu64 " left out by the policy", replay->dropped.value);
+        printf(", %" PRIu64 " left out", replay->dropped.value);
     if (replay->kept_from.set)
         printf(", kept from step %" PRIu64, replay->kept_from.value);
     if (replay->in_flight)

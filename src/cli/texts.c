@@ -23,7 +23,19 @@ const char text_append[] =
 
 const char text_replay[] =
     "Payloads are shown only with --reveal; with --json as \"text\", or as \"base64\" where\n"
-    "they are no UTF-8. A partial replay exits with 0, with --strict with 1; a miss with 1.\n";
+    "they are no UTF-8. A partial replay exits with 0, with --strict with 1; a miss with 1.\n"
+    "Prefixes are 16 bytes, or 32 hexadecimal digits; several --prefix stand newest first.\n"
+    "--have 7:6:2-4,6 says that steps 0 to 6 are held as of version 7, and that the model has the\n"
+    "reasoning of steps 2, 3, 4 and 6 in its context.\n"
+    "\n"
+    "Policies:\n"
+#define POLICY(NAME, text, says) "  " text ": " says "\n"
+#include "schema/policies.def"
+#undef POLICY
+    "  auto: what the profile of --model says, or of the thread's newest model.\n"
+    "\n"
+    "  rethread-cli replay conv-1 --policy auto --model qwen3-8b --turn 4 --reveal\n"
+    "  rethread-cli replay conv-1 --step-prefix 3:00112233445566778899aabbccddeeff\n";
 
 const char text_begin[] =
     "For a generation that takes long: begin, chunks while it goes on, then commit or abort. "
@@ -47,6 +59,18 @@ const char text_commit[] =
     "--text and --segment add segments behind what was streamed, a signature say. When there was\n"
     "no chunk and there are none of these, say --bare: the call produced no reasoning.\n";
 
+const char text_stream[] =
+    "Begins a step, sends what comes at the standard input while it comes, and commits it at its\n"
+    "end, with the options of append. While the input is silent the claim is kept. --segment "
+    "files\n"
+    "are read at the end, and come behind what was streamed. When the input cannot be read, or on\n"
+    "an interrupt (ctrl-C), it aborts, and nothing of the step is kept; a second interrupt ends "
+    "the\n"
+    "program at once, and the server lets go of the step when the claim runs out. An empty input\n"
+    "is a mistake, unless --bare or --segment says what the step is then.\n"
+    "\n"
+    "  model-client --reasoning-only | rethread-cli stream conv-1 --model m --tool-call call_7\n";
+
 const char text_touch[] = "Exits with 1 when any of the threads is not there.\n";
 
 const char text_forget[] = "Exits with 0 as well when there was nothing to forget.\n";
@@ -62,6 +86,7 @@ const char text_import[] =
     "What `export` writes:\n"
     "  {\"thread\": \"conv-1\", \"step\": 0, \"turn\": 1, \"final\": false, \"model\": \"m\",\n"
     "   \"response_id\": \"r\", \"tool_calls\": [\"call_7\"], \"tokens\": 12,\n"
+    "   \"visible\": \"00112233445566778899aabbccddeeff\",\n"
     "   \"segments\": [{\"kind\": \"text\", \"text\": \"The user ...\"},\n"
     "                {\"kind\": \"opaque\", \"base64\": \"AAEC\"}]}\n"
     "\n"

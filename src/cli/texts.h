@@ -10,6 +10,7 @@ extern const char text_replay[];
 extern const char text_begin[];
 extern const char text_chunk[];
 extern const char text_commit[];
+extern const char text_stream[];
 extern const char text_touch[];
 extern const char text_forget[];
 extern const char text_list[];

@@ -3,13 +3,17 @@
 
 #include "base/units.h"
 #include "cli/encode.h"
+#include "cli/segments.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+
+enum {
+    PREFIX_BYTES = 16,
+    KEPT_MAX = 1 << 20, /* steps: a range must not fill the memory */
+};
 
 static const char *wrong(struct keep *keep, char *message)
 {
@@ -39,26 +43,63 @@ const char *value_id(struct keep *keep, const char *text, int64_t min, int64_t m
     return NULL;
 }
 
+/* The array with room for one more; it is full whenever its count is a power of two, and moves. */
+static void *one_more(struct keep *keep, const void *items, size_t count, size_t item_bytes)
+{
+    if ((count & (count - 1)) != 0)
+        return (void *)(uintptr_t)items;
+    void *moved = keep_get(keep, (count != 0 ? count * 2 : 1) * item_bytes);
+    if (count != 0)
+        memcpy(moved, items, count * item_bytes);
+    return moved;
+}
+
+static const char *too_often(struct keep *keep, int64_t items_max)
+{
+    return wrong(keep, cli_format("may be given %" PRId64 " times", items_max));
+}
+
+/* One more of an array whose items have that many bytes. */
+static const char *add_id(struct keep *keep, const char *text, const int64_t size_range[2],
+                          int64_t items_max, struct rethread_ids *ids)
+{
+    if (ids->count >= (size_t)items_max)
+        return too_often(keep, items_max);
+    struct rethread_bytes id = {0};
+    const char *error = value_id(keep, text, size_range[0], size_range[1], &id);
+    if (error != NULL)
+        return error;
+    struct rethread_bytes *items = one_more(keep, ids->items, ids->count, sizeof *items);
+    items[ids->count++] = id;
+    ids->items = items;
+    return NULL;
+}
+
 const char *value_add_id(struct keep *keep, const char *text, int64_t items_max,
                          struct rethread_ids *ids)
 {
-    if (ids->count >= (size_t)items_max)
-        return wrong(keep, cli_format("may be given %" PRId64 " times", items_max));
-    struct rethread_bytes id = {0};
-    const char *error = value_id(keep, text, 1, 255, &id);
-    if (error != NULL)
-        return error;
-    /* Full whenever the count is a power of two: then it moves to an array of twice the size. */
-    struct rethread_bytes *items = (struct rethread_bytes *)ids->items;
-    if ((ids->count & (ids->count - 1)) == 0) {
-        items = keep_get(keep, (ids->count != 0 ? ids->count * 2 : 1) * sizeof *items);
-        if (ids->count != 0)
-            memcpy(items, ids->items, ids->count * sizeof *items);
+    static const int64_t sizes[] = {1, 255};
+    return add_id(keep, text, sizes, items_max, ids);
+}
+
+static const char *add_prefix(struct keep *keep, const char *text, int64_t items_max,
+                              struct rethread_ids *ids)
+{
+    static const int64_t sizes[] = {PREFIX_BYTES, PREFIX_BYTES};
+    return add_id(keep, text, sizes, items_max, ids);
+}
+
+bool value_is_one_of(const char *text, const char *choices)
+{
+    size_t length = strlen(text);
+    while (true) {
+        size_t choice = strcspn(choices, "|");
+        if (choice == length && memcmp(choices, text, length) == 0)
+            return true;
+        if (choices[choice] == '\0')
+            return false;
+        choices += choice + 1;
     }
-    items[ids->count] = id;
-    ids->items = items;
-    ids->count++;
-    return NULL;
 }
 
 static bool ends_in(const char *name, const char *end)
@@ -120,19 +161,86 @@ static const char *parse_ack(const char *text, enum rethread_ack *ack)
     return NULL;
 }
 
+/* Digits up to `end`, which is advanced to what follows them. False: there are none. */
+static bool take_step(const char **text, uint64_t *step)
+{
+    char *end = NULL;
+    errno = 0;
+    if (**text < '0' || **text > '9')
+        return false;
+    *step = strtoull(*text, &end, 10);
+    *text = end;
+    return errno == 0 && *step <= UINT32_MAX;
+}
+
+/* "0,2,5-9": steps and ranges of them; "" is none. */
+static bool parse_steps(struct keep *keep, const char *text, struct rethread_steps *steps)
+{
+    uint64_t *items = keep_get(keep, sizeof *items);
+    size_t count = 0;
+    while (*text != '\0') {
+        uint64_t first = 0;
+        if (!take_step(&text, &first))
+            return false;
+        uint64_t last = first;
+        if (*text == '-' && (text++, !take_step(&text, &last) || last < first))
+            return false;
+        if (last - first >= KEPT_MAX - count || (*text != ',' && *text != '\0'))
+            return false;
+        for (uint64_t step = first; step <= last; step++) {
+            items = one_more(keep, items, count, sizeof *items);
+            items[count++] = step;
+        }
+        if (*text == ',' && *++text == '\0')
+            return false;
+    }
+    *steps = (struct rethread_steps){items, count};
+    return true;
+}
+
+/* VERSION:STEP[:KEPT] */
 static const char *parse_have(struct keep *keep, const char *text, struct rethread_have *have)
 {
-    static const char shape[] = "takes VERSION:STEP, two numbers; STEP may be -1";
-    const char *colon = strchr(text, ':');
-    if (colon == NULL)
+    static const char shape[] =
+        "takes VERSION:STEP, two numbers, and if wanted :KEPT, steps as in 0,2,5-9; STEP may be -1";
+    char *version_text = keep_take(keep, cli_text(text));
+    char *step_text = strchr(version_text, ':');
+    if (step_text == NULL)
         return shape;
-    char *version_text = keep_take(keep, cli_format("%.*s", (int)(colon - text), text));
+    *step_text++ = '\0';
+    char *kept_text = strchr(step_text, ':');
+    if (kept_text != NULL)
+        *kept_text++ = '\0';
     int64_t version = 0;
     int64_t step = 0;
+    struct rethread_steps kept = {NULL, 0};
     if (value_number(keep, "version", version_text, 0, INT64_MAX, &version) != NULL ||
-        value_number(keep, "step", colon + 1, -1, UINT32_MAX, &step) != NULL || step < -1)
+        value_number(keep, "step", step_text, -1, UINT32_MAX, &step) != NULL || step < -1)
         return shape;
-    *have = (struct rethread_have){.set = true, .version = (uint64_t)version, .step = step};
+    if (kept_text != NULL && !parse_steps(keep, kept_text, &kept))
+        return shape;
+    *have = (struct rethread_have){
+        .set = true, .version = (uint64_t)version, .step = step, .kept = kept};
+    return NULL;
+}
+
+/* STEP:PREFIX */
+static const char *add_step_prefix(struct keep *keep, const char *text, int64_t items_max,
+                                   struct rethread_prefixes *prefixes)
+{
+    struct rethread_step_prefix pair = {0};
+    const char *at = text;
+    if (prefixes->count >= (size_t)items_max)
+        return too_often(keep, items_max);
+    if (!take_step(&at, &pair.step) || *at != ':')
+        return "takes STEP:PREFIX, a number and the prefix before that step";
+    const char *error = value_id(keep, at + 1, PREFIX_BYTES, PREFIX_BYTES, &pair.prefix);
+    if (error != NULL)
+        return error;
+    struct rethread_step_prefix *items =
+        one_more(keep, prefixes->items, prefixes->count, sizeof *items);
+    items[prefixes->count++] = pair;
+    prefixes->items = items;
     return NULL;
 }
 
@@ -166,92 +274,16 @@ const char *value_option(struct invocation *invocation, const struct contract_op
     case OPTION_KIND:
         *(const char **)field = text;
         return NULL;
-    case OPTION_PREFIXES:
-        return "cannot be given yet";
-    case OPTION_IDS:
     case OPTION_PREFIX:
+        return add_prefix(keep, text, option->max, field);
+    case OPTION_PREFIXES:
+        return add_step_prefix(keep, text, option->max, field);
+    case OPTION_IDS:
         return value_add_id(keep, text, option->max, field);
     case OPTION_KINDS:
-        return value_segment_file(invocation, text);
+        return segments_option(invocation, text);
     case OPTION_HAVE:
         return parse_have(keep, text, field);
     }
     return "cannot be given";
-}
-
-static const char *add_segment(struct invocation *invocation, enum rethread_kind kind,
-                               const void *data, size_t size_bytes)
-{
-    if (size_bytes == 0)
-        return "is empty; a step without a trace is --bare";
-    if (invocation->segment_count == RETHREAD_PAYLOADS_MAX)
-        return "makes more than 64 segments";
-    invocation->segments[invocation->segment_count++] =
-        (struct rethread_segment){.kind = kind, .bytes = {data, size_bytes}};
-    return NULL;
-}
-
-const char *value_segment_text(struct invocation *invocation, const char *text)
-{
-    return add_segment(invocation, RETHREAD_KIND_TEXT, text, strlen(text));
-}
-
-/* All of a file, up to the largest frame there may be. */
-static const char *read_file(struct keep *keep, FILE *file, char **data, size_t *size_bytes)
-{
-    const size_t limit_bytes = (size_t)1 << 30;
-    size_t room = 0;
-    size_t used = 0;
-    char *bytes = NULL;
-    for (;;) {
-        bytes = cli_grow(bytes, &room, used + 65536, 1);
-        size_t got = fread(bytes + used, 1, room - used, file);
-        used += got;
-        if (got == 0 || used > limit_bytes)
-            break;
-    }
-    keep_take(keep, bytes);
-    if (ferror(file))
-        return wrong(keep, cli_format("cannot be read: %s", strerror(errno)));
-    if (used > limit_bytes)
-        return "is larger than any frame";
-    *data = bytes;
-    *size_bytes = used;
-    return NULL;
-}
-
-static const char *add_file(struct invocation *invocation, enum rethread_kind kind,
-                            const char *path)
-{
-    bool is_stdin = strcmp(path, "-") == 0;
-    if (is_stdin && invocation->stdin_taken)
-        return "can read the standard input only once";
-    FILE *file = is_stdin ? stdin : fopen(path, "rbe");
-    if (file == NULL)
-        return wrong(&invocation->keep, cli_format("cannot open %s: %s", path, strerror(errno)));
-    invocation->stdin_taken |= is_stdin;
-    char *data = NULL;
-    size_t size_bytes = 0;
-    const char *error = read_file(&invocation->keep, file, &data, &size_bytes);
-    if (!is_stdin)
-        fclose(file);
-    return error != NULL ? error : add_segment(invocation, kind, data, size_bytes);
-}
-
-const char *value_file(struct invocation *invocation, const char *path)
-{
-    return add_file(invocation, RETHREAD_KIND_TEXT, path);
-}
-
-const char *value_segment_file(struct invocation *invocation, const char *text)
-{
-    static const enum rethread_kind kinds[] = {RETHREAD_KIND_TEXT, RETHREAD_KIND_TOKENS,
-                                               RETHREAD_KIND_OPAQUE};
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-        const char *name = rethread_kind_name(kinds[i]);
-        size_t length = strlen(name);
-        if (strncmp(text, name, length) == 0 && text[length] == '=' && text[length + 1] != '\0')
-            return add_file(invocation, kinds[i], text + length + 1);
-    }
-    return "takes KIND=FILE, where KIND is text, tokens or opaque, and FILE may be -";
 }

@@ -21,16 +21,12 @@ const char *value_add_id(struct keep *keep, const char *text, int64_t items_max,
 const char *value_option(struct invocation *invocation, const struct contract_option *option,
                          const char *text);
 
-/* One more segment of an append: the text itself, or KIND=FILE. */
-const char *value_segment_text(struct invocation *invocation, const char *text);
-const char *value_segment_file(struct invocation *invocation, const char *text);
-
-/* The same of a chunk, whose kind was said before: all of a file. */
-const char *value_file(struct invocation *invocation, const char *path);
-
 /* A number of the kind that the unit at the end of the option's name asks for. */
 const char *value_number(struct keep *keep, const char *name, const char *text, int64_t min,
                          int64_t max, int64_t *value);
+
+/* Whether the text is one of "a|b|c". */
+bool value_is_one_of(const char *text, const char *choices);
 
 /* How the kind of number is called in help: "TIME", "SIZE" or "N". */
 const char *value_number_name(const char *name);

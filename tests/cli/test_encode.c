@@ -145,6 +145,12 @@ START_TEST(hexadecimal_digits)
     ck_assert_mem_eq(out, "\x00\xff\xa9", 3);
     ck_assert(!encode_from_hex("0", out, 1));
     ck_assert(!encode_from_hex("0x", out, 1));
+    char *digits = encode_hex(LITERAL("\0\xff\xa9"));
+    ck_assert_str_eq(digits, "00ffa9");
+    free(digits);
+    digits = encode_hex((struct rethread_bytes){NULL, 0});
+    ck_assert_str_eq(digits, "");
+    free(digits);
 }
 END_TEST
 

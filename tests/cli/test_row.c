@@ -33,6 +33,7 @@ START_TEST(reads_what_export_writes)
 {
     ck_assert(read_line("{\"thread\":\"t\",\"step\":3,\"turn\":2,\"final\":true,\"model\":\"m\","
                         "\"response_id\":\"r\",\"tool_calls\":[\"a\",\"b\"],\"tokens\":7,"
+                        "\"visible\":\"6162636465666768696A6b6c6d6e6f70\","
                         "\"segments\":[{\"kind\":\"text\",\"text\":\"hm\"},"
                         "{\"kind\":\"tokens\",\"bytes\":4,\"base64\":\"YWJjZA==\"},"
                         "{\"kind\":\"opaque\",\"text\":\"sig\"}]}"));
@@ -46,6 +47,7 @@ START_TEST(reads_what_export_writes)
     ck_assert_uint_eq(row.append.tool_calls.count, 2);
     expect_bytes(row.append.tool_calls.items[1], "b");
     ck_assert(row.append.tokens.set && row.append.tokens.value == 7);
+    expect_bytes(row.append.visible, "abcdefghijklmnop");
     ck_assert_uint_eq(row.append.segments.count, 3);
     expect_segment(0, RETHREAD_KIND_TEXT, "hm");
     expect_segment(1, RETHREAD_KIND_TOKENS, "abcd");
@@ -141,6 +143,10 @@ START_TEST(says_what_is_wrong)
         {"{\"thread\":\"t\",\"segments\":[],\"final\":1}", "`final`"},
         {"{\"thread\":\"t\",\"segments\":[],\"tool_calls\":[1]}", "`tool_calls`"},
         {"{\"thread\":\"t\",\"segments\":[],\"tokens\":1.5}", "`tokens`"},
+        {"{\"thread\":\"t\",\"segments\":[],\"visible\":\"secret\"}", "`visible` is no hash"},
+        {"{\"thread\":\"t\",\"segments\":[],\"visible\":7}", "`visible`"},
+        {"{\"thread\":\"t\",\"segments\":[],\"visible\":\"secret6465666768696a6b6c6d6e6f70\"}",
+         "`visible` is no hash"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         ck_assert_msg(!read_line(cases[i].line), "%s was taken", cases[i].line);

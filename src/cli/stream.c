@@ -1,0 +1,251 @@
+/*
+ * stream: one step from the standard input, sent to the server while it comes.
+ *
+ * One chunk is under way at a time; what comes meanwhile waits in the pipe and goes out together.
+ * Signals only write a byte to a pipe of the program's own, which is polled beside the input.
+ */
+#include "cli/command.h"
+
+#include "cli/segments.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    KEEP_ALIVES = 3, /* in the time that a claim lasts */
+    BUSY_TRIES = 10,
+    BUSY_WAIT_MS = 100,
+};
+
+static const int SIGNALS[] = {SIGINT, SIGTERM, SIGHUP};
+enum { SIGNAL_COUNT = sizeof SIGNALS / sizeof *SIGNALS };
+
+static int wake_fd = -1; /* of the handler alone */
+
+struct stream {
+    struct invocation *invocation;
+    struct rethread *connection;
+    int wake[2]; /* the pipe that signals write to: its ends for reading and writing */
+    char *buffer;
+    struct rethread_bytes thread;
+    struct rethread_u64 claim;
+    uint64_t claim_lasts_ms;
+    uint64_t bytes; /* sent so far */
+    int interrupted_by;
+};
+
+/* ---- Signals ----------------------------------------------------------------------------------*/
+
+static void note_signal(int number)
+{
+    int saved = errno;
+    unsigned char byte = (unsigned char)number;
+    ssize_t written = write(wake_fd, &byte, 1);
+    (void)written;
+    errno = saved;
+}
+
+/* From here on the first signal of each kind is noted, the second ends the program. */
+static bool watch_signals(struct stream *stream)
+{
+    if (pipe2(stream->wake, O_CLOEXEC | O_NONBLOCK) != 0)
+        return false;
+    wake_fd = stream->wake[1];
+    for (size_t i = 0; i < SIGNAL_COUNT; i++) {
+        struct sigaction before;
+        struct sigaction action = {.sa_handler = note_signal, .sa_flags = (int)SA_RESETHAND};
+        sigemptyset(&action.sa_mask);
+        /* What is ignored, as under nohup, stays so. */
+        if (sigaction(SIGNALS[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+            sigaction(SIGNALS[i], &action, NULL);
+    }
+    return true;
+}
+
+static void unwatch_signals(struct stream *stream)
+{
+    for (size_t i = 0; i < SIGNAL_COUNT; i++) {
+        struct sigaction now;
+        if (sigaction(SIGNALS[i], NULL, &now) == 0 && now.sa_handler == note_signal)
+            signal(SIGNALS[i], SIG_DFL);
+    }
+    close(stream->wake[0]);
+    close(stream->wake[1]);
+}
+
+static bool was_interrupted(struct stream *stream)
+{
+    unsigned char byte;
+    if (stream->interrupted_by == 0 && read(stream->wake[0], &byte, 1) == 1)
+        stream->interrupted_by = byte;
+    return stream->interrupted_by != 0;
+}
+
+/* ---- Requests ---------------------------------------------------------------------------------*/
+
+static int begin(struct stream *stream)
+{
+    struct rethread_begin_options options = {.thread = stream->thread,
+                                             .segment = stream->invocation->kind};
+    struct rethread_result *result = NULL;
+    enum rethread_status status = rethread_begin(stream->connection, &options, &result);
+    int code = EXIT_DONE;
+    if (status == RETHREAD_OK) {
+        stream->claim = rethread_u64(rethread_result_begin(result)->claim);
+        stream->claim_lasts_ms = rethread_result_begin(result)->claim_expires_in_ms;
+    } else {
+        code = command_fail(stream->invocation, status, result, stream->connection);
+    }
+    rethread_result_free(result);
+    return code;
+}
+
+/* Size 0 keeps the claim. */
+static int send_chunk(struct stream *stream, size_t size)
+{
+    struct rethread_bytes payload = {stream->buffer, size};
+    struct rethread_chunk_options options = {.thread = stream->thread,
+                                             .claim = stream->claim,
+                                             .payloads = &payload,
+                                             .payload_count = size != 0};
+    struct rethread_result *result = NULL;
+    enum rethread_status status = rethread_chunk(stream->connection, &options, &result);
+    for (int i = 1; status == RETHREAD_BUSY && i < BUSY_TRIES; i++) {
+        rethread_result_free(result);
+        usleep(BUSY_WAIT_MS * 1000);
+        status = rethread_chunk(stream->connection, &options, &result);
+    }
+    int code = EXIT_DONE;
+    if (status == RETHREAD_OK) {
+        stream->claim_lasts_ms = rethread_result_chunk(result)->claim_expires_in_ms;
+        stream->bytes += size;
+    } else {
+        code = command_fail(stream->invocation, status, result, stream->connection);
+    }
+    rethread_result_free(result);
+    return code;
+}
+
+/* Gives the claim back, if it can be; whatever the answer, there is nothing more to be done. */
+static void give_up(struct stream *stream)
+{
+    struct rethread_abort_options options = {.thread = stream->thread, .claim = stream->claim};
+    (void)rethread_abort(stream->connection, &options, NULL);
+}
+
+static int commit(struct stream *stream)
+{
+    struct invocation *invocation = stream->invocation;
+    struct rethread_commit_options *options = &invocation->arguments.commit;
+    struct rethread_result *result = NULL;
+    int code = segments_read_late(invocation);
+    if (code != EXIT_DONE)
+        return code;
+    options->claim = stream->claim;
+    options->segments = (struct rethread_segments){invocation->segments, invocation->segment_count};
+    options->bare = stream->bytes == 0 && invocation->segment_count == 0;
+    if (options->bare && !invocation->bare) {
+        report_line("nothing came at the standard input, and nothing was kept: say --bare for a "
+                    "step without a trace");
+        return EXIT_USAGE;
+    }
+    enum rethread_status status = rethread_commit(stream->connection, options, &result);
+    if (status == RETHREAD_OK)
+        command_show(invocation, result);
+    else
+        code = command_fail(invocation, status, result, stream->connection);
+    rethread_result_free(result);
+    return code;
+}
+
+/* ---- The input --------------------------------------------------------------------------------*/
+
+enum awaited { AWAITED_INPUT, AWAITED_SIGNAL, AWAITED_TOO_LONG };
+
+/* Waits for input, no longer than the claim allows. */
+static enum awaited wait_for_input(const struct stream *stream)
+{
+    struct pollfd fds[] = {{.fd = STDIN_FILENO, .events = POLLIN},
+                           {.fd = stream->wake[0], .events = POLLIN}};
+    uint64_t wait_ms = stream->claim_lasts_ms / KEEP_ALIVES;
+    int count = poll(fds, 2, wait_ms > INT_MAX ? INT_MAX : (int)wait_ms);
+    if (count < 0 || fds[1].revents != 0)
+        return AWAITED_SIGNAL;
+    return count == 0 ? AWAITED_TOO_LONG : AWAITED_INPUT;
+}
+
+/* Sends what there is. Sets *at_end at the end of the input; 0, or the exit code. */
+static int send_some(struct stream *stream, bool *at_end)
+{
+    ssize_t got = read(STDIN_FILENO, stream->buffer, stream->invocation->chunk_bytes);
+    *at_end = got == 0;
+    if (got > 0)
+        return send_chunk(stream, (size_t)got);
+    if (got == 0 || errno == EINTR || errno == EAGAIN)
+        return EXIT_DONE;
+    report_line("cannot read the standard input: %s; nothing was kept", strerror(errno));
+    return EXIT_SERVER;
+}
+
+/* Until the end of the input: 0; or the exit code, and then the step is to be given up. */
+static int send_input(struct stream *stream)
+{
+    int code = EXIT_DONE;
+    bool at_end = false;
+    while (code == EXIT_DONE && !at_end) {
+        switch (wait_for_input(stream)) {
+        case AWAITED_INPUT:
+            code = send_some(stream, &at_end);
+            break;
+        case AWAITED_TOO_LONG:
+            code = send_chunk(stream, 0);
+            break;
+        case AWAITED_SIGNAL:
+            code = was_interrupted(stream) ? EXIT_SERVER : EXIT_DONE;
+            break;
+        }
+    }
+    return code;
+}
+
+static int run_on(struct stream *stream)
+{
+    int code = begin(stream);
+    if (code != EXIT_DONE)
+        return code;
+    code = send_input(stream);
+    if (code == EXIT_DONE)
+        code = commit(stream);
+    if (code != EXIT_DONE)
+        give_up(stream);
+    return code;
+}
+
+int command_run_stream(struct invocation *invocation)
+{
+    struct stream stream = {.invocation = invocation,
+                            .thread = invocation->arguments.commit.thread};
+    int code = command_connect(invocation, &stream.connection);
+    if (code != EXIT_DONE)
+        return code;
+    if (!watch_signals(&stream)) {
+        report_line("cannot make a pipe: %s", strerror(errno));
+        rethread_close(stream.connection);
+        return EXIT_SERVER;
+    }
+    stream.buffer = keep_get(&invocation->keep, invocation->chunk_bytes);
+    code = run_on(&stream);
+    unwatch_signals(&stream);
+    rethread_close(stream.connection);
+    if (stream.interrupted_by != 0) {
+        report_line("interrupted: nothing of the step was kept");
+        /* Whoever started the program sees what ended it, as a shell expects. */
+        raise(stream.interrupted_by);
+    }
+    return code;
+}
