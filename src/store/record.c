@@ -35,6 +35,11 @@ void record_seal(uint8_t *value, size_t value_bytes, struct bytes key, enum reco
     bytes_store_be64(value + SEAL_SUM, sum_of(value, value_bytes, key));
 }
 
+static bool is_known(uint8_t format)
+{
+    return format >= RECORD_FORMAT_OLDEST && format <= RECORD_FORMAT;
+}
+
 struct bytes record_check(struct bytes value, struct bytes key, enum record_value kind)
 {
     const struct bytes none = {0};
@@ -43,7 +48,7 @@ struct bytes record_check(struct bytes value, struct bytes key, enum record_valu
         return none;
     }
     struct bytes body = bytes_of(value.data + RECORD_SEAL_BYTES, value.size - RECORD_SEAL_BYTES);
-    if (value.data[SEAL_FORMAT] != RECORD_FORMAT || value.data[SEAL_KIND] != (uint8_t)kind ||
+    if (!is_known(value.data[SEAL_FORMAT]) || value.data[SEAL_KIND] != (uint8_t)kind ||
         bytes_load_be16(value.data + SEAL_ZERO) != 0 ||
         bytes_load_be32(value.data + SEAL_BODY_BYTES) != body.size ||
         bytes_load_be64(value.data + SEAL_SUM) != sum_of(value.data, value.size, key)) {
@@ -55,6 +60,13 @@ struct bytes record_check(struct bytes value, struct bytes key, enum record_valu
 bool record_is_newer(struct bytes value)
 {
     return value.size >= RECORD_SEAL_BYTES && value.data[SEAL_FORMAT] > RECORD_FORMAT;
+}
+
+unsigned record_body_format(struct bytes body)
+{
+    unsigned format = body.data[SEAL_FORMAT - RECORD_SEAL_BYTES];
+    assert(is_known((uint8_t)format));
+    return format;
 }
 
 /* Places in a head. */
@@ -77,7 +89,9 @@ enum {
     HEAD_RETENTION = 76,
     HEAD_PAYLOAD_BYTES = 84,
     HEAD_TOKENS = 92,
-    HEAD_ID = 100,
+    HEAD_FLOOR = 100,
+    HEAD_ID = 104,
+    HEAD_ID_WITHOUT_FLOOR = 100, /* in format 1 */
 };
 
 size_t record_head_bytes(const struct tier_head *head)
@@ -107,20 +121,23 @@ void record_put_head(uint8_t *at, const struct tier_head *head)
     bytes_store_be64(at + HEAD_RETENTION, head->retention_ms);
     bytes_store_be64(at + HEAD_PAYLOAD_BYTES, head->payload_bytes);
     bytes_store_be64(at + HEAD_TOKENS, head->tokens);
+    bytes_store_be32(at + HEAD_FLOOR, head->floor);
     record_put_bytes(at + HEAD_ID, head->id);
 }
 
-bool record_open_head(struct bytes body, struct tier_head *head)
+bool record_open_head(struct bytes body, unsigned format, struct tier_head *head)
 {
     const uint8_t *at = body.data;
-    if (body.size < HEAD_ID || body.size != (size_t)HEAD_ID + at[HEAD_ID_BYTES]) {
+    bool has_floor = format > 1;
+    size_t id_at = has_floor ? HEAD_ID : HEAD_ID_WITHOUT_FLOOR;
+    if (body.size < id_at || body.size != id_at + at[HEAD_ID_BYTES]) {
         return false;
     }
     *head = (struct tier_head){
         .uid = bytes_load_be64(at + HEAD_UID),
         .name = {.low = bytes_load_be64(at + HEAD_NAME_LOW),
                  .high = bytes_load_be64(at + HEAD_NAME_HIGH)},
-        .id = bytes_of(at + HEAD_ID, at[HEAD_ID_BYTES]),
+        .id = bytes_of(at + id_at, at[HEAD_ID_BYTES]),
         .tenant = bytes_load_be16(at + HEAD_TENANT),
         .lost_reason = at[HEAD_LOST_REASON],
         .length = bytes_load_be32(at + HEAD_LENGTH),
@@ -129,6 +146,7 @@ bool record_open_head(struct bytes body, struct tier_head *head)
         .lost_base = bytes_load_be32(at + HEAD_LOST_BASE),
         .shared = bytes_load_be32(at + HEAD_SHARED),
         .appends = bytes_load_be32(at + HEAD_APPENDS),
+        .floor = has_floor ? bytes_load_be32(at + HEAD_FLOOR) : 0,
         .created_ms = bytes_load_be64(at + HEAD_CREATED),
         .used_ms = bytes_load_be64(at + HEAD_USED),
         .ttl_ms = bytes_load_be64(at + HEAD_TTL),

@@ -18,9 +18,10 @@
 struct ZSTD_CCtx_s;
 
 enum {
-    RECORD_FORMAT = 1,
-    RECORD_SEAL_BYTES = 16,  /* header of a tree value */
-    RECORD_VALUE_MAX = 4080, /* a tree value with its header: chunks are cut to this */
+    RECORD_FORMAT = 2,        /* what is written */
+    RECORD_FORMAT_OLDEST = 1, /* and read */
+    RECORD_SEAL_BYTES = 16,   /* header of a tree value */
+    RECORD_VALUE_MAX = 4080,  /* a tree value with its header: chunks are cut to this */
 };
 
 enum record_compression { RECORD_PLAIN, RECORD_ZSTD };
@@ -114,14 +115,17 @@ enum record_value {
 
 /* Fills in the 16 bytes before `body` (value = header + body, both within one buffer). */
 void record_seal(uint8_t *value, size_t value_bytes, struct bytes key, enum record_value kind);
-/* The body, or an empty `data` when version, kind or checksum are not as they must be. */
+/* The body, or an empty `data` when format, kind or checksum are not as they must be. */
 struct bytes record_check(struct bytes value, struct bytes key, enum record_value kind);
+/* The format that the value of a body is written in; `body` is from record_check, and not empty. */
+unsigned record_body_format(struct bytes body);
 /* Whether a value that fails record_check was written by a newer format. */
 bool record_is_newer(struct bytes value);
 
 size_t record_head_bytes(const struct tier_head *head);
 void record_put_head(uint8_t *at, const struct tier_head *head); /* record_head_bytes of them */
-bool record_open_head(struct bytes body, struct tier_head *head);
+/* Heads of format 1 have no floor: it is 0. */
+bool record_open_head(struct bytes body, unsigned format, struct tier_head *head);
 
 enum { RECORD_RECALL_BYTES = 49, RECORD_KEY_BYTES = 34, RECORD_TOMB_BYTES = 34 };
 void record_put_recall(uint8_t *at, const struct recall_entry *entry);

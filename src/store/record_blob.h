@@ -33,7 +33,8 @@ enum {
     FLAG_INHERITED = 8,
     FLAG_CORRUPT = 16,
     FLAG_ZSTD = 32,
-    FLAGS_ALL = 63,
+    FLAG_HAS_VISIBLE = 64,
+    FLAG_PACKED = 128,
 };
 
 enum {

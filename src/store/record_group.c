@@ -148,7 +148,8 @@ static bool open_front(struct bytes bytes, struct record_group *group)
         return false;
     }
     const uint8_t *at = front.data;
-    if (at[GROUP_FORMAT] != RECORD_FORMAT || at[GROUP_KIND] > TIER_ERASE ||
+    unsigned format = at[GROUP_FORMAT];
+    if (format < RECORD_FORMAT_OLDEST || format > RECORD_FORMAT || at[GROUP_KIND] > TIER_ERASE ||
         at[GROUP_REASON] >= REASON_COUNT || at[GROUP_RECALLS] > TIER_RECALL_MAX) {
         return false;
     }
@@ -162,7 +163,7 @@ static bool open_front(struct bytes bytes, struct record_group *group)
     group->steps_left = group->step_count;
     size_t recall_bytes = (size_t)group->recall_count * RECORD_RECALL_BYTES;
     if (!record_take(&bytes, bytes_load_be32(at + GROUP_HEAD_BYTES), &head) ||
-        !record_open_head(head, &group->head) ||
+        !record_open_head(head, format, &group->head) ||
         !record_take(&bytes, recall_bytes, &group->recalls)) {
         return false;
     }

@@ -1,16 +1,16 @@
 /* Blobs, read: every length is looked at before it is used. Owns nothing. */
 #include "store/record_blob.h"
+#include "store/tokens.h"
 #include "wire/cursor.h"
 
 #include <xxhash.h>
-#include <zstd.h>
 
-/* A blob whose lengths fit together. `parts` leads into it, but for segments and payload, which
- * are still as they lie there. */
+/* A blob whose lengths fit together. `parts` leads into it, but for the segments, which are still
+ * as they lie there, and the payload, which is apart. */
 struct opened {
     struct step_parts parts;
     uint8_t flags;
-    uint32_t payload_bytes; /* not compressed */
+    struct record_payload payload;
     struct bytes keys;
 };
 
@@ -36,7 +36,8 @@ static bool open_front(struct bytes blob, struct opened *opened, struct bytes *r
     uint8_t flags = at[BLOB_FLAGS];
     *opened = (struct opened){
         .flags = flags,
-        .payload_bytes = bytes_load_be32(at + BLOB_PAYLOAD_BYTES),
+        .payload = {.size = bytes_load_be32(at + BLOB_PAYLOAD_BYTES),
+                    .compressed = (flags & FLAG_ZSTD) != 0},
         .parts = {.number = bytes_load_be32(at + BLOB_NUMBER),
                   .version = bytes_load_be32(at + BLOB_VERSION),
                   .turn = bytes_load_be32(at + BLOB_TURN),
@@ -48,9 +49,8 @@ static bool open_front(struct bytes blob, struct opened *opened, struct bytes *r
                   .segment_count = at[BLOB_SEGMENTS],
                   .tool_call_count = at[BLOB_TOOL_CALLS]},
     };
-    if (flags & ~FLAGS_ALL || at[BLOB_SEGMENTS] > WIRE_PAYLOADS_MAX ||
-        at[BLOB_TOOL_CALLS] > WIRE_TOOL_CALLS_MAX || at[BLOB_KEYS] > KEYS_MAX ||
-        opened->payload_bytes > SEGMENT_BYTES_MAX ||
+    if (at[BLOB_SEGMENTS] > WIRE_PAYLOADS_MAX || at[BLOB_TOOL_CALLS] > WIRE_TOOL_CALLS_MAX ||
+        at[BLOB_KEYS] > KEYS_MAX || opened->payload.size > SEGMENT_BYTES_MAX ||
         !record_take(&blob, (size_t)at[BLOB_KEYS] * KEY_BYTES, &opened->keys)) {
         return false;
     }
@@ -58,17 +58,23 @@ static bool open_front(struct bytes blob, struct opened *opened, struct bytes *r
     return are_keys(opened->keys);
 }
 
-static bool are_segments(struct bytes segments, uint32_t payload_bytes)
+/* Whether they add up to the payload. Fills in its size when it is packed. */
+static bool are_segments(struct bytes segments, struct record_payload *payload)
 {
     uint64_t sum = 0;
+    payload->packed_size = 0;
     for (size_t at = 0; at < segments.size; at += SEGMENT_BYTES) {
         uint32_t entry = bytes_load_be32(segments.data + at);
-        if (entry >> SEGMENT_KIND_SHIFT >= WIRE_KIND_COUNT) {
+        uint32_t kind = entry >> SEGMENT_KIND_SHIFT, size = entry & SEGMENT_BYTES_MAX;
+        bool packed = payload->width > 0 && kind == WIRE_KIND_TOKENS;
+        if (kind >= WIRE_KIND_COUNT || (packed && size % TOKENS_ID_BYTES != 0)) {
             return false;
         }
-        sum += entry & SEGMENT_BYTES_MAX;
+        sum += size;
+        payload->packed_size +=
+            packed ? tokens_packed_bytes(size / TOKENS_ID_BYTES, payload->width) : size;
     }
-    return sum == payload_bytes;
+    return sum == payload->size;
 }
 
 /* Whoever walks the list later trusts it. */
@@ -86,15 +92,20 @@ static bool are_ids(struct bytes encoded, unsigned count)
     return wire_left(&cursor) == 0;
 }
 
-/* Whether the stored bytes can be a payload of the size that is declared. */
-static bool is_payload(const struct opened *opened)
+/* The width of packed token ids and what is behind it, the payload; false: no such width. */
+static bool take_payload(struct opened *opened, struct bytes rest)
 {
-    struct bytes stored = opened->parts.payload;
-    return opened->flags & FLAG_ZSTD
-               ? ZSTD_getFrameContentSize(stored.data, stored.size) == opened->payload_bytes &&
-                     /* No block takes less than 4 bytes, nor gives more than its maximum. */
-                     opened->payload_bytes / ZSTD_BLOCKSIZE_MAX <= stored.size / 4
-               : stored.size == opened->payload_bytes;
+    struct record_payload *payload = &opened->payload;
+    if (opened->flags & FLAG_PACKED) {
+        struct bytes width;
+        if (!record_take(&rest, 1, &width) || *width.data < TOKENS_WIDTH_MIN ||
+            *width.data > TOKENS_WIDTH_MAX) {
+            return false;
+        }
+        payload->width = *width.data;
+    }
+    payload->stored = rest;
+    return are_segments(opened->parts.segments, payload) && record_is_payload(payload);
 }
 
 static bool open_blob(struct bytes blob, struct opened *opened)
@@ -109,21 +120,21 @@ static bool open_blob(struct bytes blob, struct opened *opened)
                                      .version = parts->version,
                                      .corrupt = true,
                                      .inherited = parts->inherited};
-        return blob.size == BLOB_KEY && opened->payload_bytes == 0;
+        return blob.size == BLOB_KEY && opened->payload.size == 0;
     }
     size_t segment_bytes = (size_t)parts->segment_count * SEGMENT_BYTES;
     size_t prefix_bytes = opened->flags & FLAG_HAS_PREFIX ? WIRE_PREFIX_BYTES : 0;
+    size_t visible_bytes = opened->flags & FLAG_HAS_VISIBLE ? WIRE_PREFIX_BYTES : 0;
     if (!record_take(&rest, segment_bytes, &parts->segments) ||
         !record_take(&rest, blob.data[BLOB_RESPONSE_ID_BYTES], &parts->response_id) ||
         !record_take(&rest, prefix_bytes, &parts->prefix) ||
+        !record_take(&rest, visible_bytes, &parts->visible) ||
         !record_take(&rest, blob.data[BLOB_MODEL_BYTES], &parts->model) ||
         !record_take(&rest, bytes_load_be16(blob.data + BLOB_TOOL_CALL_BYTES),
                      &parts->tool_calls)) {
         return false;
     }
-    parts->payload = rest;
-    return are_segments(parts->segments, opened->payload_bytes) &&
-           are_ids(parts->tool_calls, parts->tool_call_count) && is_payload(opened);
+    return are_ids(parts->tool_calls, parts->tool_call_count) && take_payload(opened, rest);
 }
 
 /* At least 1, since 0 means damaged. */
@@ -131,7 +142,7 @@ static size_t scratch_bytes_of(const struct opened *opened)
 {
     const struct step_parts *parts = &opened->parts;
     return 1 + parts->segments.size + parts->response_id.size + parts->prefix.size +
-           parts->model.size + parts->tool_calls.size + opened->payload_bytes;
+           parts->visible.size + parts->model.size + parts->tool_calls.size + opened->payload.size;
 }
 
 size_t record_step_bytes(struct bytes blob)
@@ -158,20 +169,6 @@ static uint8_t *move_segments(uint8_t *at, struct step_parts *parts)
     return at + stored.size;
 }
 
-static bool move_payload(uint8_t *at, const struct opened *opened, struct bytes *payload)
-{
-    if (opened->flags & FLAG_ZSTD) {
-        size_t size = ZSTD_decompress(at, opened->payload_bytes, payload->data, payload->size);
-        if (ZSTD_isError(size) || size != opened->payload_bytes) {
-            return false;
-        }
-        *payload = bytes_of(at, size);
-    } else {
-        move_bytes(at, payload);
-    }
-    return true;
-}
-
 bool record_open_step(struct bytes blob, uint8_t *scratch, size_t scratch_bytes,
                       struct step_parts *parts)
 {
@@ -185,9 +182,11 @@ bool record_open_step(struct bytes blob, uint8_t *scratch, size_t scratch_bytes,
     uint8_t *at = move_segments(scratch, parts);
     at = move_bytes(at, &parts->response_id);
     at = move_bytes(at, &parts->prefix);
+    at = move_bytes(at, &parts->visible);
     at = move_bytes(at, &parts->model);
     at = move_bytes(at, &parts->tool_calls);
-    return move_payload(at, &opened, &parts->payload);
+    parts->payload = bytes_of(at, opened.payload.size);
+    return record_open_payload(&opened.payload, parts->segments, at);
 }
 
 static void show_front(const struct opened *opened, struct bytes blob, struct record_step *step)

@@ -54,6 +54,27 @@ struct record_namer {
 bool record_put_step(struct record_buffer *buffer, const struct step_parts *parts,
                      struct record_namer namer, enum record_compression compression);
 
+/* How a payload lies on disk. */
+struct record_payload {
+    struct bytes stored;
+    size_t size;        /* of all segments, as they were given */
+    size_t packed_size; /* the same but that token ids are packed */
+    unsigned width;     /* of the token ids; 0: they are not packed */
+    bool compressed;
+};
+
+/*
+ * Appends the payload of a step, behind its width when its token ids are packed. False: no memory.
+ * Fills in all of *written but `stored`.
+ */
+bool record_put_payload(struct record_buffer *buffer, const struct step_parts *parts,
+                        enum record_compression compression, struct record_payload *written);
+/* Whether the stored bytes can be what the rest says. */
+bool record_is_payload(const struct record_payload *payload);
+/* Writes payload->size bytes to `at`. `segments`: as in struct step_parts, and adding up to the
+ * sizes. False: damaged. */
+bool record_open_payload(const struct record_payload *payload, struct bytes segments, uint8_t *at);
+
 /* Opens a blob's front (see record_step_keys) and looks over the rest as well. */
 bool record_survey_step(struct bytes blob, struct record_step *step);
 

@@ -1,16 +1,13 @@
 /*
  * Blobs, written: a step as it lies on disk. A fixed part, the names of its keys, the table of
  * segments, texts and tool calls, the payload last. The keys come early, so that the first chunk
- * has them all. Owns nothing but the compressor that a buffer keeps.
+ * has them all. Owns nothing.
  */
 #include "store/record_blob.h"
 #include "wire/parse.h"
 
 #include <assert.h>
 #include <xxhash.h>
-#include <zstd.h>
-
-enum { COMPRESS_BYTES_MIN = 64, COMPRESS_LEVEL = 1 };
 
 /* These numbers are on disk. */
 static_assert(RECORD_RESPONSE_ID == 2 && RECORD_TOOL_CALL == 3 && RECORD_PREFIX == 4, "format");
@@ -60,6 +57,7 @@ static uint8_t flags_of(const struct step_parts *parts)
 {
     return (uint8_t)((parts->final ? FLAG_FINAL : 0) | (parts->has_tokens ? FLAG_HAS_TOKENS : 0) |
                      (parts->prefix.size > 0 ? FLAG_HAS_PREFIX : 0) |
+                     (parts->visible.size > 0 ? FLAG_HAS_VISIBLE : 0) |
                      (parts->inherited ? FLAG_INHERITED : 0) | (parts->corrupt ? FLAG_CORRUPT : 0));
 }
 
@@ -69,6 +67,7 @@ static void put_fixed(uint8_t *at, const struct step_parts *parts, unsigned key_
     assert(parts->tool_call_count <= WIRE_TOOL_CALLS_MAX);
     assert(parts->segments.size == (size_t)parts->segment_count * SEGMENT_BYTES);
     assert(parts->prefix.size == 0 || parts->prefix.size == WIRE_PREFIX_BYTES);
+    assert(parts->visible.size == 0 || parts->visible.size == WIRE_PREFIX_BYTES);
     assert(parts->response_id.size <= WIRE_ID_BYTES_MAX && parts->model.size <= WIRE_ID_BYTES_MAX);
     assert(parts->tool_calls.size <= UINT16_MAX && parts->payload.size <= SEGMENT_BYTES_MAX);
     at[BLOB_FLAGS] = flags_of(parts);
@@ -107,22 +106,17 @@ static uint8_t *put_segments(uint8_t *at, const struct step_parts *parts)
     return at;
 }
 
-/* The size of what it wrote to `at`; 0: it does not gain enough, or there is no memory for it. */
-static size_t compress(struct record_buffer *buffer, uint8_t *at, struct bytes payload)
+/* All but the payload, to `at`; returns the end. */
+static uint8_t *put_meta(uint8_t *at, const struct step_parts *parts, const struct key_list *list)
 {
-    if (payload.size < COMPRESS_BYTES_MIN) {
-        return 0;
-    }
-    if (!buffer->compressor) {
-        buffer->compressor = ZSTD_createCCtx();
-        if (!buffer->compressor) {
-            return 0;
-        }
-    }
-    size_t room = payload.size - (payload.size + 7) / 8;
-    size_t size =
-        ZSTD_compressCCtx(buffer->compressor, at, room, payload.data, payload.size, COMPRESS_LEVEL);
-    return ZSTD_isError(size) ? 0 : size;
+    put_fixed(at, parts, list->count);
+    at = put_keys(at + BLOB_KEY, list);
+    at = put_segments(at, parts);
+    at = record_put_bytes(at, parts->response_id);
+    at = record_put_bytes(at, parts->prefix);
+    at = record_put_bytes(at, parts->visible);
+    at = record_put_bytes(at, parts->model);
+    return record_put_bytes(at, parts->tool_calls);
 }
 
 bool record_put_step(struct record_buffer *buffer, const struct step_parts *parts,
@@ -130,30 +124,26 @@ bool record_put_step(struct record_buffer *buffer, const struct step_parts *part
 {
     struct key_list list;
     collect_keys(parts, namer, &list);
+    size_t begin = buffer->size;
     size_t meta_bytes = BLOB_KEY + (size_t)list.count * KEY_BYTES + parts->segments.size +
-                        parts->response_id.size + parts->prefix.size + parts->model.size +
-                        parts->tool_calls.size;
-    uint8_t *blob = record_reserve(buffer, meta_bytes + parts->payload.size);
+                        parts->response_id.size + parts->prefix.size + parts->visible.size +
+                        parts->model.size + parts->tool_calls.size;
+    uint8_t *blob = record_reserve(buffer, meta_bytes);
     if (!blob) {
         return false;
     }
-    put_fixed(blob, parts, list.count);
-    uint8_t *at = put_keys(blob + BLOB_KEY, &list);
-    at = put_segments(at, parts);
-    at = record_put_bytes(at, parts->response_id);
-    at = record_put_bytes(at, parts->prefix);
-    at = record_put_bytes(at, parts->model);
-    at = record_put_bytes(at, parts->tool_calls);
-    assert(at == blob + meta_bytes);
-    size_t stored = compression == RECORD_ZSTD ? compress(buffer, at, parts->payload) : 0;
-    if (stored > 0) {
-        blob[BLOB_FLAGS] |= FLAG_ZSTD;
-    } else {
-        record_put_bytes(at, parts->payload);
-        stored = parts->payload.size;
+    uint8_t *end = put_meta(blob, parts, &list);
+    assert(end == blob + meta_bytes);
+    buffer->size += meta_bytes;
+    struct record_payload payload;
+    if (!record_put_payload(buffer, parts, compression, &payload)) {
+        buffer->size = begin;
+        return false;
     }
-    size_t size = meta_bytes + stored;
-    bytes_store_be64(blob + BLOB_SUM, XXH3_64bits(blob + BLOB_FLAGS, size - BLOB_FLAGS));
-    buffer->size += size;
+    blob = buffer->data + begin;
+    blob[BLOB_FLAGS] |=
+        (uint8_t)((payload.compressed ? FLAG_ZSTD : 0) | (payload.width > 0 ? FLAG_PACKED : 0));
+    bytes_store_be64(blob + BLOB_SUM,
+                     XXH3_64bits(blob + BLOB_FLAGS, buffer->size - begin - BLOB_FLAGS));
     return true;
 }

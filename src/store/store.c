@@ -440,6 +440,11 @@ static bool open_tree(struct store *store, struct store_refusal *refusal)
         refuse(refusal, "%s", trouble.text);
         return false;
     }
+    if (tree_renew(store->tree, &trouble) != STATUS_OK) {
+        refuse(refusal, "tree.mdb is of an older format and cannot be renewed: %s", trouble.text);
+        tree_close(store->tree);
+        return false;
+    }
     return true;
 }
 

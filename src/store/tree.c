@@ -188,21 +188,26 @@ static int open_tables(struct tree *tree, MDB_txn *txn, unsigned flags)
     return 0;
 }
 
+static int put_identity(struct tree_txn *txn, const uint8_t *secret, uint64_t first_run_ms)
+{
+    uint8_t body[TREE_IDENTITY_BYTES];
+    memcpy(body, mark, sizeof mark);
+    bytes_store_be32(body + TREE_MARK_BYTES, RECORD_FORMAT);
+    memcpy(body + TREE_MARK_BYTES + 4, secret, TREE_SECRET_BYTES);
+    bytes_store_be64(body + TREE_MARK_BYTES + 4 + TREE_SECRET_BYTES, first_run_ms);
+    MDB_val key = tree_val(TREE_IDENTITY_KEY, sizeof TREE_IDENTITY_KEY);
+    return tree_put(txn, TREE_META, key, RECORD_META, bytes_of(body, sizeof body));
+}
+
 static int fill_new(struct tree *tree)
 {
     struct tree_txn txn = {.tree = tree};
     int code = mdb_txn_begin(tree->env, NULL, 0, &txn.txn);
     code = code ? code : open_tables(tree, txn.txn, MDB_CREATE);
-    uint8_t body[TREE_IDENTITY_BYTES];
+    uint8_t secret[TREE_SECRET_BYTES];
     uint64_t now_ms = clock_read_ms(tree->settings.wall);
-    memcpy(body, mark, sizeof mark);
-    bytes_store_be32(body + TREE_MARK_BYTES, RECORD_FORMAT);
-    random_fill(body + TREE_MARK_BYTES + 4, TREE_SECRET_BYTES);
-    bytes_store_be64(body + TREE_MARK_BYTES + 4 + TREE_SECRET_BYTES, now_ms);
-    if (code == 0) {
-        MDB_val key = tree_val(TREE_IDENTITY_KEY, sizeof TREE_IDENTITY_KEY);
-        code = tree_put(&txn, TREE_META, key, RECORD_META, bytes_of(body, sizeof body));
-    }
+    random_fill(secret, sizeof secret);
+    code = code ? code : put_identity(&txn, secret, now_ms);
     txn.state = (struct tree_state){.next_uid = 1, .vouch_since_ms = now_ms};
     code = code ? code : tree_commit(&txn);
     tree_abort(&txn);
@@ -249,11 +254,12 @@ static enum status read_identity(struct tree *tree, MDB_val value, struct wal_tr
                            " is damaged where it says what it is; restore it, or move it away "
                            "to start anew.");
     }
-    if (bytes_load_be32(body.data + TREE_MARK_BYTES) > RECORD_FORMAT) {
+    tree->format = bytes_load_be32(body.data + TREE_MARK_BYTES);
+    if (tree->format > RECORD_FORMAT) {
         return tree_refuse(trouble, EINVAL, "open",
                            FILE_NAME " was written by a newer rethread; use that one.");
     }
-    if (body.size != TREE_IDENTITY_BYTES) {
+    if (body.size != TREE_IDENTITY_BYTES || tree->format < RECORD_FORMAT_OLDEST) {
         return tree_refuse(trouble, EINVAL, "open", FILE_NAME " has an unknown layout.");
     }
     memcpy(tree->secret, body.data + TREE_MARK_BYTES + 4, TREE_SECRET_BYTES);
@@ -382,6 +388,41 @@ enum status tree_open(const char *directory, const struct tree_settings *setting
     bytes = bytes > map_most_bytes / 4 ? map_most_bytes : bytes * 4;
     return open_mapped(directory, settings, bytes < map_least_bytes ? map_least_bytes : bytes,
                        false, tree, trouble);
+}
+
+struct renewing {
+    struct tree *tree;
+    int code;
+};
+
+static void renew(void *context)
+{
+    struct renewing *renewing = context;
+    struct tree *tree = renewing->tree;
+    struct tree_txn txn;
+    int code = tree_begin(tree, &txn);
+    code = code ? code : put_identity(&txn, tree->secret, tree->first_run_ms);
+    code = code ? code : tree_commit(&txn);
+    tree_abort(&txn);
+    renewing->code = code;
+}
+
+enum status tree_renew(struct tree *tree, struct wal_trouble *trouble)
+{
+    *trouble = (struct wal_trouble){0};
+    struct renewing renewing = {.tree = tree};
+    if (tree->format == RECORD_FORMAT) {
+        return STATUS_OK;
+    }
+    if (!guard_run(renew, &renewing)) {
+        tree_set_broken(tree);
+        return tree_refuse(trouble, EIO, "renew", "The tree's file is damaged: a fault inside it.");
+    }
+    if (renewing.code) {
+        return tree_fail(tree, renewing.code, trouble);
+    }
+    tree->format = RECORD_FORMAT;
+    return STATUS_OK;
 }
 
 static void close_env(void *context)

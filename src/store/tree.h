@@ -43,6 +43,13 @@ enum status tree_open(const char *directory, const struct tree_settings *setting
                       struct tree **tree, struct wal_trouble *trouble);
 void tree_close(struct tree *tree);
 
+/*
+ * A tree of an older format says from now on that it is of this one, so that a server that knows
+ * only the older leaves it alone. To be called before anything else is written to the tree, or to
+ * the log beside it; does nothing when it says so already. Fails as tree_apply does.
+ */
+enum status tree_renew(struct tree *tree, struct wal_trouble *trouble);
+
 const uint8_t *tree_secret(const struct tree *tree); /* TREE_SECRET_BYTES, for index_hash */
 uint64_t tree_applied(const struct tree *tree);      /* sequence of the last group taken in */
 uint64_t tree_next_uid(const struct tree *tree);     /* above every uid in it */

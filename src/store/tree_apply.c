@@ -79,7 +79,8 @@ static int read_head(struct apply *apply)
     apply->has_old = false;
     if (code == 0 && body.data && body.size <= sizeof apply->old_body) {
         memcpy(apply->old_body, body.data, body.size);
-        apply->has_old = record_open_head(bytes_of(apply->old_body, body.size), &apply->old);
+        apply->has_old = record_open_head(bytes_of(apply->old_body, body.size),
+                                          record_body_format(body), &apply->old);
     }
     return code == MDB_NOTFOUND ? 0 : code;
 }

@@ -99,7 +99,8 @@ static int look_at(struct look *look, uint64_t second, uint64_t uid)
     if (code) {
         return code;
     }
-    if (!record_open_head(tree_check(key, value, RECORD_HEAD), &head) || head.uid != uid) {
+    struct bytes body = tree_check(key, value, RECORD_HEAD);
+    if (!body.data || !record_open_head(body, record_body_format(body), &head) || head.uid != uid) {
         /* Nobody can tell whose it is or when it ends: it stays, for the operator to see. */
         tree_count_damaged(look->tree);
         move_later(look, second, uid, look->now_ms / 1000 + DAMAGED_LATER_S);

@@ -48,6 +48,7 @@ struct tree {
     struct tree_settings settings;
     uint8_t secret[TREE_SECRET_BYTES];
     uint64_t first_run_ms;
+    uint32_t format; /* that the file says it is written in */
     int directory_fd;
     unsigned page_bytes;
     struct tree_state state; /* as committed */

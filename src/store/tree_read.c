@@ -179,7 +179,8 @@ enum tree_seen tree_read_head(struct tree_reading *reading, uint64_t uid, struct
     }
     if (seen == TREE_SEEN) {
         struct bytes body = tree_read_body(reading, RECORD_HEAD);
-        bool sound = body.data && record_open_head(body, head) && head->uid == uid;
+        bool sound =
+            body.data && record_open_head(body, record_body_format(body), head) && head->uid == uid;
         seen = sound ? TREE_SEEN : TREE_DAMAGED;
     }
     reading->damaged += seen == TREE_DAMAGED;
@@ -332,7 +333,7 @@ static bool take_listed(const struct tree_reading *reading, const struct tier_lo
         page->last_uid = uid; /* without a head it is on its way in or out */
         return true;
     }
-    if (!record_open_head(body, &head) || head.uid != uid) {
+    if (!record_open_head(body, record_body_format(body), &head) || head.uid != uid) {
         return false;
     }
     page->last_uid = uid;

@@ -154,7 +154,7 @@ static bool check_data(struct verifying *verifying)
     if (!body.data) {
         tell_entry(verifying, "fails its checksum");
     } else if (tree_read_kind(part, chunk) == RECORD_HEAD) {
-        if (record_open_head(body, &head) && head.uid == uid) {
+        if (record_open_head(body, record_body_format(body), &head) && head.uid == uid) {
             check_thread(verifying, &head);
             return true;
         }

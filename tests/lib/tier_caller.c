@@ -129,6 +129,7 @@ static struct caller_change *change_of(struct tier_caller *caller, const struct 
                  .lost_reason = thread->lost ? REASON_EVICTED : REASON_NONE,
                  .shared = thread->shared,
                  .appends = thread->appends,
+                 .floor = thread->floor,
                  .created_ms = thread->created_ms,
                  .used_ms = thread->used_ms,
                  .ttl_ms = DOMAIN_TTL_MS,
@@ -380,6 +381,8 @@ static void put_meta(struct text *text, const struct step_parts *parts)
     put_payload(text, parts->response_id);
     put(text, " p=");
     put_payload(text, parts->prefix);
+    put(text, " v=");
+    put_payload(text, parts->visible);
     put(text, " m=");
     put_payload(text, parts->model);
     struct wire_list list = {.encoded = parts->tool_calls, .count = parts->tool_call_count};
@@ -396,8 +399,9 @@ static void put_head(struct text *text, const struct tier_image *image)
     const struct tier_head *head = &image->head;
     put(text, " ");
     put_payload(text, head->id);
-    put(text, " tenant %u reason %u length %u lost_base %u shared %u appends %u", head->tenant,
-        head->lost_reason, head->length, head->lost_base, head->shared, head->appends);
+    put(text, " tenant %u reason %u length %u lost_base %u shared %u appends %u floor %u",
+        head->tenant, head->lost_reason, head->length, head->lost_base, head->shared, head->appends,
+        head->floor);
     put(text, " created %" PRIu64 " used %" PRIu64 " ttl %" PRIu64 " retention %" PRIu64,
         head->created_ms, head->used_ms, head->ttl_ms, head->retention_ms);
     put(text, " bytes %" PRIu64 " tokens %" PRIu64, head->payload_bytes, head->tokens);

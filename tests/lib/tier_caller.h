@@ -51,6 +51,7 @@ struct told_thread {
     uint32_t shared;
     uint32_t inherited;
     uint32_t appends;
+    uint32_t floor;
     uint64_t created_ms;
     uint64_t used_ms;
     uint64_t retention_ms;

@@ -162,8 +162,8 @@ static struct bytes copy_part(uint8_t **at, struct bytes part)
 
 static size_t parts_bytes(const struct step_parts *parts)
 {
-    return parts->segments.size + parts->response_id.size + parts->prefix.size + parts->model.size +
-           parts->tool_calls.size + parts->payload.size;
+    return parts->segments.size + parts->response_id.size + parts->prefix.size +
+           parts->visible.size + parts->model.size + parts->tool_calls.size + parts->payload.size;
 }
 
 /* Copies what the parts refer to and makes them refer to the copy; returns its end. */
@@ -172,6 +172,7 @@ static uint8_t *parts_move(struct step_parts *parts, uint8_t *at)
     parts->segments = copy_part(&at, parts->segments);
     parts->response_id = copy_part(&at, parts->response_id);
     parts->prefix = copy_part(&at, parts->prefix);
+    parts->visible = copy_part(&at, parts->visible);
     parts->model = copy_part(&at, parts->model);
     parts->tool_calls = copy_part(&at, parts->tool_calls);
     parts->payload = copy_part(&at, parts->payload);

@@ -240,6 +240,7 @@ static inline void check_head(const struct tier_head *is, const struct tier_head
     ck_assert_uint_eq(is->lost_base, meant->lost_base);
     ck_assert_uint_eq(is->shared, meant->shared);
     ck_assert_uint_eq(is->appends, meant->appends);
+    ck_assert_uint_eq(is->floor, meant->floor);
     ck_assert_uint_eq(is->created_ms, meant->created_ms);
     ck_assert_uint_eq(is->used_ms, meant->used_ms);
     ck_assert_uint_eq(is->ttl_ms, meant->ttl_ms);

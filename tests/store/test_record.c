@@ -103,6 +103,34 @@ START_TEST(newer_formats_are_known)
 }
 END_TEST
 
+/* Sealed as by whoever writes that format. */
+static void seal_as(uint8_t *value, size_t size, struct bytes key, unsigned format)
+{
+    uint8_t whole[600];
+    record_seal(value, size, key, RECORD_CHUNK);
+    value[0] = (uint8_t)format;
+    ck_assert_uint_le(key.size + size, sizeof whole);
+    memcpy(whole, key.data, key.size);
+    memcpy(whole + key.size, value, 8);
+    memcpy(whole + key.size + 8, value + RECORD_SEAL_BYTES, size - RECORD_SEAL_BYTES);
+    bytes_store_be64(value + 8, XXH3_64bits(whole, key.size + size - 8));
+}
+
+START_TEST(the_older_format_is_read)
+{
+    uint8_t value[64];
+    struct bytes key = bytes_text("k");
+    size_t size = sealed(value, 30, key);
+    for (unsigned format = 0; format < 256; format++) {
+        seal_as(value, size, key, format);
+        struct bytes body = record_check(bytes_of(value, size), key, RECORD_CHUNK);
+        ck_assert_int_eq(body.data != NULL, format == 1 || format == 2);
+        ck_assert(!body.data || record_body_format(body) == format);
+        ck_assert_int_eq(record_is_newer(bytes_of(value, size)), format > 2);
+    }
+}
+END_TEST
+
 /* Every field another value, or every field at its largest. */
 static struct tier_head some_head(size_t id_bytes, bool largest)
 {
@@ -117,6 +145,7 @@ static struct tier_head some_head(size_t id_bytes, bool largest)
                              .lost_base = 0x71727374,
                              .shared = 0x81828384,
                              .appends = 0x91929394,
+                             .floor = 0x95969798,
                              .created_ms = 0xA1A2A3A4A5A6A7A8,
                              .used_ms = 0xB1B2B3B4B5B6B7B8,
                              .ttl_ms = 0xC1C2C3C4C5C6C7C8,
@@ -127,7 +156,7 @@ static struct tier_head some_head(size_t id_bytes, bool largest)
         head.uid = head.name.low = head.name.high = UINT64_MAX;
         head.tenant = UINT16_MAX;
         head.length = head.version = head.lost = head.lost_base = UINT32_MAX;
-        head.shared = head.appends = UINT32_MAX;
+        head.shared = head.appends = head.floor = UINT32_MAX;
         head.lost_reason = REASON_COUNT - 1;
         head.created_ms = head.used_ms = head.ttl_ms = head.retention_ms = UINT64_MAX;
         head.payload_bytes = head.tokens = UINT64_MAX;
@@ -149,6 +178,7 @@ static void check_head(const struct tier_head *is, const struct tier_head *meant
     ck_assert_uint_eq(is->lost_base, meant->lost_base);
     ck_assert_uint_eq(is->shared, meant->shared);
     ck_assert_uint_eq(is->appends, meant->appends);
+    ck_assert_uint_eq(is->floor, meant->floor);
     ck_assert_uint_eq(is->created_ms, meant->created_ms);
     ck_assert_uint_eq(is->used_ms, meant->used_ms);
     ck_assert_uint_eq(is->ttl_ms, meant->ttl_ms);
@@ -168,15 +198,42 @@ START_TEST(heads_come_back)
         record_put_head(body, &head);
         ck_assert_uint_eq(body[size], 0xEE);
         struct bytes whole = snug(bytes_of(body, size));
-        ck_assert(record_open_head(whole, &back));
+        ck_assert(record_open_head(whole, RECORD_FORMAT, &back));
         check_head(&back, &head);
         let_go(whole);
         for (size_t cut = 0; cut < size; cut++) {
             whole = snug(bytes_of(body, cut));
-            ck_assert(!record_open_head(whole, &back));
+            ck_assert(!record_open_head(whole, RECORD_FORMAT, &back));
             let_go(whole);
         }
-        ck_assert(!record_open_head(bytes_of(body, size + 1), &back));
+        ck_assert(!record_open_head(bytes_of(body, size + 1), RECORD_FORMAT, &back));
+    }
+}
+END_TEST
+
+/* The same without its floor. */
+START_TEST(heads_of_format_1_come_back)
+{
+    static const size_t id_sizes[] = {0, 1, 36, 255};
+    for (size_t i = 0; i < 8; i++) {
+        struct tier_head head = some_head(id_sizes[i % 4], i >= 4), back;
+        uint8_t body[512];
+        size_t size = record_head_bytes(&head) - 4;
+        record_put_head(body, &head);
+        memmove(body + 100, body + 104, head.id.size);
+        head.floor = 0;
+        struct bytes whole = snug(bytes_of(body, size));
+        ck_assert(record_open_head(whole, 1, &back));
+        check_head(&back, &head);
+        ck_assert(!record_open_head(whole, 2, &back));
+        let_go(whole);
+        for (size_t cut = 0; cut < size; cut++) {
+            whole = snug(bytes_of(body, cut));
+            ck_assert(!record_open_head(whole, 1, &back));
+            let_go(whole);
+        }
+        ck_assert(!record_open_head(bytes_of(body, size + 1), 1, &back));
+        ck_assert(!record_open_head(bytes_of(body, size + 4), 1, &back));
     }
 }
 END_TEST
@@ -187,12 +244,12 @@ START_TEST(senseless_heads_are_refused)
     uint8_t body[128];
     record_put_head(body, &head);
     size_t size = record_head_bytes(&head);
-    ck_assert(record_open_head(bytes_of(body, size), &back));
+    ck_assert(record_open_head(bytes_of(body, size), RECORD_FORMAT, &back));
     body[26] = REASON_COUNT;
-    ck_assert(!record_open_head(bytes_of(body, size), &back));
+    ck_assert(!record_open_head(bytes_of(body, size), RECORD_FORMAT, &back));
     record_put_head(body, &head);
     bytes_store_be32(body + 28, head.lost - 1); /* fewer positions than were lost */
-    ck_assert(!record_open_head(bytes_of(body, size), &back));
+    ck_assert(!record_open_head(bytes_of(body, size), RECORD_FORMAT, &back));
 }
 END_TEST
 
@@ -238,11 +295,13 @@ START_TEST(random_bytes_are_survived)
         struct tier_head head;
         struct recall_entry entry;
         if (bytes.size >= 28 && trial_below(&state, 2)) {
-            ((uint8_t *)(uintptr_t)bytes.data)[27] = (uint8_t)(bytes.size - 100);
+            ((uint8_t *)(uintptr_t)bytes.data)[27] = (uint8_t)(bytes.size - 104);
         }
-        if (record_open_head(bytes, &head)) {
-            ck_assert_uint_eq(head.id.size + 100, bytes.size);
-            read_bytes(head.id);
+        for (unsigned format = 1; format <= RECORD_FORMAT; format++) {
+            if (record_open_head(bytes, format, &head)) {
+                ck_assert_uint_eq(head.id.size + (format == 1 ? 100 : 104), bytes.size);
+                read_bytes(head.id);
+            }
         }
         record_open_recall(bytes, &entry);
         ck_assert_ptr_null(record_check(bytes, bytes_text("key"), RECORD_CHUNK).data);
@@ -255,6 +314,7 @@ int main(void)
 {
     return SUITE_RUN("record", setup, teardown, 60, sealed_values_come_back, every_flip_is_refused,
                      every_byte_in_every_value_is_refused, oversize_is_refused,
-                     newer_formats_are_known, heads_come_back, senseless_heads_are_refused,
-                     recalls_come_back, random_bytes_are_survived);
+                     newer_formats_are_known, the_older_format_is_read, heads_come_back,
+                     heads_of_format_1_come_back, senseless_heads_are_refused, recalls_come_back,
+                     random_bytes_are_survived);
 }

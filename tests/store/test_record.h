@@ -19,6 +19,7 @@ static struct domain domain;
 static uint8_t secret[INDEX_SECRET_BYTES];
 static uint8_t noise[1 << 20];
 static uint8_t prose[1 << 20]; /* compressible */
+static uint8_t ids[1 << 20];   /* token ids of at most 18 bits, seen from a multiple of 4 */
 
 static inline void setup(void)
 {
@@ -30,6 +31,11 @@ static inline void setup(void)
     for (size_t i = 0; i < sizeof noise; i++) {
         noise[i] = (uint8_t)trial_random(&state);
         prose[i] = (uint8_t)("etaoin shrdlu"[trial_below(&state, 13)]);
+    }
+    for (size_t i = 0; i < sizeof ids; i++) {
+        ids[i] = (uint8_t)(i % 4 < 2    ? trial_random(&state)
+                           : i % 4 == 2 ? trial_below(&state, 4)
+                                        : 0);
     }
     settings.frame_max_bytes = 4 << 20;
     domain_open(&domain, settings);
@@ -73,6 +79,17 @@ static inline struct bytes some_id(uint64_t *state)
     return some_of(noise, state, trial_below(state, 3) ? 1 : most, most);
 }
 
+/* Tokens are whole ids, and narrow ones, but for those that nobody may send. */
+static inline struct bytes some_payload(enum wire_kind kind, bool broken, size_t most,
+                                        uint64_t *state)
+{
+    if (kind != WIRE_KIND_TOKENS || broken) {
+        return some_of(trial_below(state, 2) ? noise : prose, state, 1, most);
+    }
+    size_t count = 1 + (size_t)trial_below(state, most / 4);
+    return bytes_of(ids + 4 * trial_below(state, sizeof ids / 4 - count + 1), count * 4);
+}
+
 /* Any append: bare, small, with everything at its largest. */
 static inline void ask_any(struct ask *ask, uint64_t *state)
 {
@@ -80,9 +97,12 @@ static inline void ask_any(struct ask *ask, uint64_t *state)
     unsigned segments = (unsigned)trial_below(state, 8) ? (unsigned)trial_below(state, 5) : 64;
     unsigned calls = (unsigned)trial_below(state, 8) ? (unsigned)trial_below(state, 4) : 128;
     size_t most = trial_below(state, 16) ? 300 : 5000;
+    bool broken = trial_below(state, 8) == 0;
     for (unsigned i = 0; i < segments; i++) {
-        ask_kind(ask, (enum wire_kind)trial_below(state, WIRE_KIND_COUNT));
-        ask_payload(ask, some_of(trial_below(state, 2) ? noise : prose, state, 1, most));
+        enum wire_kind kind = (enum wire_kind)trial_below(state, WIRE_KIND_COUNT);
+        struct bytes payload = some_payload(kind, broken, most, state);
+        ask_kind(ask, kind);
+        ask_payload(ask, payload);
     }
     for (unsigned i = 0; i < calls; i++) {
         ask_call(ask, some_id(state));
@@ -95,6 +115,9 @@ static inline void ask_any(struct ask *ask, uint64_t *state)
     }
     if (trial_below(state, 2)) {
         ask_set(ask, prefix, some_of(noise, state, 16, 16));
+    }
+    if (trial_below(state, 2)) {
+        ask_set(ask, visible, some_of(noise, state, 16, 16));
     }
     if (trial_below(state, 2)) {
         ask_set(ask, tokens, trial_below(state, 2) ? UINT32_MAX : trial_below(state, 1000));
@@ -129,6 +152,7 @@ static inline void check_parts(const struct step_parts *is, const struct step_pa
     ck_assert(bytes_equal(is->segments, meant->segments));
     ck_assert(bytes_equal(is->response_id, meant->response_id));
     ck_assert(bytes_equal(is->prefix, meant->prefix));
+    ck_assert(bytes_equal(is->visible, meant->visible));
     ck_assert(bytes_equal(is->model, meant->model));
     ck_assert(bytes_equal(is->tool_calls, meant->tool_calls));
     ck_assert(bytes_equal(is->payload, meant->payload));
@@ -144,15 +168,15 @@ static inline bool read_step(struct bytes blob, const struct step_parts *meant)
         ck_assert(!record_open_step(blob, scratch, sizeof scratch, &parts));
         return false;
     }
-    /* No more than a block of zstd may give for its bytes. */
-    ck_assert_uint_le(size, 4096 + 256 * 128 + blob.size * 40000);
+    /* No more than a block of zstd may give for its bytes, and twice that unpacked. */
+    ck_assert_uint_le(size, 4096 + 256 * 128 + blob.size * 80000);
     uint8_t *scratch = malloc(size);
     ck_assert_ptr_nonnull(scratch);
     struct step_parts parts;
     ck_assert(size == 1 || !record_open_step(blob, scratch, size - 1, &parts));
     bool taken = record_open_step(blob, scratch, size, &parts);
     if (taken) {
-        struct bytes all[] = {parts.segments, parts.response_id, parts.prefix,
+        struct bytes all[] = {parts.segments, parts.response_id, parts.prefix, parts.visible,
                               parts.model,    parts.tool_calls,  parts.payload};
         for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
             ck_assert(all[i].size == 0 ||

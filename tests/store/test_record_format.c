@@ -1,6 +1,6 @@
 /*
- * schema/disk.md and the code say the same: its lists of numbers, its places, its example. A change
- * here is a change of the format.
+ * schema/disk.md and the code say the same: its lists of numbers, its places, its examples. A
+ * change here is a change of the format.
  */
 #include "tests/store/test_record.h"
 
@@ -89,11 +89,13 @@ static void check_rows(const char *heading, const unsigned *numbers, const char 
 
 START_TEST(numbers_are_what_they_were)
 {
-    static const unsigned flags[] = {FLAG_FINAL,     FLAG_HAS_TOKENS, FLAG_HAS_PREFIX,
-                                     FLAG_INHERITED, FLAG_CORRUPT,    FLAG_ZSTD};
-    static const char *const flag_texts[] = {"final",     "tokens",  "there is a prefix",
-                                             "inherited", "corrupt", "the payload is"};
-    check_rows("| flag | meaning |", flags, flag_texts, 6);
+    static const unsigned flags[] = {FLAG_FINAL,       FLAG_HAS_TOKENS, FLAG_HAS_PREFIX,
+                                     FLAG_INHERITED,   FLAG_CORRUPT,    FLAG_ZSTD,
+                                     FLAG_HAS_VISIBLE, FLAG_PACKED};
+    static const char *const flag_texts[] = {
+        "final",   "tokens",         "there is a prefix",    "inherited",
+        "corrupt", "the payload is", "there is the hash of", "the payload's token ids"};
+    check_rows("| flag | meaning |", flags, flag_texts, 8);
     static const unsigned values[] = {RECORD_HEAD, RECORD_RECALL, RECORD_CHUNK, RECORD_NAME,
                                       RECORD_KEY,  RECORD_TOMB,   RECORD_META};
     static const char *const value_texts[] = {"a head",   "a recall",    "a chunk",  "a name",
@@ -114,10 +116,10 @@ START_TEST(numbers_are_what_they_were)
 }
 END_TEST
 
-/* The bytes of the nth block of hex under "An example". */
-static size_t read_hex(unsigned nth, uint8_t *into, size_t most)
+/* The bytes of the nth block of hex under the heading. */
+static size_t read_hex(const char *heading, unsigned nth, uint8_t *into, size_t most)
 {
-    unsigned line = find_line("## An example");
+    unsigned line = find_line(heading);
     for (unsigned seen = 0; seen <= nth; line++) {
         ck_assert_uint_lt(line, line_count);
         seen += strcmp(lines[line], "```hex\n") == 0;
@@ -137,7 +139,7 @@ static size_t read_hex(unsigned nth, uint8_t *into, size_t most)
 static void check_hex(unsigned nth, struct bytes is)
 {
     uint8_t meant[1024];
-    size_t size = read_hex(nth, meant, sizeof meant);
+    size_t size = read_hex("## An example", nth, meant, sizeof meant);
     if (!bytes_equal(is, bytes_of(meant, size))) {
         for (size_t i = 0; i < is.size; i++) {
             fprintf(stderr, "%02X%s", is.data[i], i % 32 == 31 || i + 1 == is.size ? "\n" : " ");
@@ -146,19 +148,26 @@ static void check_hex(unsigned nth, struct bytes is)
     ck_assert(bytes_equal(is, bytes_of(meant, size)));
 }
 
+static const uint8_t recall_key[16] = {[7] = 1, [15] = 2};
+
 START_TEST(the_example_is_what_is_written)
 {
     static struct ask ask;
+    static const uint8_t token_ids[] = {1, 0, 0, 0, 0xFF, 0xFF, 1, 0};
     for (size_t i = 0; i < sizeof secret; i++) {
         secret[i] = (uint8_t)i;
     }
     ask_begin(&ask, WIRE_METHOD_APPEND, bytes_text("t"));
     ask_set(&ask, response_id, bytes_text("r"));
+    ask_set(&ask, visible, bytes_text("0123456789abcdef"));
     ask_set(&ask, model, bytes_text("m"));
     ask_set(&ask, tokens, 7);
     ask_set(&ask, final, true);
     ask_call(&ask, bytes_text("c"));
+    ask_kind(&ask, WIRE_KIND_TEXT);
     ask_payload(&ask, bytes_text("abc"));
+    ask_kind(&ask, WIRE_KIND_TOKENS);
+    ask_payload(&ask, bytes_of(token_ids, sizeof token_ids));
     struct step *step = step_of(&ask, 0, 1);
     const struct step *steps[] = {step};
     const struct recall_entry recall = {
@@ -170,11 +179,12 @@ START_TEST(the_example_is_what_is_written)
                                                 .length = 1,
                                                 .version = 1,
                                                 .appends = 2,
+                                                .floor = 1,
                                                 .created_ms = 5000,
                                                 .used_ms = 5000,
                                                 .ttl_ms = 60000,
                                                 .retention_ms = 120000,
-                                                .payload_bytes = 3,
+                                                .payload_bytes = 11,
                                                 .tokens = 7},
                                        .recall_count = 1,
                                        .recalls = &recall,
@@ -183,19 +193,60 @@ START_TEST(the_example_is_what_is_written)
     struct record_buffer buffer = {0};
     ck_assert(record_put_group(&buffer, &change, secret, RECORD_ZSTD));
     check_hex(0, bytes_of(buffer.data, buffer.size));
-    uint8_t key[16] = {0}, value[RECORD_SEAL_BYTES + RECORD_RECALL_BYTES];
-    key[7] = 1;
-    key[15] = 2;
+    uint8_t value[RECORD_SEAL_BYTES + RECORD_RECALL_BYTES];
     record_put_recall(value + RECORD_SEAL_BYTES, &recall);
-    record_seal(value, sizeof value, bytes_of(key, sizeof key), RECORD_RECALL);
+    record_seal(value, sizeof value, bytes_of(recall_key, sizeof recall_key), RECORD_RECALL);
     check_hex(1, bytes_of(value, sizeof value));
     record_buffer_free(&buffer);
     step_discard(domain.lane, step);
 }
 END_TEST
 
+/* What lies on disks since format 1 is read as it was meant. */
+START_TEST(the_example_of_format_1_is_read)
+{
+    uint8_t bytes[1024];
+    size_t size = read_hex("## An example of format 1", 0, bytes, sizeof bytes);
+    struct record_group group;
+    struct recall_entry recall;
+    struct record_step step;
+    ck_assert_uint_eq(bytes[0], 1);
+    ck_assert(record_open_group(bytes_of(bytes, size), &group));
+    ck_assert_uint_eq(group.head.uid, 1);
+    ck_assert(bytes_equal(group.head.id, bytes_text("t")));
+    ck_assert_uint_eq(group.head.appends, 2);
+    ck_assert_uint_eq(group.head.floor, 0);
+    ck_assert_uint_eq(group.head.retention_ms, 120000);
+    ck_assert_uint_eq(group.head.tokens, 7);
+    ck_assert(record_next_recall(&group, &recall));
+    ck_assert_uint_eq(recall.digest[1], 7);
+    ck_assert(record_next_step(&group, &step));
+    const uint32_t segment = 3;
+    const struct step_parts meant = {.version = 1,
+                                     .tokens = 7,
+                                     .final = true,
+                                     .has_tokens = true,
+                                     .segment_count = 1,
+                                     .tool_call_count = 1,
+                                     .segments = bytes_of(&segment, sizeof segment),
+                                     .response_id = bytes_text("r"),
+                                     .model = bytes_text("m"),
+                                     .tool_calls = bytes_text("\xC4\x01"
+                                                              "c"),
+                                     .payload = bytes_text("abc")};
+    ck_assert(read_step(step.blob, &meant));
+    size = read_hex("## An example of format 1", 1, bytes, sizeof bytes);
+    struct bytes body =
+        record_check(bytes_of(bytes, size), bytes_of(recall_key, sizeof recall_key), RECORD_RECALL);
+    ck_assert(body.data && record_body_format(body) == 1);
+    ck_assert(record_open_recall(body, &recall));
+    ck_assert_uint_eq(recall.key.high, 5);
+}
+END_TEST
+
 int main(void)
 {
     return SUITE_RUN("record_format", set_up, teardown, 0, places_add_up,
-                     numbers_are_what_they_were, the_example_is_what_is_written);
+                     numbers_are_what_they_were, the_example_is_what_is_written,
+                     the_example_of_format_1_is_read);
 }

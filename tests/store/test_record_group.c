@@ -42,6 +42,7 @@ static void make_sample(struct sample *sample, uint64_t *state)
                                       .version = (uint32_t)trial_random(state),
                                       .lost = (uint32_t)trial_below(state, first + 1),
                                       .lost_reason = REASON_REWOUND,
+                                      .floor = (uint32_t)trial_random(state),
                                       .ttl_ms = UINT64_MAX,
                                       .retention_ms = 1};
     if (trial_below(state, 3) == 0) {
@@ -106,6 +107,7 @@ static void check_group(struct bytes bytes, const struct tier_change *change)
     ck_assert_uint_eq(group.head.lost, change->head.lost);
     ck_assert_uint_eq(group.head.shared, change->head.shared);
     ck_assert_uint_eq(group.head.ttl_ms, change->head.ttl_ms);
+    ck_assert_uint_eq(group.head.floor, change->head.floor);
     ck_assert(bytes_equal(group.head.id, change->head.id));
     ck_assert_uint_eq(group.recall_count, change->recall_count);
     ck_assert_uint_eq(group.step_count, change->step_count);
@@ -185,7 +187,7 @@ START_TEST(erasures_say_only_who)
     ck_assert_uint_eq(group.head.uid, sample.change.head.uid);
     ck_assert_uint_eq(group.head.length, sample.change.head.length);
     ck_assert_uint_eq(group.head.version, sample.change.head.version);
-    ck_assert_uint_eq(group.head.ttl_ms + group.head.lost, 0);
+    ck_assert_uint_eq(group.head.ttl_ms + group.head.lost + group.head.floor, 0);
     ck_assert(bytes_equal(group.head.id, sample.change.head.id));
     free_sample(&sample);
     record_buffer_free(&buffer);
@@ -365,8 +367,10 @@ START_TEST(wrong_numbers_are_refused)
     ck_assert(!read_group(group));
     bytes_store_be32(number, step.number);
     ck_assert(read_group(group));
-    buffer.data[0] = RECORD_FORMAT + 1;
-    ck_assert(!read_group(group));
+    for (unsigned format = 0; format < 256; format++) {
+        buffer.data[0] = (uint8_t)format;
+        ck_assert_int_eq(read_group(group), format == RECORD_FORMAT); /* its head has a floor */
+    }
     free_sample(&sample);
     record_buffer_free(&buffer);
 }

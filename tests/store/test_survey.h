@@ -54,6 +54,7 @@ static inline uint64_t step_hash(const struct step_parts *parts)
     hash = mix(hash, parts->segments);
     hash = mix(hash, parts->response_id);
     hash = mix(hash, parts->prefix);
+    hash = mix(hash, parts->visible);
     hash = mix(hash, parts->model);
     hash = mix(hash, parts->tool_calls);
     return mix(hash, parts->payload);

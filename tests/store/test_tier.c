@@ -19,21 +19,25 @@ START_TEST(a_thread_comes_back_as_it_was)
 {
     struct told_thread t = thread_named("t");
     say(&t, "append t turn=3 tokens=7 final=1 model=m1 response_id=r1 prefix=0123456789abcdef "
-            "call=c1 call=c2 kind=opaque kind=text kind=tokens : one two four");
+            "visible=fedcba9876543210 call=c1 call=c2 kind=opaque kind=text kind=tokens : one two "
+            "four");
     say(&t, "append t turn=4 final=0 tokens=0 : x*300000");
     say(&t, "append t turn=4");
     t.used_ms += 5;
+    t.floor = 2;
     struct caller_change *change = caller_put(caller, &source, &t, 0, REASON_NONE);
     change->tier.head.lost_base = 9;
     caller_recall(change, 2, 1);
     caller_submit(change);
     caller_wait(caller);
     const char *whole =
-        "v3 t tenant 0 reason 0 length 3 lost_base 9 shared 0 appends 3 created 1000000000 used "
+        "v3 t tenant 0 reason 0 length 3 lost_base 9 shared 0 appends 3 floor 2 created 1000000000 "
+        "used "
         "1000000005 ttl 1000 retention 3600000 bytes 300010 tokens 7 [2: 6,10 14,18 1 v2 2 1]: "
-        "0=opaque'one|two|tokens'four{v1 turn 3 final tokens 7 r=r1 p=0123456789abcdef m=m1 c=c1 "
-        "c=c2} 1=x*300000#129f31d18fb4c8a5{v2 turn 4 tokens 0 r= p= m=} 2={v3 turn 4 final r= p= "
-        "m=}";
+        "0=opaque'one|two|tokens'four{v1 turn 3 final tokens 7 r=r1 p=0123456789abcdef "
+        "v=fedcba9876543210 m=m1 c=c1 c=c2} 1=x*300000#129f31d18fb4c8a5{v2 turn 4 tokens 0 r= p= "
+        "v= "
+        "m=} 2={v3 turn 4 final r= p= v= m=}";
     ck_assert_str_eq(caller_show_whole(caller, RECORD_THREAD, "t"), whole);
     ck_assert_uint_eq(caller->load.image->head.uid, t.uid);
     RESPONSE("r1", "t 0 v1");
@@ -197,6 +201,33 @@ START_TEST(appends_add_to_what_is_there)
     THREAD("t", "v3: 0=one 1=two 2=three");
     ck_assert_uint_eq(caller->load.image->head.used_ms, CALLER_CREATED_MS + 77);
     RESPONSE("r", "t 2 v3");
+}
+END_TEST
+
+static void check_floor(uint32_t floor)
+{
+    THREAD("t", "v2: 0=one 1=two");
+    ck_assert_uint_eq(caller->load.image->head.floor, floor);
+    CALL("c", "t 1 v2");
+}
+
+START_TEST(a_put_may_change_nothing_but_the_floor)
+{
+    struct told_thread t = thread_named("t");
+    append(&t, "append t : one");
+    append(&t, "append t call=c : two");
+    check_floor(0);
+    t.floor = 1;
+    put_from(&t, t.length, REASON_NONE);
+    check_floor(1);
+    subject_reopen(&subject);
+    check_floor(1);
+    t.floor = UINT32_MAX;
+    put_from(&t, t.length, REASON_NONE);
+    t.floor = 0; /* it may also fall */
+    put_from(&t, t.length, REASON_NONE);
+    subject_reopen(&subject);
+    check_floor(0);
 }
 END_TEST
 
@@ -402,7 +433,8 @@ END_TEST
 
 TIER_RUN(what_was_never_put_is_absent, a_thread_comes_back_as_it_was, ids_are_compared_in_full,
          payloads_of_all_sizes, payloads_that_do_not_compress, many_steps, a_corrupt_step_stays_one,
-         lost_steps_are_not_there, appends_add_to_what_is_there, a_rewind_drops_steps_and_keys,
+         lost_steps_are_not_there, appends_add_to_what_is_there,
+         a_put_may_change_nothing_but_the_floor, a_rewind_drops_steps_and_keys,
          a_put_may_drop_and_add_at_once, a_whole_put_replaces_everything,
          an_erased_thread_leaves_tombstones, an_erasure_without_a_reason_leaves_nothing,
          what_is_not_there_can_be_erased, a_younger_uid_takes_the_name,

@@ -132,13 +132,17 @@ static void append_one(struct actor *actor)
     if (below(4) == 0) {
         add_key(line, "prefix", "p");
     }
+    if (below(4) == 0) {
+        add_key(line, "visible", "v");
+    }
     for (uint64_t calls = below(4); calls > 0; calls--) {
         add_key(line, "call", "c");
     }
     size_t at = strlen(line);
     unsigned size = (unsigned)(below(20) == 0 ? below(30000) + 1 : below(200) + 1);
     if (below(15) > 0) {
-        snprintf(line + at, sizeof line - at, " : ab%u*%u second", operation, size);
+        const char *kinds = below(4) == 0 ? " kind=tokens kind=opaque" : "";
+        snprintf(line + at, sizeof line - at, "%s : ab%u*%u second", kinds, operation, size);
     }
     caller_say(&source, &actor->told, line);
 }
@@ -206,6 +210,7 @@ static void do_use(struct actor *actor)
 {
     if (actor->alive) {
         actor->told.used_ms += below(100000);
+        actor->told.floor = (uint32_t)below(LENGTH_MAX);
         put_both(actor, actor->told.length, REASON_NONE, -1);
     }
 }
