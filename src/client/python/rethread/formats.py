@@ -287,11 +287,16 @@ def _hidden_in(parts: Iterable[Any], types: Sequence[str]) -> Iterator[Placed]:
 def _placed_in(parts: Sequence[Any], blocks: Iterable[Placed]) -> list[Any]:
     woven: list[Any] = []
     taken = 0
-    for at, block in sorted(blocks, key=lambda b: b.at):
+    # What is meant to stand beyond the end stands at the end, in order with what is meant for it.
+    for at, block in sorted(((min(at, len(parts)), block) for at, block in blocks), key=_first):
         woven += parts[taken:at]
-        taken = max(taken, min(at, len(parts)))
         woven.append(block)
+        taken = at
     return woven + list(parts[taken:])
+
+
+def _first(placed: tuple[int, Any]) -> int:
+    return placed[0]
 
 
 def _take_own(reading: Reading, n: int, blocks: Iterable[Placed], types: Sequence[str]) -> None:
