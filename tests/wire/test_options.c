@@ -2,13 +2,29 @@
 #include "tests/lib/notation.h"
 #include "wire/parse.h"
 
+#include <assert.h>
 #include <check.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum type { ID, TEXT, U64, I64, BOOL, ACK, POLICY, IDS, KINDS, HAVE };
+enum type {
+    ID,
+    TEXT,
+    U64,
+    I64,
+    BOOL,
+    ACK,
+    POLICY,
+    MISMATCH,
+    KIND,
+    IDS,
+    KINDS,
+    PREFIX,
+    PREFIXES,
+    HAVE
+};
 enum need { OPTIONAL, REQUIRED };
 
 static const struct row {
@@ -42,6 +58,10 @@ static enum status parse_all(enum wire_method method, const char *leave_out, con
         [WIRE_METHOD_FORK] = {{"thread", "'t'"}, {"from", "'o'"}},
         [WIRE_METHOD_REWIND] = {{"thread", "'t'"}, {"to", "3"}},
         [WIRE_METHOD_FORGET] = {{"thread", "'t'"}},
+        [WIRE_METHOD_BEGIN] = {{"thread", "'t'"}},
+        [WIRE_METHOD_CHUNK] = {{"thread", "'t'"}, {"claim", "7"}},
+        [WIRE_METHOD_COMMIT] = {{"thread", "'t'"}, {"claim", "7"}},
+        [WIRE_METHOD_ABORT] = {{"thread", "'t'"}, {"claim", "7"}},
     };
     char *text = NULL;
     size_t size = 0;
@@ -58,7 +78,8 @@ static enum status parse_all(enum wire_method method, const char *leave_out, con
     if (more != NULL) {
         fprintf(out, "%s%s", comma, more);
     }
-    fputs(method == WIRE_METHOD_APPEND ? "}, b'x']]" : "}]]", out);
+    bool pays = method == WIRE_METHOD_APPEND || method == WIRE_METHOD_COMMIT;
+    fputs(pays ? "}, b'x']]" : "}]]", out);
     fclose(out);
     struct bytes bytes = notation_encode(text);
     /* A copy of exact size, for AddressSanitizer; leaked into a static, freed by the next call. */
@@ -77,9 +98,20 @@ static enum status parse_all(enum wire_method method, const char *leave_out, con
 
 static enum status parse(const struct row *row, const char *value)
 {
-    char more[4096];
-    snprintf(more, sizeof more, "'%s': %s", row->name, value);
-    return parse_all(row->method, row->name, more);
+    char *more = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&more, &size);
+    fprintf(out, "'%s': %s", row->name, value);
+    /* These two go together only. */
+    if (row->field == WIRE_FIELD_turns) {
+        fputs(", 'policy': 'last_turns'", out);
+    } else if (strcmp(value, "'last_turns'") == 0) {
+        fputs(", 'turns': 1", out);
+    }
+    fclose(out);
+    enum status status = parse_all(row->method, row->name, more);
+    free(more);
+    return status;
 }
 
 static void refuses(const struct row *row, const char *value)
@@ -163,16 +195,45 @@ static void check_integer(const struct row *row)
     refuses(row, "true");
 }
 
-static void check_words(const struct row *row)
+/* Exactly these strs, whose place in the list is their value. */
+static void check_words(const struct row *row, const char *const *words, unsigned count,
+                        const void *field)
 {
-    bool ack = row->type == ACK;
-    takes(row, ack ? "'memory'" : "'all'");
-    takes(row, ack ? "'disk'" : "'none'");
-    refuses(row, ack ? "'tape'" : "'some'");
-    refuses(row, ack ? "b'memory'" : "b'all'");
+    char value[64];
+    for (unsigned w = 0; w < count; w++) {
+        snprintf(value, sizeof value, "'%s'", words[w]);
+        takes(row, value);
+        ck_assert_uint_eq(*(const unsigned *)field, w);
+        snprintf(value, sizeof value, "b'%s'", words[w]);
+        refuses(row, value);
+        snprintf(value, sizeof value, "'%sx'", words[w]);
+        refuses(row, value);
+        snprintf(value, sizeof value, "'%s\\x00'", words[w]);
+        refuses(row, value);
+        snprintf(value, sizeof value, "'%.*s'", (int)strlen(words[w]) - 1, words[w]);
+        refuses(row, value);
+        snprintf(value, sizeof value, "'%s'", words[w]);
+        value[1] = (char)(value[1] - 'a' + 'A');
+        refuses(row, value);
+        snprintf(value, sizeof value, "['%s']", words[w]);
+        refuses(row, value);
+        ck_assert_ptr_nonnull(strstr(error.message, words[w]));
+    }
     refuses(row, "''");
-    refuses(row, "1");
+    refuses(row, "0");
+    refuses(row, "true");
 }
+
+static const char *const acks[] = {"memory", "disk"};
+static const char *const mismatches[] = {"drop", "fail"};
+static const char *const kinds[] = {"text", "tokens", "opaque"};
+static const char *const policies[] = {
+    "all", "none", "current_turn", "since_final", "tool_turns", "last_turns", "auto",
+};
+
+#define COUNT(table) (sizeof(table) / sizeof(table)[0])
+
+static_assert(COUNT(policies) == WIRE_POLICY_COUNT, "every policy is tried");
 
 static void check_list(const struct row *row)
 {
@@ -196,21 +257,145 @@ static void check_list(const struct row *row)
     refuses(row, "{'a': 'b'}");
 }
 
+static void check_prefix(const struct row *row)
+{
+    takes(row, "b(16)");
+    takes(row, "s(16)");
+    takes(row,
+          "b'\\x00\\xff\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00'");
+    takes(row, "[b(16)]");
+    takes(row, "[b(16), s(16), b(16)]"); /* the same one again is nobody's harm */
+    takes(row, items_of(1024, "b(16)"));
+    ck_assert_uint_eq(request.prefix_list.count, 1024);
+    refuses(row, items_of(1025, "b(16)"));
+    refuses(row, "[]");
+    static const char *const wrong[] = {
+        "b(15)",
+        "b(17)",
+        "b(0)",
+        "s(15)",
+        "s(17)",
+        "''",
+        "[b(15)]",
+        "[s(17)]",
+        "['']",
+        "[b(16), b(17)]",
+        "[1]",
+        "[nil]",
+        "[[b(16)]]",
+        "{}",
+        "1",
+        "{b(16): b(16)}",
+        "[false]",
+        "1.5",
+        "[b(16), b(16), 16]",
+    };
+    for (size_t i = 0; i < COUNT(wrong); i++) {
+        refuses(row, wrong[i]);
+    }
+}
+
+static void check_prefixes(const struct row *row)
+{
+    takes(row, "[]");
+    takes(row, "[[0, b(16)]]");
+    takes(row, "[[9223372036854775807, s(16)], [3, b(16)], [3, b(16)]]"); /* in any order */
+    takes(row, items_of(row->max, "[0, b(16)]"));
+    ck_assert_int_eq(request.prefixes.count, row->max);
+    refuses(row, items_of(row->max + 1, "[0, b(16)]"));
+    static const char *const wrong[] = {
+        "[[-1, b(16)]]",
+        "[[9223372036854775808, b(16)]]",
+        "[[18446744073709551615, b(16)]]",
+        "[['0', b(16)]]",
+        "[[1.5, b(16)]]",
+        "[[nil, b(16)]]",
+        "[[true, b(16)]]",
+        "[[0, b(15)]]",
+        "[[0, s(17)]]",
+        "[[0, '']]",
+        "[[0, nil]]",
+        "[[0, 0]]",
+        "[[0, [b(16)]]]",
+        "[[[0], b(16)]]",
+        "[[0]]",
+        "[[]]",
+        "[[0, b(16), 0]]",
+        "[[0, b(16)], [1]]",
+        "[[0, b(16)], 1, b(16)]",
+        "[0, b(16)]",
+        "[b(16)]",
+        "[{0: b(16)}]",
+        "{0: b(16)}",
+        "b(16)",
+        "0",
+    };
+    for (size_t i = 0; i < COUNT(wrong); i++) {
+        refuses(row, wrong[i]);
+    }
+}
+
 static void check_have(const struct row *row)
 {
     takes(row, "{'version': 0, 'step': -1}");
     takes(row, "{'step': 9223372036854775807, 'version': 9223372036854775807}");
-    refuses(row, "{}");
-    refuses(row, "{'version': 1}");
-    refuses(row, "{'step': 1}");
-    refuses(row, "{'version': 1, 'version': 1}");
-    refuses(row, "{'version': 1, 'step': 1, 'other': 1}");
-    refuses(row, "{'version': 1, 'other': 1}");
-    refuses(row, "{'version': -1, 'step': 1}");
-    refuses(row, "{'version': 1, 'step': -2}");
-    refuses(row, "{'version': 'a', 'step': 1}");
-    refuses(row, "[1, 1]");
-    refuses(row, "1");
+    ck_assert(!request.have.has_kept);
+    takes(row, "{'version': 0, 'step': -1, 'kept': []}");
+    ck_assert(request.have.has_kept && request.have.kept.count == 0);
+    takes(row, "{'kept': [0], 'version': 1, 'step': 0}"); /* in any order */
+    takes(row, "{'version': 1, 'kept': [0, 1, 5, 9], 'step': 9}");
+    takes(row, "{'version': 1, 'step': 9223372036854775807, 'kept': [9223372036854775807]}");
+    takes(row, "{'version': 1, 'step': 9223372036854775807, "
+               "'kept': [9223372036854775806, 9223372036854775807]}");
+    static const char *const wrong[] = {
+        "{}",
+        "{'version': 1}",
+        "{'step': 1}",
+        "{'kept': [1]}",
+        "{'version': 1, 'kept': []}",
+        "{'step': 1, 'kept': []}",
+        "{'version': 1, 'version': 1}",
+        "{'version': 1, 'version': 1, 'step': 1}",
+        "{'version': 1, 'step': 1, 'step': 1}",
+        "{'version': 1, 'step': 1, 'kept': [], 'kept': []}",
+        "{'version': 1, 'step': 1, 'kept': [1], 'kept': [1]}",
+        "{'version': 1, 'step': 1, 'other': 1}",
+        "{'version': 1, 'other': 1}",
+        "{b'version': 1, 'step': 1}",
+        "{'version': -1, 'step': 1}",
+        "{'version': 9223372036854775808, 'step': 1}",
+        "{'version': 1, 'step': 9223372036854775808}",
+        "{'version': 1, 'step': -2}",
+        "{'version': 'a', 'step': 1}",
+        "{'version': [1], 'step': 1}",
+        "{'version': 1, 'step': nil}",
+        /* kept: below 0, beyond step, not ascending, not steps, not an array */
+        "{'version': 1, 'step': 5, 'kept': [-1]}",
+        "{'version': 1, 'step': -1, 'kept': [0]}",
+        "{'version': 1, 'step': 5, 'kept': [6]}",
+        "{'kept': [0, 6], 'version': 1, 'step': 5}",
+        "{'version': 1, 'step': 5, 'kept': [0, 0]}",
+        "{'version': 1, 'step': 5, 'kept': [1, 0]}",
+        "{'version': 1, 'step': 5, 'kept': [0, 2, 1]}",
+        "{'version': 1, 'step': 9223372036854775807, "
+        "'kept': [9223372036854775807, 9223372036854775807]}",
+        "{'version': 1, 'step': 9223372036854775807, 'kept': [9223372036854775807, 0]}",
+        "{'version': 1, 'step': 9223372036854775807, 'kept': [9223372036854775808]}",
+        "{'version': 1, 'step': 9223372036854775807, 'kept': [18446744073709551615]}",
+        "{'version': 1, 'step': 5, 'kept': [1.0]}",
+        "{'version': 1, 'step': 5, 'kept': ['1']}",
+        "{'version': 1, 'step': 5, 'kept': [nil]}",
+        "{'version': 1, 'step': 5, 'kept': [[1]]}",
+        "{'version': 1, 'step': 5, 'kept': [[[[[[1]]]]]]}",
+        "{'version': 1, 'step': 5, 'kept': 1}",
+        "{'version': 1, 'step': 5, 'kept': nil}",
+        "{'version': 1, 'step': 5, 'kept': {0: 1}}",
+        "[1, 1]",
+        "1",
+    };
+    for (size_t i = 0; i < COUNT(wrong); i++) {
+        refuses(row, wrong[i]);
+    }
 }
 
 START_TEST(each_option)
@@ -232,8 +417,22 @@ START_TEST(each_option)
         refuses(row, "'true'");
         break;
     case ACK:
+        check_words(row, acks, COUNT(acks), &request.ack);
+        break;
     case POLICY:
-        check_words(row);
+        check_words(row, policies, COUNT(policies), &request.policy);
+        break;
+    case MISMATCH:
+        check_words(row, mismatches, COUNT(mismatches), &request.on_mismatch);
+        break;
+    case KIND:
+        check_words(row, kinds, COUNT(kinds), &request.segment);
+        break;
+    case PREFIX:
+        check_prefix(row);
+        break;
+    case PREFIXES:
+        check_prefixes(row);
         break;
     case IDS:
     case KINDS:
@@ -262,6 +461,14 @@ static const char *good_value(const struct row *row)
         return "'memory'";
     case POLICY:
         return "'all'";
+    case MISMATCH:
+        return "'fail'";
+    case KIND:
+        return "'text'";
+    case PREFIX:
+        return "[b(16)]";
+    case PREFIXES:
+        return "[[0, b(16)]]";
     case IDS:
         return "['i']";
     case KINDS:
@@ -371,6 +578,109 @@ START_TEST(lists_are_walked_in_order)
 }
 END_TEST
 
+/* turns is how many for last_turns, and last_turns needs to know. */
+START_TEST(turns_go_with_last_turns)
+{
+    for (unsigned p = 0; p < COUNT(policies); p++) {
+        bool counts = strcmp(policies[p], "last_turns") == 0;
+        char more[128];
+        snprintf(more, sizeof more, "'policy': '%s'", policies[p]);
+        ck_assert_int_eq(parse_all(WIRE_METHOD_REPLAY, "", more) == STATUS_OK, !counts);
+        ck_assert_str_eq(error.option, counts ? "turns" : "");
+        snprintf(more, sizeof more, "'turns': 3, 'policy': '%s'", policies[p]);
+        ck_assert_int_eq(parse_all(WIRE_METHOD_REPLAY, "", more) == STATUS_OK, counts);
+        ck_assert_str_eq(error.option, counts ? "" : "turns");
+    }
+    ck_assert_uint_eq(parse_all(WIRE_METHOD_REPLAY, "", "'turns': 3"), STATUS_BAD_REQUEST);
+    ck_assert_str_eq(error.option, "turns");
+    ck_assert_uint_eq(parse_all(WIRE_METHOD_REPLAY, "", "'policy': 'last_turns', 'turns': 3"),
+                      STATUS_OK);
+    ck_assert_uint_eq(request.turns, 3);
+}
+END_TEST
+
+START_TEST(what_a_replay_starts_from)
+{
+    ck_assert_uint_eq(parse_all(WIRE_METHOD_REPLAY, "", NULL), STATUS_OK);
+    ck_assert_uint_eq(request.policy, WIRE_POLICY_ALL);
+    ck_assert_uint_eq(request.on_mismatch, WIRE_MISMATCH_DROP);
+    ck_assert(request.touch && !request.pin && !request.prefix_is_list);
+    ck_assert_uint_eq(request.prefixes.count, 0);
+    ck_assert_uint_eq(request.prefix_list.count, 0);
+    ck_assert_uint_eq(parse_all(WIRE_METHOD_BEGIN, "", NULL), STATUS_OK);
+    ck_assert_uint_eq(request.segment, WIRE_KIND_TEXT);
+}
+END_TEST
+
+START_TEST(prefixes_are_walked_in_order)
+{
+    struct bytes prefix;
+    ck_assert_uint_eq(parse_all(WIRE_METHOD_REPLAY, "thread", "'prefix': b'abcdefghijklmnop'"),
+                      STATUS_OK);
+    ck_assert(!request.prefix_is_list);
+    struct wire_list list = request.prefix_list;
+    ck_assert_uint_eq(list.count, 1);
+    ck_assert(wire_list_next(&list, &prefix) && bytes_equal(prefix, request.prefix));
+    ck_assert(bytes_equal(prefix, bytes_text("abcdefghijklmnop")));
+    ck_assert(!wire_list_next(&list, &prefix));
+
+    ck_assert_uint_eq(parse_all(WIRE_METHOD_REPLAY, "thread",
+                                "'touch': false, 'prefix': ['0123456789abcdef', b(16)], "
+                                "'last': 2"),
+                      STATUS_OK);
+    ck_assert(request.prefix_is_list);
+    ck_assert(bytes_equal(request.prefix, bytes_text("0123456789abcdef")));
+    list = request.prefix_list;
+    ck_assert(wire_list_next(&list, &prefix) && bytes_equal(prefix, request.prefix));
+    ck_assert(wire_list_next(&list, &prefix));
+    ck_assert(bytes_equal(prefix, bytes_text("xxxxxxxxxxxxxxxx")));
+    ck_assert(!wire_list_next(&list, &prefix) && list.encoded.size == 0);
+}
+END_TEST
+
+START_TEST(pairs_are_walked_in_order)
+{
+    uint64_t step;
+    struct bytes prefix;
+    ck_assert_uint_eq(parse_all(WIRE_METHOD_REPLAY, "",
+                                "'prefixes': [[7, '0123456789abcdef'], [300, b(16)], "
+                                "[9223372036854775807, b(16)], [0, s(16)]]"),
+                      STATUS_OK);
+    struct wire_list pairs = request.prefixes;
+    ck_assert(wire_pair_next(&pairs, &step, &prefix) && step == 7);
+    ck_assert(bytes_equal(prefix, bytes_text("0123456789abcdef")));
+    ck_assert(wire_pair_next(&pairs, &step, &prefix) && step == 300);
+    ck_assert(bytes_equal(prefix, bytes_text("xxxxxxxxxxxxxxxx")));
+    ck_assert(wire_pair_next(&pairs, &step, &prefix) && step == INT64_MAX);
+    ck_assert(wire_pair_next(&pairs, &step, &prefix) && step == 0);
+    ck_assert(!wire_pair_next(&pairs, &step, &prefix) && pairs.encoded.size == 0);
+    ck_assert(!wire_pair_next(&pairs, &step, &prefix));
+    struct wire_list none = {.count = 0};
+    ck_assert(!wire_pair_next(&none, &step, &prefix));
+}
+END_TEST
+
+START_TEST(kept_steps_are_walked_in_order)
+{
+    uint64_t step;
+    ck_assert_uint_eq(parse_all(WIRE_METHOD_REPLAY, "",
+                                "'have': {'kept': [0, 1, 127, 128, 70000, 9223372036854775807], "
+                                "'version': 4, 'step': 9223372036854775807}"),
+                      STATUS_OK);
+    ck_assert_uint_eq(request.have.version, 4);
+    ck_assert_int_eq(request.have.step, INT64_MAX);
+    struct wire_list kept = request.have.kept;
+    static const uint64_t steps[] = {0, 1, 127, 128, 70000, INT64_MAX};
+    for (size_t i = 0; i < COUNT(steps); i++) {
+        ck_assert(wire_step_next(&kept, &step) && step == steps[i]);
+    }
+    ck_assert(!wire_step_next(&kept, &step) && kept.encoded.size == 0);
+    ck_assert(!wire_step_next(&kept, &step));
+    struct wire_list none = {.count = 0};
+    ck_assert(!wire_step_next(&none, &step));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("options");
@@ -384,6 +694,11 @@ int main(void)
     tcase_add_test(tcase, unknown_names_come_back_cut_and_clean);
     tcase_add_test(tcase, lists_have_limits);
     tcase_add_test(tcase, lists_are_walked_in_order);
+    tcase_add_test(tcase, turns_go_with_last_turns);
+    tcase_add_test(tcase, what_a_replay_starts_from);
+    tcase_add_test(tcase, prefixes_are_walked_in_order);
+    tcase_add_test(tcase, pairs_are_walked_in_order);
+    tcase_add_test(tcase, kept_steps_are_walked_in_order);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
