@@ -7,19 +7,22 @@ from .errors import (
     TransportError, Unauthorized, UnknownMethod,
 )
 from .requests import Request
+from .stream import AsyncStream, Stream
 from .sync import Client, Pending, Pipeline
 from .types import (
-    ID, AppendResult, ForgetResult, ForkResult, HelloResult, ListPage, Replay, RewindResult,
-    Segment, SegmentLike, Stat, Step, ThreadEntry, TouchResult,
+    ID, AbortResult, AppendResult, BeginResult, ChunkResult, ForgetResult, ForkResult, HaveLike,
+    HelloResult, ListPage, Replay, RewindResult, Segment, SegmentLike, Stat, Step, ThreadEntry,
+    TouchResult,
 )
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "ID", "AppendResult", "AsyncClient", "BadRequest", "Busy", "Client", "Conflict",
-    "ConnectError", "ConnectionLost", "ForgetResult", "ForkResult", "HelloResult", "Internal",
-    "ListPage", "NotFound", "OverBudget", "Pending", "Pipeline", "ProtocolError", "ReadOnly",
-    "Replay", "Request", "RequestTimeout", "RethreadError", "RewindResult", "Segment",
-    "SegmentLike", "ServerError", "ShuttingDown", "Stat", "Step", "ThreadEntry", "TooLarge",
-    "TouchResult", "TransportError", "Unauthorized", "UnknownMethod",
+    "ID", "AbortResult", "AppendResult", "AsyncClient", "AsyncStream", "BadRequest", "BeginResult",
+    "Busy", "ChunkResult", "Client", "Conflict", "ConnectError", "ConnectionLost", "ForgetResult",
+    "ForkResult", "HaveLike", "HelloResult", "Internal", "ListPage", "NotFound", "OverBudget",
+    "Pending", "Pipeline", "ProtocolError", "ReadOnly", "Replay", "Request", "RequestTimeout",
+    "RethreadError", "RewindResult", "Segment", "SegmentLike", "ServerError", "ShuttingDown",
+    "Stat", "Step", "Stream", "ThreadEntry", "TooLarge", "TouchResult", "TransportError",
+    "Unauthorized", "UnknownMethod",
 ]

@@ -22,7 +22,8 @@ from . import requests
 from .address import parse
 from .errors import ConnectError, ConnectionLost, ProtocolError, RequestTimeout, RethreadError
 from .requests import Request
-from .types import ThreadEntry
+from .stream import CHUNK_BYTES, AsyncStream
+from .types import ID, ThreadEntry
 from .wire import (
     FRAME_MAX_DEFAULT, MSGID_MAX, FrameReader, Response, decode_response, encode_request,
 )
@@ -198,6 +199,12 @@ class AsyncClient:
             if not future.done():
                 future.set_exception(error)
 
+    def stream(
+        self, thread: ID, *, segment: str | None = None, chunk_bytes: int = CHUNK_BYTES
+    ) -> AsyncStream:
+        """As :meth:`rethread.Client.stream`, for an ``async with`` block."""
+        return AsyncStream(self, thread, segment, chunk_bytes)
+
     async def iter_threads(
         self, *, starts_with: str | bytes | None = None, limit: int | None = None
     ) -> AsyncIterator[ThreadEntry]:
@@ -214,6 +221,10 @@ class AsyncClient:
     hello = _call(requests.hello)
     ping = _call(requests.ping)
     append = _call(requests.append)
+    begin = _call(requests.begin)
+    chunk = _call(requests.chunk)
+    commit = _call(requests.commit)
+    abort = _call(requests.abort)
     replay = _call(requests.replay)
     stat = _call(requests.stat)
     touch = _call(requests.touch)

@@ -10,8 +10,8 @@ from typing import Any, Iterator
 
 from .errors import ProtocolError
 from .types import (
-    AppendResult, ForgetResult, ForkResult, HelloResult, ListPage, Replay, RewindResult, Segment,
-    Stat, Step, ThreadEntry, TouchResult,
+    AbortResult, AppendResult, BeginResult, ChunkResult, ForgetResult, ForkResult, HelloResult,
+    ListPage, Replay, RewindResult, Segment, Stat, Step, ThreadEntry, TouchResult,
 )
 
 
@@ -96,12 +96,42 @@ def hello(result: dict[str, Any], _payloads: list[bytes]) -> HelloResult:
 
 
 def append(result: dict[str, Any], _payloads: list[bytes]) -> AppendResult:
-    f = Fields(result, "append")
+    return _appended(result, "append")
+
+
+def commit(result: dict[str, Any], _payloads: list[bytes]) -> AppendResult:
+    return _appended(result, "commit")
+
+
+def _appended(result: dict[str, Any], where: str) -> AppendResult:
+    f = Fields(result, where)
     return AppendResult(
         thread=f.id("thread"), step=f.integer("step"), version=f.integer("version"),
         created=f.boolean("created"), duplicate=f.boolean("duplicate"), lost=f.integer("lost"),
         expires_in_ms=f.integer("expires_in_ms"), extra=f.extra,
     )
+
+
+def begin(result: dict[str, Any], _payloads: list[bytes]) -> BeginResult:
+    f = Fields(result, "begin")
+    return BeginResult(
+        thread=f.id("thread"), step=f.integer("step"), version=f.integer("version"),
+        claim=f.integer("claim"), claim_expires_in_ms=f.integer("claim_expires_in_ms"),
+        extra=f.extra,
+    )
+
+
+def chunk(result: dict[str, Any], _payloads: list[bytes]) -> ChunkResult:
+    f = Fields(result, "chunk")
+    return ChunkResult(
+        bytes=f.integer("bytes"), claim_expires_in_ms=f.integer("claim_expires_in_ms"),
+        extra=f.extra,
+    )
+
+
+def abort(result: dict[str, Any], _payloads: list[bytes]) -> AbortResult:
+    f = Fields(result, "abort")
+    return AbortResult(aborted=f.boolean("aborted"), extra=f.extra)
 
 
 def replay(result: dict[str, Any], payloads: list[bytes]) -> Replay:
@@ -120,7 +150,9 @@ def replay(result: dict[str, Any], payloads: list[bytes]) -> Replay:
         version=f.integer_or_none("version"), head=f.integer_or_none("head"), steps=steps,
         expires_in_ms=f.integer_or_none("expires_in_ms"), vouch_ms=f.integer_or_none("vouch_ms"),
         first_changed=f.integer_or_none("first_changed"),
-        ambiguous=bool(f.boolean_or_none("ambiguous")), extra=f.extra,
+        ambiguous=bool(f.boolean_or_none("ambiguous")), found=f.integer_or_none("found"),
+        in_flight=bool(f.boolean_or_none("in_flight")), kept_from=f.integer_or_none("kept_from"),
+        dropped=f.integer_or_none("dropped"), extends=f.boolean_or_none("extends"), extra=f.extra,
     )
 
 
@@ -138,7 +170,7 @@ def _step(source: object, payloads: Iterator[bytes]) -> Step:
         turn=f.integer_or_none("turn"), final=f.boolean_or_none("final"),
         model=f.name_or_none("model"), response_id=f.id_or_none("response_id"),
         tool_calls=tuple(tool_calls), tokens=f.integer_or_none("tokens"),
-        source=f.string_or_none("source"), extra=f.extra,
+        source=f.string_or_none("source"), visible=f.id_or_none("visible"), extra=f.extra,
     )
 
 
@@ -162,7 +194,8 @@ def stat(result: dict[str, Any], _payloads: list[bytes]) -> Stat:
         step_count=f.integer_or_none("step_count"), bytes=f.integer_or_none("bytes"),
         tokens=f.integer_or_none("tokens"), age_ms=f.integer_or_none("age_ms"),
         idle_ms=f.integer_or_none("idle_ms"), expires_in_ms=f.integer_or_none("expires_in_ms"),
-        tier=f.string_or_none("tier"), extra=f.extra,
+        tier=f.string_or_none("tier"), in_flight=bool(f.boolean_or_none("in_flight")),
+        floor=f.integer_or_none("floor"), extra=f.extra,
     )
 
 

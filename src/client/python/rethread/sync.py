@@ -24,7 +24,8 @@ from .address import parse
 from .connection import Connection
 from .errors import ConnectionLost, ProtocolError, RequestTimeout, RethreadError
 from .requests import Request
-from .types import ThreadEntry
+from .stream import CHUNK_BYTES, Stream
+from .types import ID, ThreadEntry
 from .wire import FRAME_MAX_DEFAULT, MSGID_MAX, Response, encode_request
 
 P = ParamSpec("P")
@@ -195,6 +196,20 @@ class Client:
         """A pipeline on this connection."""
         return Pipeline(self)
 
+    def stream(
+        self, thread: ID, *, segment: str | None = None, chunk_bytes: int = CHUNK_BYTES
+    ) -> Stream:
+        """One step, written while it is produced; ``segment`` is its kind, ``text`` by default.
+
+        Use it in a ``with`` block, and end with its ``commit``, which takes what append takes::
+
+            with client.stream("conversation-42") as step:
+                for piece in generate():
+                    step.write(piece)
+                step.commit(model="m", tool_calls=["call_7"])
+        """
+        return Stream(self, thread, segment, chunk_bytes)
+
     def iter_threads(self, *, starts_with: str | bytes | None = None,
                      limit: int | None = None) -> Iterator[ThreadEntry]:
         """All threads of a listing, page by page (``limit`` per page)."""
@@ -265,6 +280,10 @@ class Client:
     hello = _call(requests.hello)
     ping = _call(requests.ping)
     append = _call(requests.append)
+    begin = _call(requests.begin)
+    chunk = _call(requests.chunk)
+    commit = _call(requests.commit)
+    abort = _call(requests.abort)
     replay = _call(requests.replay)
     stat = _call(requests.stat)
     touch = _call(requests.touch)
@@ -330,6 +349,10 @@ class Pipeline:
     hello = _queue(requests.hello)
     ping = _queue(requests.ping)
     append = _queue(requests.append)
+    begin = _queue(requests.begin)
+    chunk = _queue(requests.chunk)
+    commit = _queue(requests.commit)
+    abort = _queue(requests.abort)
     replay = _queue(requests.replay)
     stat = _queue(requests.stat)
     touch = _queue(requests.touch)

@@ -7,7 +7,7 @@ fields that this client does not know are kept in ``extra``. Payload bytes never
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Tuple, Union
+from typing import Any, Dict, Iterable, Tuple, Union
 
 from .wire import Buffer
 
@@ -31,12 +31,17 @@ SegmentLike = Union[Buffer, Tuple[str, Buffer], Segment]
 """What append takes as a segment: bytes (kind ``text``), ``(kind, bytes)`` or a Segment."""
 
 
+HaveLike = Union[Tuple[int, int], Tuple[int, int, Union[Iterable[int], None]]]
+"""What a caller of replay holds: (version, step), or (version, step, steps kept in its context)."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One step of a replay.
 
     ``step`` is its position in the thread. Where ``missing`` is set (a reason of the contract)
     the step is not here and nothing else is known of it. A bare step has no segments.
+    ``visible`` is the hash of the visible message that append recorded.
     """
 
     step: int
@@ -49,6 +54,7 @@ class Step:
     tool_calls: tuple[bytes, ...] = field(default=(), repr=False)
     tokens: int | None = None
     source: str | None = None
+    visible: bytes | None = field(default=None, repr=False)
     extra: Dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -64,7 +70,11 @@ class Replay:
     ``status``: ``complete``, ``partial`` (some steps are missing, each with its reason) or
     ``miss`` (``reason`` says why; with ``never_seen``, ``vouch_ms`` is how far back the server
     can tell). A miss is a normal result. ``head`` is the number of the thread's last step,
-    ``first_changed`` the first step that was replaced since ``have``.
+    ``first_changed`` the first step that was replaced since ``have``, or, where it said what is
+    kept, the first whose reasoning differs; ``extends`` is whether none does.
+    ``kept_from`` and ``dropped`` say what a policy or ``pin`` left out, which is not missing:
+    the first step that was kept, and how many were not. ``found`` is the place, in the list of
+    prefixes, of the one that was known. ``in_flight``: a step is being streamed into the thread.
     """
 
     status: str
@@ -77,6 +87,11 @@ class Replay:
     vouch_ms: int | None = None
     first_changed: int | None = None
     ambiguous: bool = False
+    found: int | None = None
+    in_flight: bool = False
+    kept_from: int | None = None
+    dropped: int | None = None
+    extends: bool | None = None
     extra: Dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -126,8 +141,41 @@ class AppendResult:
 
 
 @dataclass(frozen=True)
+class BeginResult:
+    """The step that was taken, of a thread at ``version``, and the ``claim`` on it."""
+
+    thread: bytes = field(repr=False)
+    step: int
+    version: int
+    claim: int
+    claim_expires_in_ms: int
+    extra: Dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class ChunkResult:
+    """``bytes`` that the step has so far, and when its claim ends without another chunk."""
+
+    bytes: int
+    claim_expires_in_ms: int
+    extra: Dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class AbortResult:
+    """``aborted``: the claim was given back."""
+
+    aborted: bool
+    extra: Dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
 class Stat:
-    """A thread's figures; only ``status`` and ``reason`` (``vouch_ms``) where it is missing."""
+    """A thread's figures; only ``status`` and ``reason`` (``vouch_ms``) where it is missing.
+
+    ``in_flight``: a step is being streamed into it. ``floor``: replays with ``pin`` leave out the
+    steps below it.
+    """
 
     status: str
     reason: str | None = None
@@ -140,6 +188,8 @@ class Stat:
     idle_ms: int | None = None
     expires_in_ms: int | None = None
     tier: str | None = None
+    in_flight: bool = False
+    floor: int | None = None
     extra: Dict[str, Any] = field(default_factory=dict, repr=False)
 
 
