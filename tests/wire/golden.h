@@ -24,6 +24,16 @@ static const char *const golden[] = {
     "[0, 14, 'forget', [{'thread': 'conv-1'}]]",
     "[0, 15, 'list', [{'starts_with': '', 'cursor': b'', 'limit': 1000}]]",
     "[0, 16, 'info', [{}]]",
+    ("[0, 17, 'replay', [{'thread': 'conv-1', 'policy': 'last_turns', 'turns': 2, 'turn': 3,"
+     " 'prefix': ['0123456789abcdef', b(16)], 'prefixes': [[0, b(16)], [70000, s(16)]],"
+     " 'on_mismatch': 'fail', 'have': {'version': 2, 'step': 3, 'kept': [0, 3]},"
+     " 'max_tokens': 300, 'pin': true}]]"),
+    "[0, 18, 'begin', [{'thread': 'conv-1', 'segment': 'opaque'}]]",
+    "[0, 19, 'chunk', [{'thread': 'conv-1', 'claim': 9223372036854775807}, b'let me', b' think']]",
+    ("[0, 20, 'commit', [{'thread': 'conv-1', 'claim': 1, 'expect': 0, 'key': 'k', 'turn': 1,"
+     " 'tool_calls': ['call_1'], 'model': 'm', 'visible': b(16), 'segments': ['opaque'],"
+     " 'ack': 'disk'}, b'signed']]"),
+    "[0, 21, 'abort', [{'thread': 'conv-1', 'claim': 1}]]",
 };
 
 enum { GOLDEN_COUNT = sizeof golden / sizeof golden[0] };

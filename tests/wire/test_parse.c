@@ -38,6 +38,34 @@ static bool contains(struct bytes outer, struct bytes inner)
         }                                                                                          \
     } while (0)
 
+/* What the lists of a replay hold is in the frame and in range. */
+static void walk_lists(struct bytes body)
+{
+    struct bytes prefix;
+    uint64_t step;
+    HOLDS(contains(body, request.prefix_list.encoded));
+    HOLDS(contains(body, request.prefixes.encoded));
+    HOLDS(contains(body, request.have.kept.encoded));
+    uint32_t left = request.prefix_list.count;
+    for (struct wire_list list = request.prefix_list; wire_list_next(&list, &prefix); left--) {
+        HOLDS(contains(body, prefix) && prefix.size == WIRE_PREFIX_BYTES);
+    }
+    HOLDS(left == 0);
+    left = request.prefixes.count;
+    for (struct wire_list list = request.prefixes; wire_pair_next(&list, &step, &prefix); left--) {
+        HOLDS(contains(body, prefix) && prefix.size == WIRE_PREFIX_BYTES && step <= INT64_MAX);
+    }
+    HOLDS(left == 0);
+    uint64_t least = 0;
+    left = request.have.kept.count;
+    for (struct wire_list list = request.have.kept; wire_step_next(&list, &step); left--) {
+        HOLDS(step >= least && (int64_t)step <= request.have.step);
+        least = step + 1;
+    }
+    HOLDS(left == 0);
+    HOLDS(wire_given(&request, WIRE_FIELD_turns) == (request.policy == WIRE_POLICY_LAST_TURNS));
+}
+
 /* Parses at the edge, and checks what holds of every outcome. */
 static enum status parse_bytes(struct bytes bytes)
 {
@@ -63,6 +91,7 @@ static enum status parse_bytes(struct bytes bytes)
         while (wire_list_next(&list, &id)) {
             HOLDS(contains(body, id) && id.size >= 1 && id.size <= WIRE_ID_BYTES_MAX);
         }
+        walk_lists(body);
     } else {
         HOLDS(status == error.status);
         HOLDS(status == STATUS_BAD_REQUEST || status == STATUS_UNKNOWN_METHOD);
@@ -194,6 +223,56 @@ START_TEST(a_replay_with_everything)
 }
 END_TEST
 
+START_TEST(a_replay_with_all_that_binds_it)
+{
+    ck_assert_uint_eq(parse(golden[16]), STATUS_OK);
+    ck_assert_uint_eq(request.policy, WIRE_POLICY_LAST_TURNS);
+    ck_assert_uint_eq(request.turns, 2);
+    ck_assert_uint_eq(request.turn, 3);
+    ck_assert(request.prefix_is_list);
+    SAME(prefix, "0123456789abcdef");
+    ck_assert_uint_eq(request.prefix_list.count, 2);
+    ck_assert_uint_eq(request.prefixes.count, 2);
+    ck_assert_uint_eq(request.on_mismatch, WIRE_MISMATCH_FAIL);
+    ck_assert_uint_eq(request.have.kept.count, 2);
+    ck_assert_uint_eq(request.max_tokens, 300);
+    ck_assert(request.pin && request.touch);
+}
+END_TEST
+
+START_TEST(a_streamed_append)
+{
+    ck_assert_uint_eq(parse(golden[17]), STATUS_OK);
+    ck_assert_uint_eq(request.method, WIRE_METHOD_BEGIN);
+    ck_assert_uint_eq(request.segment, WIRE_KIND_OPAQUE);
+    ck_assert_uint_eq(parse(golden[18]), STATUS_OK);
+    ck_assert_uint_eq(request.method, WIRE_METHOD_CHUNK);
+    ck_assert_uint_eq(request.claim, INT64_MAX);
+    ck_assert_uint_eq(request.payload_count, 2);
+    ck_assert_uint_eq(request.payload_bytes, 12);
+    SAME(payloads[1], " think");
+    ck_assert_uint_eq(parse(golden[19]), STATUS_OK);
+    ck_assert_uint_eq(request.method, WIRE_METHOD_COMMIT);
+    ck_assert_uint_eq(request.claim, 1);
+    ck_assert(wire_given(&request, WIRE_FIELD_expect) && request.expect == 0);
+    ck_assert_uint_eq(request.ack, WIRE_ACK_DISK);
+    SAME(visible, "xxxxxxxxxxxxxxxx");
+    SAME(payloads[0], "signed");
+    ck_assert(!request.final); /* there are tool calls */
+    ck_assert_uint_eq(parse(golden[20]), STATUS_OK);
+    ck_assert_uint_eq(request.method, WIRE_METHOD_ABORT);
+    /* A chunk may be empty, a sign of life; a commit brings nothing, or nothing but a bare step. */
+    ck_assert_uint_eq(parse("[0, 1, 'chunk', [{'thread': 't', 'claim': 1}]]"), STATUS_OK);
+    ck_assert_uint_eq(parse("[0, 1, 'commit', [{'thread': 't', 'claim': 1}]]"), STATUS_OK);
+    ck_assert(request.final && !wire_given(&request, WIRE_FIELD_segments));
+    ck_assert_uint_eq(parse("[0, 1, 'commit', [{'thread': 't', 'claim': 1, 'segments': []}]]"),
+                      STATUS_OK);
+    ck_assert_uint_eq(
+        parse("[0, 1, 'commit', [{'thread': 't', 'claim': 1, 'segments': ['tokens']}, b(8)]]"),
+        STATUS_OK);
+}
+END_TEST
+
 START_TEST(other_methods_values)
 {
     ck_assert_uint_eq(parse("[0, 1, 'rewind', [{'thread': 't', 'to': -1}]]"), STATUS_OK);
@@ -271,7 +350,28 @@ static const struct bad {
     {"[0, 7, 'append', [{'thread': 't', 'segments': ['text', 'tokens']}, b'abcd', b'abc']]",
      STATUS_BAD_REQUEST, true, "segments"},
     {"[0, 7, 'append', [{'thread': 't', 'ack': 'tape'}, b'x']]", STATUS_BAD_REQUEST, true, "ack"},
+    {"[0, 7, 'begin', [{'thread': 't'}, b'x']]", STATUS_BAD_REQUEST, true, ""},
+    {"[0, 7, 'abort', [{'thread': 't', 'claim': 1}, b'x']]", STATUS_BAD_REQUEST, true, ""},
+    {"[0, 7, 'chunk', [{'thread': 't', 'claim': 1}, 'x']]", STATUS_BAD_REQUEST, true, ""},
+    {"[0, 7, 'chunk', [{'thread': 't', 'claim': 1}, b'x', b'']]", STATUS_BAD_REQUEST, true, ""},
+    {"[0, 7, 'chunk', [{'thread': 't'}, b'x']]", STATUS_BAD_REQUEST, true, "claim"},
+    {"[0, 7, 'chunk', [{'thread': 't', 'claim': 0}, b'x']]", STATUS_BAD_REQUEST, true, "claim"},
+    {"[0, 7, 'commit', [{'thread': 't', 'claim': 1, 'segments': []}, b'x']]", STATUS_BAD_REQUEST,
+     true, "segments"},
+    {"[0, 7, 'commit', [{'thread': 't', 'claim': 1, 'segments': ['text']}]]", STATUS_BAD_REQUEST,
+     true, "segments"},
+    {"[0, 7, 'commit', [{'thread': 't', 'claim': 1, 'segments': ['tokens']}, b'abc']]",
+     STATUS_BAD_REQUEST, true, "segments"},
+    {"[0, 7, 'commit', [{'claim': 1}]]", STATUS_BAD_REQUEST, true, "thread"},
+    /* Policies. */
+    {"[0, 7, 'replay', [{'thread': 't', 'turns': 1}]]", STATUS_BAD_REQUEST, true, "turns"},
+    {"[0, 7, 'replay', [{'thread': 't', 'policy': 'last_turns'}]]", STATUS_BAD_REQUEST, true,
+     "turns"},
+    {"[0, 7, 'replay', [{'thread': 't', 'policy': 'auto', 'turns': 1}]]", STATUS_BAD_REQUEST, true,
+     "turns"},
     /* Step keys. */
+    {"[0, 7, 'replay', [{'prefix': [b(16)], 'tool_call': 'c'}]]", STATUS_BAD_REQUEST, true,
+     "prefix"},
     {"[0, 7, 'replay', [{}]]", STATUS_BAD_REQUEST, true, "thread"},
     {"[0, 7, 'replay', [{'response_id': 'r', 'tool_call': 'c'}]]", STATUS_BAD_REQUEST, true,
      "tool_call"},
@@ -393,6 +493,24 @@ static const struct {
          "append\xdc\xff\xff\x81\xa6thread\xa1t\xc4\x01x"),
     BOMB("\x94\x00\x07\xa6"
          "replay\x91\x81\xa4have\x91\x91\x91\x91\x91\x91\x91\x91\x91"),
+    BOMB("\x94\x00\x07\xa6"
+         "replay\x91\x81\xa6prefix\xdd\x00\x00\x04\x00"),
+    BOMB("\x94\x00\x07\xa6"
+         "replay\x91\x81\xa6prefix\xdd\xff\xff\xff\xff"),
+    BOMB("\x94\x00\x07\xa6"
+         "replay\x91\x81\xa8prefixes\xdd\x00\x00\x40\x00\x92\x00"),
+    BOMB("\x94\x00\x07\xa6"
+         "replay\x91\x81\xa8prefixes\xdd\xff\xff\xff\xff\x92\x00\xdb\xff\xff\xff\xff"),
+    BOMB("\x94\x00\x07\xa6"
+         "replay\x91\x81\xa8prefixes\x91\xdd\xff\xff\xff\xff"),
+    BOMB("\x94\x00\x07\xa6"
+         "replay\x91\x81\xa4have\x83\xa4kept\xdd\xff\xff\xff\xff\x00\x01\x02"),
+    BOMB("\x94\x00\x07\xa6"
+         "replay\x91\x81\xa4have\xdf\xff\xff\xff\xff\xa4kept\x90"),
+    BOMB("\x94\x00\x07\xa6"
+         "replay\x91\x81\xa4have\x83\xa4kept\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91"),
+    BOMB("\x94\x00\x07\xa5"
+         "chunk\xdd\xff\xff\xff\xff\x80\xc4\x01x"),
     BOMB("\x94\x00\x07\xdb\xff\xff\xff\xff"),
     BOMB("\x94\x00\x07\xa5"
          "touch\x91\x81\xa7threads\xdd\x00\x00\x10\x00\xa1t"),
@@ -457,6 +575,8 @@ int main(void)
     tcase_add_loop_test(tcase, golden_requests, 0, GOLDEN_COUNT);
     tcase_add_test(tcase, an_append_with_everything);
     tcase_add_test(tcase, a_replay_with_everything);
+    tcase_add_test(tcase, a_replay_with_all_that_binds_it);
+    tcase_add_test(tcase, a_streamed_append);
     tcase_add_test(tcase, other_methods_values);
     tcase_add_test(tcase, final_follows_the_tool_calls);
     tcase_add_loop_test(tcase, bad_requests, 0, sizeof bad / sizeof bad[0]);
