@@ -87,6 +87,20 @@ static void empty_directory(void)
 
 static struct sample samples[6];
 
+/* A step with token ids, packed and more than a chunk, text, and the hash of a visible message. */
+static void say_tokens(struct sample *sample, const char *response_id)
+{
+    static struct ask ask;
+    ask_begin(&ask, WIRE_METHOD_APPEND, sample->head.id);
+    ask_set(&ask, response_id, bytes_text(response_id));
+    ask_set(&ask, visible, bytes_of(noise + 16, 16));
+    ask_kind(&ask, WIRE_KIND_TOKENS);
+    ask_payload(&ask, bytes_of(narrow_ids, 8000));
+    ask_kind(&ask, WIRE_KIND_TEXT);
+    ask_payload(&ask, bytes_text("text"));
+    sample_add(sample, &ask);
+}
+
 /* What the groups of both images are: puts, appends, a rewind, an erasure, a shared key. */
 static void play_history(void (*each)(const struct tier_change *change))
 {
@@ -112,12 +126,17 @@ static void play_history(void (*each)(const struct tier_change *change))
                                           .ordinal = round + 1,
                                           .step = round,
                                           .version = round + 1};
-            sample_say(sample,
-                       i == 5                 ? "rgone"
-                       : round == 4 && i == 2 ? "cut"
-                                              : key,
-                       i < 2 ? "shared" : NULL,
-                       bytes_of(i == 0 ? noise : prose, 40 + (i == 3 ? 5000 : 300) * round));
+            sample->head.floor = i == 1 ? round : 0;
+            if (i == 4 && round == 2) {
+                say_tokens(sample, key);
+            } else {
+                sample_say(sample,
+                           i == 5                 ? "rgone"
+                           : round == 4 && i == 2 ? "cut"
+                                                  : key,
+                           i < 2 ? "shared" : NULL,
+                           bytes_of(i == 0 ? noise : prose, 40 + (i == 3 ? 5000 : 300) * round));
+            }
             struct tier_change change = sample_change(sample, UINT32_MAX, sample->head.length - 1);
             change.recalls = &recall;
             change.recall_count = i == 1;

@@ -18,8 +18,8 @@
 static struct domain domain;
 static uint8_t secret[INDEX_SECRET_BYTES];
 static uint8_t noise[1 << 20];
-static uint8_t prose[1 << 20]; /* compressible */
-static uint8_t ids[1 << 20];   /* token ids of at most 18 bits, seen from a multiple of 4 */
+static uint8_t prose[1 << 20];      /* compressible */
+static uint8_t narrow_ids[1 << 20]; /* token ids of at most 18 bits, seen from a multiple of 4 */
 
 static inline void setup(void)
 {
@@ -32,10 +32,10 @@ static inline void setup(void)
         noise[i] = (uint8_t)trial_random(&state);
         prose[i] = (uint8_t)("etaoin shrdlu"[trial_below(&state, 13)]);
     }
-    for (size_t i = 0; i < sizeof ids; i++) {
-        ids[i] = (uint8_t)(i % 4 < 2    ? trial_random(&state)
-                           : i % 4 == 2 ? trial_below(&state, 4)
-                                        : 0);
+    for (size_t i = 0; i < sizeof narrow_ids; i++) {
+        narrow_ids[i] = (uint8_t)(i % 4 < 2    ? trial_random(&state)
+                                  : i % 4 == 2 ? trial_below(&state, 4)
+                                               : 0);
     }
     settings.frame_max_bytes = 4 << 20;
     domain_open(&domain, settings);
@@ -87,7 +87,8 @@ static inline struct bytes some_payload(enum wire_kind kind, bool broken, size_t
         return some_of(trial_below(state, 2) ? noise : prose, state, 1, most);
     }
     size_t count = 1 + (size_t)trial_below(state, most / 4);
-    return bytes_of(ids + 4 * trial_below(state, sizeof ids / 4 - count + 1), count * 4);
+    return bytes_of(narrow_ids + 4 * trial_below(state, sizeof narrow_ids / 4 - count + 1),
+                    count * 4);
 }
 
 /* Any append: bare, small, with everything at its largest. */
