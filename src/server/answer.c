@@ -58,6 +58,37 @@ void answer_append(struct wire_writer *writer, const struct wire_request *reques
     wire_end_frame(writer, frame, 0);
 }
 
+void answer_begin(struct wire_writer *writer, const struct wire_request *request,
+                  const struct thread_begin_result *result)
+{
+    uint8_t *frame = wire_begin_response(writer, request->msgid, 0);
+    wire_put_map(writer, 5);
+    answer_put_bin_or_nil(writer, "thread", request->thread);
+    answer_put_u64(writer, "step", result->step);
+    answer_put_u64(writer, "version", result->version);
+    answer_put_u64(writer, "claim", result->claim);
+    answer_put_u64(writer, "claim_expires_in_ms", result->claim_expires_in_ms);
+    wire_end_frame(writer, frame, 0);
+}
+
+void answer_chunk(struct wire_writer *writer, uint32_t msgid,
+                  const struct thread_chunk_result *result)
+{
+    uint8_t *frame = wire_begin_response(writer, msgid, 0);
+    wire_put_map(writer, 2);
+    answer_put_u64(writer, "bytes", result->step_bytes);
+    answer_put_u64(writer, "claim_expires_in_ms", result->claim_expires_in_ms);
+    wire_end_frame(writer, frame, 0);
+}
+
+void answer_abort(struct wire_writer *writer, uint32_t msgid)
+{
+    uint8_t *frame = wire_begin_response(writer, msgid, 0);
+    wire_put_map(writer, 1);
+    answer_put_bool(writer, "aborted", true);
+    wire_end_frame(writer, frame, 0);
+}
+
 unsigned answer_state_fields(enum thread_state state, enum reason reason)
 {
     return state != THREAD_MISS ? 1 : reason == REASON_NEVER_SEEN ? 3 : 2;
@@ -82,7 +113,8 @@ void answer_stat(struct wire_writer *writer, uint32_t msgid,
 {
     bool there = result->state != THREAD_MISS;
     uint8_t *frame = wire_begin_response(writer, msgid, 0);
-    wire_put_map(writer, answer_state_fields(result->state, result->reason) + 8);
+    wire_put_map(writer, answer_state_fields(result->state, result->reason) + 8U +
+                             result->in_flight + (result->floor > 0));
     answer_put_state(writer, result->state, result->reason, result->vouch_ms);
     answer_put_u64_or_nil(writer, "version", there || result->version > 0, result->version);
     answer_put_u64_or_nil(writer, "step_count", there, result->step_count);
@@ -92,6 +124,12 @@ void answer_stat(struct wire_writer *writer, uint32_t msgid,
     answer_put_u64_or_nil(writer, "idle_ms", there, result->idle_ms);
     answer_put_u64_or_nil(writer, "expires_in_ms", there, result->expires_in_ms);
     answer_put_text_or_nil(writer, "tier", there ? answer_tier_name(result->on_disk) : NULL);
+    if (result->in_flight) {
+        answer_put_bool(writer, "in_flight", true);
+    }
+    if (result->floor > 0) {
+        answer_put_u64(writer, "floor", result->floor);
+    }
     wire_end_frame(writer, frame, 0);
 }
 

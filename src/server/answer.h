@@ -20,8 +20,14 @@ enum {
 /* These fit NET_REPLY_SMALL_BYTES. */
 void answer_hello(struct wire_writer *writer, uint32_t msgid, uint64_t frame_max_bytes);
 void answer_ping(struct wire_writer *writer, uint32_t msgid);
+/* Of a commit as well. */
 void answer_append(struct wire_writer *writer, const struct wire_request *request,
                    const struct thread_append_result *result);
+void answer_begin(struct wire_writer *writer, const struct wire_request *request,
+                  const struct thread_begin_result *result);
+void answer_chunk(struct wire_writer *writer, uint32_t msgid,
+                  const struct thread_chunk_result *result);
+void answer_abort(struct wire_writer *writer, uint32_t msgid);
 void answer_stat(struct wire_writer *writer, uint32_t msgid,
                  const struct thread_stat_result *result);
 void answer_fork(struct wire_writer *writer, const struct wire_request *request,

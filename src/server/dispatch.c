@@ -249,7 +249,14 @@ static enum outcome run(struct dispatch *dispatch, struct net_reply *reply, stru
     }
     switch (job->request.method) {
     case WIRE_METHOD_APPEND:
+    case WIRE_METHOD_COMMIT:
         return dispatch_append(dispatch, reply, job, &writer);
+    case WIRE_METHOD_BEGIN:
+        return dispatch_begin(dispatch, reply, job, &writer);
+    case WIRE_METHOD_CHUNK:
+        return dispatch_chunk(dispatch, reply, job, &writer);
+    case WIRE_METHOD_ABORT:
+        return dispatch_abort(dispatch, reply, job, &writer);
     case WIRE_METHOD_REPLAY:
         return dispatch_replay(dispatch, reply, job);
     case WIRE_METHOD_STAT:

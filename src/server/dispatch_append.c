@@ -1,4 +1,5 @@
-/* Runs appends; those that ask for the disk are answered when it has them. */
+/* Runs appends and the commits of streamed ones; those that ask for the disk are answered when it
+ * has them. */
 #include "server/answer.h"
 #include "server/dispatch_private.h"
 
@@ -33,7 +34,9 @@ enum outcome dispatch_append(struct dispatch *dispatch, struct net_reply *reply,
         return NO_ROOM;
     }
     struct thread_append_result result;
-    enum status status = thread_append(dispatch->lane, &job->request, &result, &job->error);
+    enum status status = job->request.method == WIRE_METHOD_COMMIT
+                             ? thread_commit(dispatch->lane, &job->request, &result, &job->error)
+                             : thread_append(dispatch->lane, &job->request, &result, &job->error);
     if (status != STATUS_OK) {
         waiting_cancel(waiting);
         return dispatch_status(dispatch, reply, job, status);

@@ -54,9 +54,16 @@ enum outcome dispatch_no_room(struct dispatch *dispatch, struct net_reply *reply
 enum outcome dispatch_status(struct dispatch *dispatch, struct net_reply *reply, struct job *job,
                              enum status status);
 
-/* Each runs one method; `writer` has room for a small answer. */
+/* Each runs one method, append the commit of a streamed step as well; `writer` has room for a small
+ * answer. */
 enum outcome dispatch_append(struct dispatch *dispatch, struct net_reply *reply, struct job *job,
                              struct wire_writer *writer);
+enum outcome dispatch_begin(struct dispatch *dispatch, struct net_reply *reply, struct job *job,
+                            struct wire_writer *writer);
+enum outcome dispatch_chunk(struct dispatch *dispatch, struct net_reply *reply, struct job *job,
+                            struct wire_writer *writer);
+enum outcome dispatch_abort(struct dispatch *dispatch, struct net_reply *reply, struct job *job,
+                            struct wire_writer *writer);
 enum outcome dispatch_replay(struct dispatch *dispatch, struct net_reply *reply, struct job *job);
 
 #endif

@@ -175,6 +175,7 @@ static bool setup_threads(struct server *server)
         .ttl_ms = server->settings.ttl_ms,
         .frame_max_bytes = server->settings.frame_max_bytes,
         .profiles = server->profiles,
+        .claim_timeout_ms = server->settings.claim_timeout_ms,
         .tombstones = (uint32_t)server->settings.tombstones,
         .lanes_max = server->loops,
         .clock = clock_monotonic(),

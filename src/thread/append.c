@@ -4,17 +4,16 @@
  * The step is built before the claim is taken, so that the claim covers only a handful of stores.
  * Whatever can fail comes before the first store that others can see.
  */
+#include "thread/append.h"
+
 #include "thread/cold.h"
 #include "thread/journal.h"
-#include "thread/lookup.h"
 #include "thread/operations.h"
 #include "thread/recall.h"
 #include "thread/replay.h"
 #include "thread/steps.h"
+#include "thread/stream.h"
 #include "thread/thread.h"
-
-/* Internal: the thread changed under our hands; look it up again. */
-#define STATUS_LOOK_AGAIN STATUS_COUNT
 
 enum { LOOKS_MAX = 16 };
 
@@ -23,32 +22,55 @@ struct append {
     const struct wire_request *request;
     struct thread_append_result *result;
     struct wire_error *error;
-    struct step *step;
+    struct step *step;          /* of a commit only under the claim; NULL once the thread has it */
     struct recall_entry recall; /* when a key was given */
+    bool commits;               /* what was streamed */
+    bool committed;
     bool has_key;
     bool has_expect;
     enum journal_wait wait;
 };
 
-static enum status conflict(struct append *append, const char *cause, uint64_t version)
+enum status append_conflict(struct wire_error *error, const char *cause, uint64_t version)
 {
-    wire_fail(append->error, STATUS_CONFLICT, "",
+    wire_fail(error, STATUS_CONFLICT, "",
               "the thread is not as expected; replay it and decide again");
-    append->error->version = (int64_t)version;
-    append->error->cause = cause;
+    error->version = (int64_t)version;
+    error->cause = cause;
     return STATUS_CONFLICT;
 }
 
-/* Owner, number, version: known only under the claim. */
+static enum status conflict(struct append *append, const char *cause, uint64_t version)
+{
+    return append_conflict(append->error, cause, version);
+}
+
+/* Of the thread's last step, if that is held. */
+static uint32_t turn_of(const struct step *previous)
+{
+    return previous ? previous->turn : 0;
+}
+
+static bool in_tool_turn(const struct step *step, const struct step *previous)
+{
+    /* What is damaged may not have been final. */
+    return !(step->flags & STEP_FINAL) || (previous && previous->turn == step->turn &&
+                                           (previous->flags & (STEP_IN_TOOL_TURN | STEP_CORRUPT)));
+}
+
+/* Owner, number, version, turn: known only under the claim. */
 static void step_settle(struct append *append, struct thread *thread, uint32_t number,
-                        uint32_t version, uint32_t previous_turn)
+                        uint32_t version, const struct step *previous)
 {
     struct step *step = append->step;
     step->owner = lane_ref(append->lane, thread);
     step->number = number;
     step->version = version;
     if (!wire_given(append->request, WIRE_FIELD_turn)) {
-        step->turn = previous_turn;
+        step->turn = turn_of(previous);
+    }
+    if (in_tool_turn(step, previous)) {
+        step->flags |= STEP_IN_TOOL_TURN;
     }
     /* Relaxed: the thread is ours, and the last hold's release and acquire order the rest. */
     atomic_fetch_add_explicit(&thread->holds, 1, memory_order_relaxed);
@@ -72,6 +94,7 @@ static void step_committed(struct append *append, struct thread *thread)
     append->result->step = append->step->number;
     append->result->version = append->step->version;
     append->step = NULL; /* the thread's now */
+    append->committed = true;
 }
 
 /* The lifetimes the request gives. Under the claim, before the change is submitted. */
@@ -194,14 +217,34 @@ static enum status check_lifetimes(const struct append *append, const struct thr
     return STATUS_OK;
 }
 
-static enum status check_limits(struct append *append, const struct snapshot *now)
+enum status append_check_room(const struct snapshot *now, struct wire_error *error)
 {
     if (now->length >= THREAD_STEPS_MAX || now->version == UINT32_MAX) {
-        return wire_fail(append->error, STATUS_OVER_BUDGET, "",
+        return wire_fail(error, STATUS_OVER_BUDGET, "",
                          "the thread has all the %d steps a thread may have; start a new one",
                          THREAD_STEPS_MAX);
     }
     return STATUS_OK;
+}
+
+/* Another's claim on the next step is in the way, or what is to be committed is not ours. */
+static enum status check_claim(struct append *append, const struct draft *draft, uint64_t version)
+{
+    bool ours = append->commits ? draft && draft->claim == append->request->claim : !draft;
+    return ours ? STATUS_OK : conflict(append, "claimed", version);
+}
+
+/* What was streamed is the thread's, so its step can only be built under the claim. */
+static enum status build_streamed(struct append *append, const struct draft *draft)
+{
+    if (!append->commits) {
+        return STATUS_OK;
+    }
+    struct lane *lane = append->lane;
+    struct lookup_key name = lookup_key(lane, RECORD_THREAD, append->request->thread);
+    enum status status = stream_build(lane, append->request, draft, &append->step, append->error);
+    return status || cold_know_keys(lane, append->step, name.hash) ? status
+                                                                   : lane_put_back(lane, WANT_DISK);
 }
 
 /* Under the claim. */
@@ -215,12 +258,15 @@ static enum status commit_claimed(struct append *append, struct thread *thread)
             return answer_duplicate(append, thread, &now, first);
         }
     }
-    uint32_t previous_turn =
-        now.length > now.spine->lost ? spine_step(lane, now.spine, now.length - 1)->turn : 0;
-    enum status status = check_expect(append, now.version);
-    status = status ? status : check_turn(append, previous_turn);
-    status = status ? status : check_limits(append, &now);
+    const struct step *previous =
+        now.length > 0 ? spine_step(lane, now.spine, now.length - 1) : NULL;
+    const struct draft *draft = stream_draft(lane, thread);
+    enum status status = check_claim(append, draft, now.version);
+    status = status ? status : check_expect(append, now.version);
+    status = status ? status : check_turn(append, turn_of(previous));
+    status = status ? status : append_check_room(&now, append->error);
     status = status ? status : check_lifetimes(append, thread);
+    status = status ? status : build_streamed(append, draft);
     if (status) {
         return status;
     }
@@ -238,7 +284,7 @@ static enum status commit_claimed(struct append *append, struct thread *thread)
     }
     append->result->created = false; /* a look before may have hoped to create it */
     append->result->lost = spine->lost;
-    step_settle(append, thread, now.length, now.version + 1, previous_turn);
+    step_settle(append, thread, now.length, now.version + 1, previous);
     spine_commit(lane, grown ? grown : spine, append->step);
     if (grown) {
         /* Pairs with the acquire in spine_of. */
@@ -255,28 +301,37 @@ static bool changes_lifetimes(const struct append *append)
            wire_given(append->request, WIRE_FIELD_retention_ms);
 }
 
+/* Without the life word's claim yet: the common stale caller disturbs nobody. */
+static enum status check_early(struct append *append, const struct thread *thread)
+{
+    if (append->has_key || append->commits) {
+        return STATUS_OK;
+    }
+    uint32_t version = spine_snapshot(append->lane, thread).version;
+    return stream_lives(append->lane, thread) ? conflict(append, "claimed", version)
+                                              : check_expect(append, version);
+}
+
 static enum status append_to(struct append *append, struct thread *thread)
 {
     struct lane *lane = append->lane;
-    if (!append->has_key) {
-        /* Without the claim yet: the common stale caller disturbs nobody. */
-        enum status status = check_expect(append, spine_snapshot(lane, thread).version);
-        if (status) {
-            return status;
-        }
+    enum status status = check_early(append, thread);
+    if (status) {
+        return status;
     }
     switch (life_claim(thread, lane->now_ms)) {
     case LIFE_CLAIMED:
-        return append->has_expect && !append->has_key && life_is_changing(thread)
+        return append->has_expect && !append->has_key && !append->commits &&
+                       life_is_changing(thread)
                    ? conflict(append, "claimed", spine_snapshot(lane, thread).version)
                    : lane_put_back(append->lane, WANT_CLAIM);
     case LIFE_GONE:
     case LIFE_OVERDUE:
-        return STATUS_LOOK_AGAIN;
+        return APPEND_LOOK_AGAIN;
     case LIFE_ALIVE:
         break;
     }
-    enum status status = commit_claimed(append, thread);
+    status = commit_claimed(append, thread);
     bool added = status == STATUS_OK && !append->result->duplicate;
     enum life_use use = status == STATUS_OK ? LIFE_EXTEND : LIFE_KEEP;
     if (added && changes_lifetimes(append)) {
@@ -285,6 +340,9 @@ static enum status append_to(struct append *append, struct thread *thread)
     }
     /* The use comes before the change, so that the disk learns of it; the claim stays. */
     life_refresh(thread, lane->now_ms, use);
+    if (added && append->commits) {
+        stream_end(lane, thread);
+    }
     if (added) {
         thread_used(thread);
         status = keep(append, thread);
@@ -300,18 +358,13 @@ static enum status append_to(struct append *append, struct thread *thread)
 
 /* ---- to a thread that is not there ---- */
 
-static bool continues(enum reason reason)
-{
-    return reason == REASON_EXPIRED || reason == REASON_EVICTED || reason == REASON_MAX_AGE;
-}
-
 static enum status judge_gone(struct append *append, const struct lookup *gone, bool *continued)
 {
     if (gone->reason == REASON_CORRUPT && !(append->has_expect && append->request->expect == 0)) {
         /* Its version is not known, and a tail must not pass for the whole. */
         return conflict(append, "version", 0);
     }
-    *continued = continues(gone->reason);
+    *continued = lookup_continues(gone);
     uint32_t version = *continued ? gone->version : 0;
     if (!append->has_expect) {
         return STATUS_OK;
@@ -323,7 +376,9 @@ static enum status judge_gone(struct append *append, const struct lookup *gone, 
     return append->request->expect == version ? STATUS_OK : conflict(append, "version", version);
 }
 
-static enum status append_new(struct append *append, struct lookup *found)
+/* `draft`: what is to be committed, of found->unborn, which is claimed; NULL: nothing. */
+static enum status append_new(struct append *append, const struct lookup *found,
+                              const struct draft *draft)
 {
     struct lane *lane = append->lane;
     struct thread *thread = NULL;
@@ -335,8 +390,9 @@ static enum status append_new(struct append *append, struct lookup *found)
     }
     struct snapshot past = {.length = continued ? found->steps : 0,
                             .version = continued ? found->version : 0};
-    status = check_limits(append, &past);
+    status = append_check_room(&past, append->error);
     status = status ? status : check_lifetimes(append, NULL);
+    status = status ? status : build_streamed(append, draft);
     if (status) {
         return status;
     }
@@ -351,13 +407,16 @@ static enum status append_new(struct append *append, struct lookup *found)
     spine->lost_reason = (uint8_t)found->reason;
     append->result->created = !continued;
     append->result->lost = past.length;
-    step_settle(append, thread, past.length, past.version + 1, 0);
+    step_settle(append, thread, past.length, past.version + 1, NULL);
     spine_commit(lane, spine, append->step);
     /* Relaxed: not shared yet; the index publishes it. */
     atomic_store_explicit(&thread->spine, lane_ref(lane, spine), memory_order_relaxed);
     if (!thread_publish(lane, found, thread)) {
-        status = STATUS_LOOK_AGAIN;
+        status = APPEND_LOOK_AGAIN;
         goto fail;
+    }
+    if (found->unborn) {
+        thread_born(lane, found->unborn);
     }
     lane_count(lane, METRIC_THREADS_CREATED, 1);
     if (found->reason == REASON_CORRUPT) {
@@ -374,22 +433,95 @@ fail:
     return status;
 }
 
-/* ---- both ---- */
-
-static enum status build_step(struct append *append)
+/* Somebody's draft has the name: it is the one to commit, or in the way. */
+static enum status append_to_unborn(struct append *append, const struct lookup *found)
 {
     struct lane *lane = append->lane;
-    if (step_size_bytes(append->request) > lane->threads->step_bytes_max) {
-        return wire_fail(append->error, STATUS_OVER_BUDGET, "",
+    struct thread *unborn = found->unborn;
+    uint32_t version = lookup_snapshot(lane, found).version;
+    if (!append->commits && stream_lives(lane, unborn)) {
+        return conflict(append, "claimed", version);
+    }
+    switch (life_claim(unborn, lane->now_ms)) {
+    case LIFE_CLAIMED:
+        return lane_put_back(lane, WANT_CLAIM);
+    case LIFE_GONE:
+    case LIFE_OVERDUE:
+        return APPEND_LOOK_AGAIN;
+    case LIFE_ALIVE:
+        break;
+    }
+    const struct draft *draft = stream_draft(lane, unborn);
+    enum status status = check_claim(append, draft, version);
+    status = status ? status : append_new(append, found, draft);
+    if (!append->committed) {
+        life_release(unborn, lane->now_ms, LIFE_KEEP);
+    }
+    return status;
+}
+
+static enum status append_to_gone(struct append *append, const struct lookup *found)
+{
+    return found->unborn ? append_to_unborn(append, found)
+           : append->commits
+               ? conflict(append, "claimed", lookup_snapshot(append->lane, found).version)
+               : append_new(append, found, NULL);
+}
+
+/* ---- both ---- */
+
+enum status append_check_size(const struct lane *lane, const struct wire_request *request,
+                              struct wire_error *error)
+{
+    if (step_size_bytes(request) > lane->threads->step_bytes_max) {
+        return wire_fail(error, STATUS_OVER_BUDGET, "",
                          "the step needs more than half of the memory budget; send less, or give "
                          "--memory more");
     }
-    if (thread_replay_bytes(append->request) > lane->threads->settings.frame_max_bytes) {
-        return wire_fail(append->error, STATUS_TOO_LARGE, "",
+    if (thread_replay_bytes(request) > lane->threads->settings.frame_max_bytes) {
+        return wire_fail(error, STATUS_TOO_LARGE, "",
                          "a frame could not take the step back out; split it into several");
     }
-    append->step = step_create(lane, append->request);
+    return STATUS_OK;
+}
+
+static enum status build_step(struct append *append, const struct wire_request *request)
+{
+    enum status status = append_check_size(append->lane, request, append->error);
+    if (status) {
+        return status;
+    }
+    append->step = step_create(append->lane, request);
     return append->step ? STATUS_OK : lane_put_back(append->lane, WANT_MEMORY);
+}
+
+static void discard_step(struct append *append)
+{
+    if (append->step) {
+        step_discard(append->lane, append->step);
+        append->step = NULL;
+    }
+}
+
+/* The step, and what the disk knows of its keys. */
+static enum status prepare_step(struct append *append, const struct wire_request *request)
+{
+    struct lookup_key name = lookup_key(append->lane, RECORD_THREAD, request->thread);
+    enum status status = build_step(append, request);
+    return status || cold_know_keys(append->lane, append->step, name.hash)
+               ? status
+               : lane_put_back(append->lane, WANT_DISK);
+}
+
+/* Has the disk asked for the keys of a step that will be built under the claim. */
+static enum status prepare_keys(struct append *append)
+{
+    struct wire_request bare = *append->request;
+    bare.payload_count = 0;
+    bare.payload_bytes = 0;
+    enum status status = append->lane->tier ? prepare_step(append, &bare) : STATUS_OK;
+    discard_step(append);
+    return status;
 }
 
 /* What the disk must have, it must be able to take. */
@@ -409,41 +541,63 @@ static enum status check_disk(const struct append *append)
     return journal_is_full(lane) ? lane_put_back(append->lane, WANT_DISK) : STATUS_OK;
 }
 
-enum status thread_append(struct lane *lane, const struct wire_request *request,
-                          struct thread_append_result *result, struct wire_error *error)
+static enum status run(struct append *append)
 {
-    struct append append = {
+    struct lane *lane = append->lane;
+    const struct wire_request *request = append->request;
+    *append->result = (struct thread_append_result){0};
+    enum status status = check_disk(append);
+    status = status            ? status
+             : append->commits ? prepare_keys(append)
+                               : prepare_step(append, request);
+    if (status) {
+        goto out;
+    }
+    if (append->has_key) {
+        append->recall = recall_prepare(lane, request);
+    }
+    status = APPEND_LOOK_AGAIN;
+    for (int looks = 0; status == APPEND_LOOK_AGAIN && looks < LOOKS_MAX; looks++) {
+        struct lookup found = lookup_thread(lane, request->thread);
+        status = found.loading  ? lane_put_back(lane, WANT_DISK)
+                 : found.thread ? append_to(append, found.thread)
+                                : append_to_gone(append, &found);
+        if (append->commits) {
+            discard_step(append);
+        }
+    }
+out:
+    discard_step(append);
+    return status == APPEND_LOOK_AGAIN ? lane_put_back(lane, WANT_CLAIM) : status;
+}
+
+static struct append append_of(struct lane *lane, const struct wire_request *request,
+                               struct thread_append_result *result, struct wire_error *error)
+{
+    return (struct append){
         .lane = lane,
         .request = request,
         .result = result,
         .error = error,
+        .commits = request->method == WIRE_METHOD_COMMIT,
         .has_key = wire_given(request, WIRE_FIELD_key),
         .has_expect = wire_given(request, WIRE_FIELD_expect),
         .wait = request->ack == WIRE_ACK_DISK ? JOURNAL_WAIT_DURABLE : JOURNAL_NO_WAIT,
     };
-    *result = (struct thread_append_result){0};
-    enum status status = check_disk(&append);
-    status = status ? status : build_step(&append);
-    if (status) {
-        return status;
-    }
-    struct lookup_key name = lookup_key(lane, RECORD_THREAD, request->thread);
-    if (!cold_know_keys(lane, append.step, name.hash)) {
-        step_discard(lane, append.step);
-        return lane_put_back(lane, WANT_DISK);
-    }
-    if (append.has_key) {
-        append.recall = recall_prepare(lane, request);
-    }
-    status = STATUS_LOOK_AGAIN;
-    for (int looks = 0; status == STATUS_LOOK_AGAIN && looks < LOOKS_MAX; looks++) {
-        struct lookup found = lookup_thread(lane, request->thread);
-        status = found.loading  ? lane_put_back(lane, WANT_DISK)
-                 : found.thread ? append_to(&append, found.thread)
-                                : append_new(&append, &found);
-    }
-    if (append.step) {
-        step_discard(lane, append.step);
-    }
-    return status == STATUS_LOOK_AGAIN ? lane_put_back(append.lane, WANT_CLAIM) : status;
+}
+
+enum status thread_append(struct lane *lane, const struct wire_request *request,
+                          struct thread_append_result *result, struct wire_error *error)
+{
+    struct append append = append_of(lane, request, result, error);
+    assert(!append.commits);
+    return run(&append);
+}
+
+enum status thread_commit(struct lane *lane, const struct wire_request *request,
+                          struct thread_append_result *result, struct wire_error *error)
+{
+    struct append append = append_of(lane, request, result, error);
+    assert(append.commits);
+    return run(&append);
 }

@@ -1,9 +1,11 @@
 /* Fork, rewind, forget and touch: what changes a thread without adding a step. */
+#include "thread/append.h"
 #include "thread/cold.h"
 #include "thread/journal.h"
 #include "thread/lookup.h"
 #include "thread/operations.h"
 #include "thread/steps.h"
+#include "thread/stream.h"
 #include "thread/thread.h"
 
 #include <inttypes.h>
@@ -142,6 +144,10 @@ enum status thread_fork(struct lane *lane, const struct wire_request *request,
         status = wire_fail(error, STATUS_CONFLICT, "thread", "the new thread exists already");
         error->version = spine_snapshot(lane, found.thread).version;
         error->cause = "exists";
+    } else if (found.unborn) {
+        status = stream_lives(lane, found.unborn)
+                     ? append_conflict(error, "claimed", lookup_snapshot(lane, &found).version)
+                     : lane_put_back(lane, WANT_CLAIM);
     } else {
         status = fork_claimed(lane, request, &found, from, result, error);
     }
@@ -163,6 +169,10 @@ enum status thread_rewind(struct lane *lane, const struct wire_request *request,
         return status;
     }
     struct snapshot now = spine_snapshot(lane, thread);
+    if (stream_draft(lane, thread)) {
+        status = append_conflict(error, "claimed", now.version);
+        goto out;
+    }
     if (request->to >= (int64_t)now.length) {
         status =
             wire_fail(error, STATUS_BAD_REQUEST, "to",
@@ -230,6 +240,14 @@ enum status thread_forget(struct lane *lane, const struct wire_request *request,
         struct lookup found = lookup_thread(lane, request->thread);
         if (found.loading) {
             return lane_put_back(lane, WANT_DISK);
+        }
+        if (found.unborn) {
+            /* Its draft goes; there was no thread. */
+            if (life_kill(found.unborn, UINT64_MAX, REASON_FORGOTTEN)) {
+                thread_bury(lane, found.unborn, REASON_FORGOTTEN);
+                return STATUS_OK;
+            }
+            continue;
         }
         if (!found.thread) {
             return found.reason == REASON_CORRUPT ? forget_corrupt(lane, &found, result, error)

@@ -6,6 +6,7 @@
 #include "thread/promote.h"
 #include "thread/steps.h"
 #include "thread/sweep.h"
+#include "thread/thread.h"
 
 #include <stdlib.h>
 
@@ -427,6 +428,17 @@ static void due_erase(struct lane *lane, const struct tier_due *due, struct cold
     journal_erase_cold(lane, &head, due->reason, JOURNAL_NO_WAIT, marker);
 }
 
+/* Ended while it was in memory, and the erasure has not come through. Nothing loads it. The disk
+ * may not have had its last versions. */
+static void due_ended(struct lane *lane, struct tier_due *due, enum reason reason, uint32_t version,
+                      uint32_t length)
+{
+    due->reason = reason;
+    due->version = version;
+    due->length = length;
+    due_erase(lane, due, NULL);
+}
+
 void cold_due(struct lane *lane, struct tier_due *due)
 {
     struct lookup_key key = lookup_key(lane, RECORD_THREAD, bytes_of(due->id, due->id_size));
@@ -437,7 +449,10 @@ void cold_due(struct lane *lane, struct tier_due *due)
         lane->late_dues = &due->event;
         return;
     }
-    if (record && record->kind == RECORD_THREAD) {
+    if (record && record->kind == RECORD_THREAD && thread_is_unborn((struct thread *)record)) {
+        struct snapshot before = spine_snapshot(lane, (struct thread *)record);
+        due_ended(lane, due, (enum reason)before.spine->lost_reason, before.version, before.length);
+    } else if (record && record->kind == RECORD_THREAD) {
         struct thread *thread = (struct thread *)record;
         bool known;
         if (is_due(lane, thread, due->uid, &known)) {
@@ -447,13 +462,8 @@ void cold_due(struct lane *lane, struct tier_due *due)
             due_erase(lane, due, NULL); /* an earlier life, that the disk would not let go of */
         }
     } else if (record && record_is_tombstone(record)) {
-        /* Ended while it was in memory, and the erasure has not come through. Nothing loads it. The
-         * disk may not have had its last versions. */
         const struct tombstone *tombstone = (const struct tombstone *)record;
-        due->reason = (enum reason)record->flags;
-        due->version = tombstone->version;
-        due->length = tombstone->steps;
-        due_erase(lane, due, NULL);
+        due_ended(lane, due, (enum reason)record->flags, tombstone->version, tombstone->steps);
     } else {
         struct cold *marker = hold_name(lane, &key);
         if (marker) {

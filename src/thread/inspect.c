@@ -6,6 +6,8 @@
 #include "thread/inspect.h"
 #include "thread/journal.h"
 #include "thread/operations.h"
+#include "thread/stream.h"
+#include "thread/thread.h"
 
 #include <stdlib.h>
 
@@ -32,8 +34,11 @@ enum status thread_stat(struct lane *lane, const struct wire_request *request,
         return lane_put_back(lane, WANT_DISK);
     }
     if (!found.thread) {
-        *result = (struct thread_stat_result){
-            .state = THREAD_MISS, .reason = found.reason, .version = found.version};
+        *result = (struct thread_stat_result){.state = THREAD_MISS,
+                                              .reason = found.reason,
+                                              .version = found.version,
+                                              .in_flight =
+                                                  found.unborn && stream_lives(lane, found.unborn)};
         if (found.reason == REASON_NEVER_SEEN) {
             result->vouch_ms = graveyard_vouch_ms(lane);
         }
@@ -53,6 +58,8 @@ enum status thread_stat(struct lane *lane, const struct wire_request *request,
         .expires_in_ms = life_remaining_ms(found.thread, word, lane->now_ms),
         /* Relaxed: a hint for who asks where it is. */
         .on_disk = atomic_load_explicit(&found.thread->from_disk, memory_order_relaxed),
+        .in_flight = stream_lives(lane, found.thread),
+        .floor = found.thread->floor,
     };
     return STATUS_OK;
 }
@@ -103,7 +110,7 @@ static bool visit_listed(void *context, struct index_record *record)
     struct thread *thread = (struct thread *)record;
     uint64_t word = life_load(thread);
     if (life_judge(thread, word, lane->now_ms) != LIFE_ALIVE || thread->tenant != LOOKUP_TENANT ||
-        !bytes_start_with(thread_id(thread), listing->starts_with) ||
+        thread_is_unborn(thread) || !bytes_start_with(thread_id(thread), listing->starts_with) ||
         /* Relaxed: when it has just come to be there, both phases list it. */
         (journal_keeps(lane, thread) &&
          atomic_load_explicit(&thread->on_disk, memory_order_relaxed))) {
@@ -123,6 +130,9 @@ static void list_from_disk(struct listing *listing, const struct tier_listed *li
                              .tenant = LOOKUP_TENANT};
     struct index_record *record = index_find(lane->threads->index, key.hash, lookup_match, &key);
     if (record && record->kind == RECORD_THREAD) {
+        if (thread_is_unborn((struct thread *)record)) {
+            return; /* what the disk has is an earlier life of it, that has ended */
+        }
         uint64_t word = life_load((struct thread *)record);
         if (life_judge((struct thread *)record, word, lane->now_ms) == LIFE_ALIVE) {
             list_thread(listing, (struct thread *)record, word);

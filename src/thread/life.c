@@ -24,8 +24,7 @@ enum life life_refresh(struct thread *thread, uint64_t now_ms, enum life_use use
         if (life != LIFE_ALIVE) {
             return life;
         }
-        uint64_t fresh =
-            next_deadline(thread, word, now_ms, use) | (word & (LIFE_CLAIM | LIFE_UPKEEP));
+        uint64_t fresh = next_deadline(thread, word, now_ms, use) | (word & ~LIFE_DEADLINE);
         /* The same tick again: nothing to write, so a hot thread's line stays shared. */
         if (fresh == word || life_swap(thread, &word, fresh)) {
             return LIFE_ALIVE;
@@ -68,7 +67,20 @@ void life_release(struct thread *thread, uint64_t now_ms, enum life_use use)
     uint64_t fresh;
     do {
         assert((word & LIFE_CLAIM) && !(word & LIFE_DEAD));
-        fresh = next_deadline(thread, word, now_ms, use);
+        fresh = next_deadline(thread, word, now_ms, use) | (word & LIFE_STAMP);
+    } while (!life_swap(thread, &word, fresh));
+}
+
+void life_stream(struct thread *thread, uint64_t until_ms)
+{
+    /* Release pairs with the acquire in life_streams_until_ms: who sees that a stream has ended
+     * sees the use that it was. */
+    atomic_store_explicit(&thread->streams_until_ms, until_ms, memory_order_release);
+    uint64_t word = life_load(thread);
+    uint64_t fresh;
+    do {
+        assert((word & LIFE_CLAIM) && !(word & LIFE_DEAD));
+        fresh = (word & ~LIFE_STAMP) | ((word + LIFE_STAMP_ONE) & LIFE_STAMP);
     } while (!life_swap(thread, &word, fresh));
 }
 
@@ -81,6 +93,20 @@ bool life_kill(struct thread *thread, uint64_t now_ms, enum reason reason)
             return false;
         }
         if (life_swap(thread, &word, LIFE_DEAD | (uint64_t)reason)) {
+            return true;
+        }
+    }
+}
+
+bool life_evict(struct thread *thread, uint64_t now_ms)
+{
+    uint64_t word = life_load(thread);
+    for (;;) {
+        /* The word vouches for what is read after it, see above. */
+        if ((word & (LIFE_DEAD | LIFE_CLAIM)) || life_streams_until_ms(thread) > now_ms) {
+            return false;
+        }
+        if (life_swap(thread, &word, LIFE_DEAD | (uint64_t)REASON_EVICTED)) {
             return true;
         }
     }

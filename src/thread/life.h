@@ -2,10 +2,13 @@
  * The life word: one 64-bit atomic per thread that decides between use, claim and removal.
  *
  *   bit 63 dead (then bits 0..7 are the reason), bit 62 claimed, bit 61 claimed for upkeep only,
- *   bits 0..60 deadline in ms.
+ *   bits 48..60 stamp, bits 0..47 deadline in ms.
  *
  * The deadline is the last use plus what the thread is *kept* for: its retention, or without one
- * its ttl. Besides, a thread dies by its age at a time that never changes (dies_ms).
+ * its ttl. While a step is streamed into it the thread lives at least until the streamer's claim
+ * ends (streams_until_ms, which changes under the claim of the word only, and each time with the
+ * stamp: so the word that a kill replaces vouches for it as well). Besides, a thread dies by its
+ * age at a time that never changes (dies_ms).
  *
  * 1. A refresh is a compare-and-swap to the later deadline: it succeeds only on a word that is not
  *    dead, so a refresh that was answered is never followed by a removal before that deadline.
@@ -22,10 +25,12 @@
 
 #include "thread/records.h"
 
-#define LIFE_DEAD     (UINT64_C(1) << 63)
-#define LIFE_CLAIM    (UINT64_C(1) << 62)
-#define LIFE_UPKEEP   (UINT64_C(1) << 61)
-#define LIFE_DEADLINE (LIFE_UPKEEP - 1)
+#define LIFE_DEAD      (UINT64_C(1) << 63)
+#define LIFE_CLAIM     (UINT64_C(1) << 62)
+#define LIFE_UPKEEP    (UINT64_C(1) << 61)
+#define LIFE_STAMP_ONE (UINT64_C(1) << 48)
+#define LIFE_STAMP     (LIFE_UPKEEP - LIFE_STAMP_ONE)
+#define LIFE_DEADLINE  (LIFE_STAMP_ONE - 1)
 
 enum life { LIFE_ALIVE, LIFE_OVERDUE, LIFE_CLAIMED, LIFE_GONE };
 
@@ -51,17 +56,32 @@ static inline uint64_t life_keep_ms(const struct thread *thread)
                         : atomic_load_explicit(&thread->ttl_ms, memory_order_relaxed);
 }
 
+/* When the claim on the step that is being streamed ends; 0: none is. */
+static inline uint64_t life_streams_until_ms(const struct thread *thread)
+{
+    /* Pairs with the release in life_stream. */
+    return atomic_load_explicit(&thread->streams_until_ms, memory_order_acquire);
+}
+
 /* When it is gone if it is not used again. */
 static inline uint64_t life_end_ms(const struct thread *thread, uint64_t word)
 {
     uint64_t deadline_ms = word & LIFE_DEADLINE;
+    uint64_t until_ms = life_streams_until_ms(thread);
+    deadline_ms = until_ms > deadline_ms ? until_ms : deadline_ms;
     return deadline_ms < thread->dies_ms ? deadline_ms : thread->dies_ms;
 }
 
+/* How long it is there at the least, unless it is ended on purpose. The end of a stream is a use,
+ * and may come at once. */
 static inline uint64_t life_remaining_ms(const struct thread *thread, uint64_t word,
                                          uint64_t now_ms)
 {
     uint64_t end_ms = life_end_ms(thread, word);
+    uint64_t sure_ms = word & LIFE_DEADLINE;
+    uint64_t used_ms = now_ms + life_keep_ms(thread);
+    sure_ms = used_ms > sure_ms ? used_ms : sure_ms;
+    end_ms = sure_ms < end_ms ? sure_ms : end_ms;
     return end_ms > now_ms ? end_ms - now_ms : 0;
 }
 
@@ -82,16 +102,27 @@ static inline enum reason life_reason(uint64_t word)
     return (enum reason)(word & 0xff);
 }
 
-/* CLAIMED here: overdue, but an append is at work on it; its outcome is not known yet. */
+/*
+ * CLAIMED here: overdue, but an append is at work on it; its outcome is not known yet. `word` was
+ * read from the thread.
+ */
 static inline enum life life_judge(const struct thread *thread, uint64_t word, uint64_t now_ms)
 {
-    if (word & LIFE_DEAD) {
-        return LIFE_GONE;
+    for (;;) {
+        if (word & LIFE_DEAD) {
+            return LIFE_GONE;
+        }
+        if (life_end_ms(thread, word) > now_ms) {
+            return LIFE_ALIVE;
+        }
+        /* A stream that ended after the word was read, and no longer counts, was a use: the word
+         * with that use is there by now. */
+        uint64_t again = life_load(thread);
+        if (again == word) {
+            return word & LIFE_CLAIM ? LIFE_CLAIMED : LIFE_OVERDUE;
+        }
+        word = again;
     }
-    if (life_end_ms(thread, word) > now_ms) {
-        return LIFE_ALIVE;
-    }
-    return word & LIFE_CLAIM ? LIFE_CLAIMED : LIFE_OVERDUE;
 }
 
 /*
@@ -122,8 +153,15 @@ static inline bool life_is_changing(const struct thread *thread)
 /* Gives the claim back. */
 void life_release(struct thread *thread, uint64_t now_ms, enum life_use use);
 
+/* Sets or, with 0, takes back the end of the streamer's claim. Under the claim of the word; who
+ * takes it back has entered the use before. */
+void life_stream(struct thread *thread, uint64_t until_ms);
+
 /* Kills an overdue or, with `now_ms` = UINT64_MAX, any unclaimed thread. True: ours to bury. */
 bool life_kill(struct thread *thread, uint64_t now_ms, enum reason reason);
+
+/* Kills an unclaimed thread, overdue or not, unless a step is being streamed into it. */
+bool life_evict(struct thread *thread, uint64_t now_ms);
 
 /* Why an overdue thread is gone. */
 enum reason life_end_reason(const struct thread *thread, uint64_t now_ms);

@@ -64,6 +64,28 @@ static struct lookup lookup_answered(struct lookup found, const struct cold *col
     return lookup_gone(found, REASON_NEVER_SEEN, 0, 0);
 }
 
+static struct lookup lookup_ended(const struct lane *lane, struct lookup found,
+                                  const struct thread *thread, uint64_t word)
+{
+    struct snapshot last = spine_snapshot(lane, thread);
+    enum reason reason =
+        thread_is_unborn(thread) ? (enum reason)last.spine->lost_reason : life_reason(word);
+    return lookup_gone(found, reason, last.version, last.length);
+}
+
+static struct lookup lookup_there(const struct lane *lane, struct lookup found,
+                                  struct thread *thread)
+{
+    if (!thread_is_unborn(thread)) {
+        found.thread = thread;
+        return found;
+    }
+    struct snapshot before = spine_snapshot(lane, thread);
+    found.unborn = thread;
+    return lookup_gone(found, (enum reason)before.spine->lost_reason, before.version,
+                       before.length);
+}
+
 struct lookup lookup_thread(struct lane *lane, struct bytes id)
 {
     struct lookup found = {.key = lookup_key(lane, RECORD_THREAD, id)};
@@ -90,17 +112,28 @@ struct lookup lookup_thread(struct lane *lane, struct bytes id)
         }
         if (word & LIFE_DEAD) {
             /* Its killer is about to bury it; what the tombstone will say is known already. */
-            struct snapshot last = spine_snapshot(lane, thread);
-            return lookup_gone(found, life_reason(word), last.version, last.length);
+            return lookup_ended(lane, found, thread, word);
         }
         if (life_judge(thread, word, lane->now_ms) != LIFE_OVERDUE) {
-            found.thread = thread;
-            return found;
+            return lookup_there(lane, found, thread);
         }
-        enum reason reason = life_end_reason(thread, lane->now_ms);
-        if (life_kill(thread, lane->now_ms, reason)) {
-            lane_count(lane, METRIC_EXPIRED, 1);
-            thread_end(lane, thread, reason, JOURNAL_NO_WAIT);
-        }
+        (void)thread_expire(lane, thread);
     }
+}
+
+bool lookup_continues(const struct lookup *gone)
+{
+    assert(!gone->thread);
+    return gone->reason == REASON_EXPIRED || gone->reason == REASON_EVICTED ||
+           gone->reason == REASON_MAX_AGE;
+}
+
+struct snapshot lookup_snapshot(const struct lane *lane, const struct lookup *found)
+{
+    if (found->thread) {
+        return spine_snapshot(lane, found->thread);
+    }
+    bool continued = lookup_continues(found);
+    return (struct snapshot){.length = continued ? found->steps : 0,
+                             .version = continued ? found->version : 0};
 }

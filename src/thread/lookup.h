@@ -30,7 +30,7 @@ struct lookup {
     enum reason reason;          /* why it is gone, or never_seen */
     uint32_t version;            /* the gone one's; 0: unknown */
     uint32_t steps;              /* positions the gone one had */
-    struct thread *unborn;       /* `record`, a thread that has a draft and nothing else; or NULL */
+    struct thread *unborn;       /* `record`, that has a draft and nothing else; NULL: none */
 };
 
 /*
@@ -38,5 +38,14 @@ struct lookup {
  * overdue one is returned as alive: whoever refreshes or claims it learns the truth.
  */
 struct lookup lookup_thread(struct lane *lane, struct bytes id);
+
+/*
+ * Whether an append to what is gone goes on with its numbers, its earlier steps being lost; else it
+ * starts afresh.
+ */
+bool lookup_continues(const struct lookup *gone);
+
+/* What the next append to it would go on from: the thread as it is, or as it was. */
+struct snapshot lookup_snapshot(const struct lane *lane, const struct lookup *found);
 
 #endif

@@ -23,6 +23,12 @@ struct recall_entry recall_prepare(const struct lane *lane, const struct wire_re
     struct wire_list kinds = request->segments;
     XXH3_state_t state;
     XXH_errorcode failed = XXH3_128bits_reset(&state);
+    if (request->method == WIRE_METHOD_COMMIT) {
+        /* What was streamed is gone when the commit comes again; its claim stands for it. The mark
+         * is beyond any segment's head. */
+        uint64_t claim = request->claim | UINT64_C(1) << 63;
+        failed |= XXH3_128bits_update(&state, &claim, sizeof claim);
+    }
     for (unsigned i = 0; i < request->payload_count; i++) {
         enum wire_kind kind = WIRE_KIND_TEXT;
         if (wire_given(request, WIRE_FIELD_segments)) {

@@ -71,12 +71,13 @@ struct thread {
      * A step being streamed: the arena ref of its struct draft (under the claim of the life word;
      * 0: none), and when the claim of who streams it ends (0: none), which anybody may read.
      * `unborn`: the thread holds nothing but its draft, nobody has committed a step to it, and for
-     * all but its streamer it is not there; its spine says why. Only ever goes to 0.
+     * all but its streamer it is not there; its spine says why. Fixed before publication: the
+     * commit makes another record, see stream.h.
      */
     uint32_t draft;
     _Atomic uint8_t unborn;
     _Atomic uint64_t streams_until_ms;
-    uint32_t floor;   /* replays with pin drop the positions below it. Under the claim. */
+    _Atomic uint32_t floor; /* replays with pin drop what is below it. Set under the claim. */
     uint32_t shared;  /* a fork's first version: steps it did not commit itself count as that old */
     uint32_t recall;  /* arena ref of its struct recall; 0: no append had a key. Under the claim. */
     uint32_t appends; /* ordinal of the next append, for recall. Under the claim. */

@@ -62,7 +62,7 @@ static uint8_t *at_offset(struct step *step, size_t offset)
 
 static void put_bytes(struct step *step, size_t offset, struct bytes bytes)
 {
-    if (bytes.size > 0) {
+    if (bytes.size > 0 && bytes.data) {
         memcpy(at_offset(step, offset), bytes.data, bytes.size);
     }
 }

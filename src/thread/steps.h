@@ -7,8 +7,8 @@
 #include "thread/lane.h"
 
 /*
- * Builds a step from an append: everything but owner, number, version and (if not given) turn.
- * Not shared yet: step_discard undoes it. NULL: no memory.
+ * Builds a step from an append: everything but owner, number, version and (if not given) turn, and
+ * the bytes of payloads whose data is NULL, which the caller fills in. Not shared yet: step_discard undoes it. NULL: no memory.
  */
 struct step *step_create(struct lane *lane, const struct wire_request *request);
 /*

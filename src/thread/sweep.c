@@ -4,6 +4,7 @@
 #include "thread/cold.h"
 #include "thread/journal.h"
 #include "thread/lookup.h"
+#include "thread/stream.h"
 #include "thread/thread.h"
 
 #include <time.h>
@@ -71,6 +72,8 @@ uint16_t thread_tick(const struct lane *lane, const struct thread *thread)
         uint64_t tick_ms = kept_tick_ms(lane, thread, word);
         end_ms = end_ms > lane->now_ms && end_ms < tick_ms ? end_ms : tick_ms;
     }
+    uint64_t until_ms = life_streams_until_ms(thread);
+    end_ms = until_ms > 0 && until_ms < end_ms ? until_ms : end_ms;
     return sweep_tick(lane->now_ms, end_ms > lane->now_ms ? end_ms : lane->now_ms + AGAIN_MS);
 }
 
@@ -83,7 +86,7 @@ static bool demote(struct lane *lane, struct thread *thread)
     }
     uint64_t word = life_load(thread);
     /* Under the claim nothing is submitted, so what is saved stays saved. Relaxed: set long ago. */
-    if (journal_keeps(lane, thread) && journal_is_saved(thread) &&
+    if (!stream_lives(lane, thread) && journal_keeps(lane, thread) && journal_is_saved(thread) &&
         !journal_has_news(lane, thread, true) &&
         atomic_load_explicit(&thread->on_disk, memory_order_relaxed) &&
         life_end(thread, word, REASON_NONE)) {
@@ -93,6 +96,17 @@ static bool demote(struct lane *lane, struct thread *thread)
     }
     life_release(thread, lane->now_ms, LIFE_KEEP);
     return false;
+}
+
+/* A stream that nobody goes on with: what it brought is dropped. */
+static void drop_stale_draft(struct lane *lane, struct thread *thread)
+{
+    uint64_t until_ms = life_streams_until_ms(thread);
+    if (until_ms > 0 && until_ms <= lane->now_ms &&
+        life_claim_for_upkeep(thread, lane->now_ms) == LIFE_ALIVE) {
+        (void)stream_draft(lane, thread);
+        life_release(thread, lane->now_ms, LIFE_KEEP);
+    }
 }
 
 static void forget_answer(struct lane *lane, struct cold *cold)
@@ -114,17 +128,15 @@ static uint16_t visit_due(void *context, struct index_record *record)
         return 0;
     }
     struct thread *thread = (struct thread *)record;
-    enum reason reason = life_end_reason(thread, lane->now_ms);
-    if (life_kill(thread, lane->now_ms, reason)) {
-        lane_count(lane, METRIC_EXPIRED, 1);
-        thread_end(lane, thread, reason, JOURNAL_NO_WAIT);
+    if (thread_expire(lane, thread)) {
         return 0;
     }
+    drop_stale_draft(lane, thread);
     uint64_t word = life_load(thread);
     if (!journal_keeps(lane, thread) || (word & LIFE_DEAD)) {
         return thread_tick(lane, thread);
     }
-    if (idle_at_ms(thread, word) > lane->now_ms) {
+    if (idle_at_ms(thread, word) > lane->now_ms || stream_lives(lane, thread)) {
         journal_settle(lane, thread, false);
     } else if (demote(lane, thread)) {
         return 0;
@@ -190,14 +202,15 @@ static bool may_lose(const struct lane *lane, const struct thread *thread)
 static bool lose(struct lane *lane, struct thread *thread)
 {
     if (!journal_keeps(lane, thread)) {
-        return life_kill(thread, UINT64_MAX, REASON_EVICTED);
+        return life_evict(thread, lane->now_ms);
     }
     if (life_claim_for_upkeep(thread, lane->now_ms) != LIFE_ALIVE) {
         return false; /* in use, or the sweep's */
     }
     uint64_t word = life_load(thread);
     /* Again, since nobody else can submit it now. */
-    if (may_lose(lane, thread) && life_end(thread, word, REASON_EVICTED)) {
+    if (!stream_lives(lane, thread) && may_lose(lane, thread) &&
+        life_end(thread, word, REASON_EVICTED)) {
         return true;
     }
     life_release(thread, lane->now_ms, LIFE_KEEP);
@@ -226,11 +239,14 @@ static uint16_t visit_hand(void *context, struct index_record *record)
     }
     struct thread *thread = (struct thread *)record;
     uint64_t bytes = thread_bytes(lane, thread);
-    if (hand->done_bytes + hand->asked_bytes >= hand->bytes || is_awaited(lane, thread)) {
+    if (hand->done_bytes + hand->asked_bytes >= hand->bytes || is_awaited(lane, thread) ||
+        stream_lives(lane, thread)) {
         /* Passed by: its use bit is for the next round to judge. */
     } else if (atomic_load_explicit(&thread->replayed, memory_order_relaxed)) {
         /* Relaxed, both: the use bit is a hint, a lost set costs one thread its second chance. */
         atomic_store_explicit(&thread->replayed, 0, memory_order_relaxed);
+    } else if (thread_is_unborn(thread)) {
+        (void)thread_expire(lane, thread);
     } else if (may_lose(lane, thread)) {
         if (lose(lane, thread)) {
             hand->done_bytes += bytes;

@@ -3,6 +3,7 @@
 
 #include "thread/cold.h"
 #include "thread/graveyard.h"
+#include "thread/stream.h"
 #include "thread/sweep.h"
 
 struct thread *thread_create(struct lane *lane, const struct lookup_key *key, uint64_t ttl_ms)
@@ -34,7 +35,32 @@ struct thread *thread_create(struct lane *lane, const struct lookup_key *key, ui
     atomic_init(&thread->spine, 0);
     atomic_init(&thread->holds, 1);
     atomic_init(&thread->replayed, 0);
+    atomic_init(&thread->unborn, 0);
+    atomic_init(&thread->streams_until_ms, 0);
     return thread;
+}
+
+struct thread *thread_create_unborn(struct lane *lane, const struct lookup *gone)
+{
+    struct thread *thread = thread_create(lane, &gone->key, lane->threads->settings.ttl_ms);
+    struct spine *spine = thread ? spine_create(lane, 0, gone->steps, gone->version) : NULL;
+    if (!spine) {
+        thread_discard(lane, thread);
+        return NULL;
+    }
+    spine->lost_reason = (uint8_t)gone->reason;
+    /* The disk never hears of it; it has no deadline but its streamer's, and no age. */
+    thread->dies_ms = UINT64_MAX;
+    atomic_init(&thread->retention_ms, 0);
+    atomic_init(&thread->life, LIFE_CLAIM | lane->now_ms);
+    atomic_init(&thread->unborn, 1);
+    atomic_init(&thread->spine, lane_ref(lane, spine));
+    return thread;
+}
+
+uint64_t thread_unborn_bytes(struct bytes id)
+{
+    return sizeof(struct thread) + id.size + sizeof(struct spine);
 }
 
 void thread_set_age(const struct lane *lane, struct thread *thread)
@@ -60,6 +86,10 @@ void thread_discard(struct lane *lane, struct thread *thread)
     if (thread->recall) {
         arena_free(lane->cache, lane_at(lane, thread->recall));
     }
+    assert(!thread->draft);
+    if (thread_is_unborn(thread)) {
+        arena_free(lane->cache, spine_of(lane, thread));
+    }
     /* Through the epoch: a racing insertion may have compared keys with it. */
     epoch_retire(lane->member, RETIRE_THREAD, thread);
 }
@@ -80,7 +110,7 @@ bool thread_publish(struct lane *lane, const struct lookup *found, struct thread
         done = index_insert(index, lane->member, found->key.hash, &thread->record, tick,
                             lookup_match, &found->key, &existing) == INDEX_DONE;
     }
-    if (done) {
+    if (done && !thread_is_unborn(thread)) {
         lane_add(&lane->live, 1);
     }
     return done;
@@ -107,6 +137,45 @@ void thread_let_go(struct epoch_member *member, struct thread *thread)
     }
 }
 
+bool thread_expire(struct lane *lane, struct thread *thread)
+{
+    enum reason reason = life_end_reason(thread, lane->now_ms);
+    if (!life_kill(thread, lane->now_ms, reason)) {
+        return false;
+    }
+    if (!thread_is_unborn(thread)) {
+        lane_count(lane, METRIC_EXPIRED, 1);
+    }
+    thread_end(lane, thread, reason, JOURNAL_NO_WAIT);
+    return true;
+}
+
+void thread_born(struct lane *lane, struct thread *unborn)
+{
+    assert(thread_is_unborn(unborn));
+    stream_end(lane, unborn);
+    bool ended = life_end(unborn, life_load(unborn), REASON_NONE);
+    assert(ended); /* claimed, and nobody refreshes an unborn thread */
+    spine_retire(lane, spine_of(lane, unborn));
+    thread_let_go(lane->member, unborn);
+}
+
+/* What was there before: a tombstone says more of it than it did, or nothing. */
+static void bury_unborn(struct lane *lane, struct thread *thread)
+{
+    struct snapshot before = spine_snapshot(lane, thread);
+    enum reason reason = (enum reason)before.spine->lost_reason;
+    if (reason == REASON_NEVER_SEEN) {
+        index_remove(lane->threads->index, lane->member, &thread->record);
+    } else {
+        graveyard_bury(lane, &thread->record, thread->hash_high, reason, 0, before.version,
+                       before.length);
+    }
+    stream_bury(lane, thread);
+    spine_retire(lane, (struct spine *)(uintptr_t)before.spine);
+    thread_let_go(lane->member, thread);
+}
+
 struct tier_change *thread_end(struct lane *lane, struct thread *thread, enum reason reason,
                                enum journal_wait wait)
 {
@@ -117,8 +186,13 @@ struct tier_change *thread_end(struct lane *lane, struct thread *thread, enum re
 
 void thread_bury(struct lane *lane, struct thread *thread, enum reason reason)
 {
+    if (thread_is_unborn(thread)) {
+        bury_unborn(lane, thread);
+        return;
+    }
     struct snapshot last = spine_snapshot(lane, thread);
     lane_add(&lane->live, -1);
+    stream_bury(lane, thread);
     if (reason == REASON_NONE) {
         index_remove(lane->threads->index, lane->member, &thread->record);
     } else {

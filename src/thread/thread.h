@@ -17,6 +17,21 @@ void thread_discard(struct lane *lane, struct thread *thread);
 /* Puts it where `found` (nobody alive) was found. False: somebody else was first. */
 bool thread_publish(struct lane *lane, const struct lookup *found, struct thread *thread);
 
+/*
+ * Instead of a spine with steps: one that says what is gone under the name. It is nothing but the
+ * draft it gets before it is published, and lives as long as that. NULL: no memory.
+ */
+struct thread *thread_create_unborn(struct lane *lane, const struct lookup *gone);
+
+static inline bool thread_is_unborn(const struct thread *thread)
+{
+    /* Relaxed: fixed before publication. */
+    return atomic_load_explicit(&thread->unborn, memory_order_relaxed) != 0;
+}
+
+/* What an unborn thread takes, but for its draft. */
+uint64_t thread_unborn_bytes(struct bytes id);
+
 /* From its created_ms: when it dies by its age. Before publication. */
 void thread_set_age(const struct lane *lane, struct thread *thread);
 
@@ -29,13 +44,19 @@ void thread_abandon(struct lane *lane, struct thread *thread);
  */
 void thread_retick(struct lane *lane, struct thread *thread);
 
+/* Ends it if it is overdue. True: it was, and nobody else did. */
+bool thread_expire(struct lane *lane, struct thread *thread);
+
+/* A thread took the place of this unborn one, which is claimed: it goes, with its draft. */
+void thread_born(struct lane *lane, struct thread *unborn);
+
 /* After life_kill: the thread is gone, from the disk as well. The change that an answer may have to
  * wait for, see journal_erase. */
 struct tier_change *thread_end(struct lane *lane, struct thread *thread, enum reason reason,
                                enum journal_wait wait);
 
 /* After life_kill or life_end (REASON_NONE: no tombstones): takes the thread out of the index
- * and lets its steps go. */
+ * and lets its steps go. Of an unborn one, for whatever reason: what was there before is back. */
 void thread_bury(struct lane *lane, struct thread *thread, enum reason reason);
 
 /* It was used by a client: it no longer is what the disk had. */

@@ -13,6 +13,7 @@
 enum {
     WALL_JUMP_MS = 5 * 1000,   /* ahead of the domain's time, between two readings */
     WALL_DOUBT_MS = 60 * 1000, /* whoever set the clock wrong has so long to set it right */
+    CLAIM_TIMEOUT_MS = 60 * 1000,
 };
 
 /* NULL: the member is about to leave, or took over what others left. */
@@ -113,6 +114,9 @@ struct threads *threads_create(const struct threads_settings *settings)
         return NULL;
     }
     threads->settings = *settings;
+    if (threads->settings.claim_timeout_ms == 0) {
+        threads->settings.claim_timeout_ms = CLAIM_TIMEOUT_MS;
+    }
     random_fill(threads->cursor_secret, sizeof threads->cursor_secret);
     /* A step may take half the budget at most: what is larger could only be kept by itself. */
     threads->step_bytes_max = settings->memory_bytes / 2;
@@ -336,6 +340,9 @@ void threads_metrics(struct lane *asking, uint64_t values[METRIC_COUNT])
     values[METRIC_PAYLOAD_BYTES] = payload_bytes > 0 ? (uint64_t)payload_bytes : 0;
     values[METRIC_USED_BYTES] = used;
     values[METRIC_OVERHEAD_BYTES] = used - values[METRIC_PAYLOAD_BYTES];
+    /* Relaxed: a sum by itself. */
+    values[METRIC_STREAMING_BYTES] =
+        atomic_load_explicit(&threads->streaming_bytes, memory_order_relaxed);
     values[METRIC_RECORDS] = index.records;
     values[METRIC_SEGMENTS] = index.segments;
     values[METRIC_SPLITS] = index.splits;

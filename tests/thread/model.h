@@ -345,7 +345,7 @@ static struct recalled *recall_find(struct model_thread *thread, unsigned key)
 }
 
 /* A thread that is not there begins, or goes on where what is known of it ended. */
-static void thread_begin(struct model_thread *thread, bool afresh)
+static void thread_starts(struct model_thread *thread, bool afresh)
 {
     bool goes_on = !afresh && thread->reason == REASON_EXPIRED;
     thread->lost = goes_on ? thread->length : 0;
@@ -464,7 +464,7 @@ static void do_append(void)
         SAME(status, STATUS_OK);
         bool created = !thread->alive && (afresh || thread->reason != REASON_EXPIRED);
         if (!thread->alive) {
-            thread_begin(thread, afresh);
+            thread_starts(thread, afresh);
         }
         commit(t, step, created, key, ttl_ms, &got);
         return;

@@ -212,8 +212,8 @@ static void do_replay(void)
         ask_set(&ask, prefix, bytes_text(prefixes[id]));
     }
     if (one_in(2)) {
-        struct wire_have have = {below(thread->version + 3),
-                                 (int64_t)below(thread->length + 3) - 1};
+        struct wire_have have = {.version = below(thread->version + 3)};
+        have.step = (int64_t)below(thread->length + 3) - 1;
         ask_set(&ask, have, have);
     }
     if (one_in(4)) {

@@ -27,15 +27,22 @@ static void set(uint64_t word)
     atomic_store(&thread.life, word);
 }
 
+/* What is judged is what the thread has. */
+static enum life judge(uint64_t word, uint64_t now_ms)
+{
+    set(word);
+    return life_judge(&thread, word, now_ms);
+}
+
 #define WORD(word) ck_assert_uint_eq(life_load(&thread), word)
 
 START_TEST(judging_is_exact)
 {
-    ck_assert_int_eq(life_judge(&thread, 100, 99), LIFE_ALIVE);
-    ck_assert_int_eq(life_judge(&thread, 100, 100), LIFE_OVERDUE);
-    ck_assert_int_eq(life_judge(&thread, 100 | LIFE_CLAIM, 99), LIFE_ALIVE);
-    ck_assert_int_eq(life_judge(&thread, 100 | LIFE_CLAIM, 100), LIFE_CLAIMED);
-    ck_assert_int_eq(life_judge(&thread, LIFE_DEAD | REASON_EVICTED, 0), LIFE_GONE);
+    ck_assert_int_eq(judge(100, 99), LIFE_ALIVE);
+    ck_assert_int_eq(judge(100, 100), LIFE_OVERDUE);
+    ck_assert_int_eq(judge(100 | LIFE_CLAIM, 99), LIFE_ALIVE);
+    ck_assert_int_eq(judge(100 | LIFE_CLAIM, 100), LIFE_CLAIMED);
+    ck_assert_int_eq(judge(LIFE_DEAD | REASON_EVICTED, 0), LIFE_GONE);
     ck_assert_int_eq(life_reason(LIFE_DEAD | REASON_EVICTED), REASON_EVICTED);
     ck_assert_uint_eq(life_remaining_ms(&thread, 100, 40), 60);
     ck_assert_uint_eq(life_remaining_ms(&thread, 100, 100), 0);
