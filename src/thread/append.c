@@ -34,9 +34,22 @@ struct append {
 enum status append_conflict(struct wire_error *error, const char *cause, uint64_t version)
 {
     wire_fail(error, STATUS_CONFLICT, "",
-              "the thread is not as expected; replay it and decide again");
+              strcmp(cause, "claimed") == 0
+                  ? "another is at work on the thread's next step; wait for it, then replay and "
+                    "decide again"
+                  : "the thread is not as expected; replay it and decide again");
     error->version = (int64_t)version;
     error->cause = cause;
+    return STATUS_CONFLICT;
+}
+
+enum status append_stale(struct wire_error *error, uint64_t version)
+{
+    wire_fail(error, STATUS_CONFLICT, "",
+              "the claim is over, or not of this thread; what was streamed under it is not kept, "
+              "begin again");
+    error->version = (int64_t)version;
+    error->cause = "claimed";
     return STATUS_CONFLICT;
 }
 
@@ -230,8 +243,12 @@ enum status append_check_room(const struct snapshot *now, struct wire_error *err
 /* Another's claim on the next step is in the way, or what is to be committed is not ours. */
 static enum status check_claim(struct append *append, const struct draft *draft, uint64_t version)
 {
-    bool ours = append->commits ? draft && draft->claim == append->request->claim : !draft;
-    return ours ? STATUS_OK : conflict(append, "claimed", version);
+    if (append->commits) {
+        return draft && draft->claim == append->request->claim
+                   ? STATUS_OK
+                   : append_stale(append->error, version);
+    }
+    return draft ? conflict(append, "claimed", version) : STATUS_OK;
 }
 
 /* What was streamed is the thread's, so its step can only be built under the claim. */
@@ -462,9 +479,11 @@ static enum status append_to_unborn(struct append *append, const struct lookup *
 
 static enum status append_to_gone(struct append *append, const struct lookup *found)
 {
-    return found->unborn ? append_to_unborn(append, found)
-           : append->commits
-               ? conflict(append, "claimed", lookup_snapshot(append->lane, found).version)
+    if (found->unborn) {
+        return append_to_unborn(append, found);
+    }
+    return append->commits
+               ? append_stale(append->error, lookup_snapshot(append->lane, found).version)
                : append_new(append, found, NULL);
 }
 

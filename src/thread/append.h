@@ -11,6 +11,9 @@
 
 enum status append_conflict(struct wire_error *error, const char *cause, uint64_t version);
 
+/* Of who comes with a claim that is not, or no longer, the thread's. */
+enum status append_stale(struct wire_error *error, uint64_t version);
+
 /* Whether the thread may have one step more. */
 enum status append_check_room(const struct snapshot *now, struct wire_error *error);
 

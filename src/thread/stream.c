@@ -209,7 +209,7 @@ static enum status claim_stream(struct lane *lane, const struct wire_request *re
         uint32_t version = lookup_snapshot(lane, &found).version;
         *thread = found.thread ? found.thread : found.unborn;
         if (!*thread) {
-            return append_conflict(error, "claimed", version);
+            return append_stale(error, version);
         }
         switch (life_claim(*thread, lane->now_ms)) {
         case LIFE_CLAIMED:
@@ -225,7 +225,7 @@ static enum status claim_stream(struct lane *lane, const struct wire_request *re
             return STATUS_OK;
         }
         life_release(*thread, lane->now_ms, LIFE_KEEP);
-        return append_conflict(error, "claimed", version);
+        return append_stale(error, version);
     }
     return lane_put_back(lane, WANT_CLAIM);
 }

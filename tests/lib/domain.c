@@ -10,6 +10,9 @@
 
 enum { WORDS_MAX = 300, LINE_MAX = 1 << 16, TRIES_MAX = 5000, ANSWER_MAX = 1 << 18 };
 
+/* What begin returned, by letter; the domains of a test share them. */
+static uint64_t claims['Z' + 1];
+
 /* A line being read: its words, and payloads that were made from them. */
 struct reading {
     char text[LINE_MAX];
@@ -17,6 +20,7 @@ struct reading {
     unsigned count;
     char *made[WORDS_MAX];
     unsigned made_count;
+    char claim; /* its letter */
     struct ask ask;
 };
 
@@ -236,6 +240,11 @@ static bool read_number_option(struct ask *ask, const char *name, const char *va
     return false;
 }
 
+static enum wire_kind kind_of(const char *name)
+{
+    return name[1] == 'e' ? WIRE_KIND_TEXT : *name == 't' ? WIRE_KIND_TOKENS : WIRE_KIND_OPAQUE;
+}
+
 static void read_option(struct reading *reading, char *word)
 {
     struct ask *ask = &reading->ask;
@@ -244,12 +253,16 @@ static void read_option(struct reading *reading, char *word)
         give_up(word);
     }
     *value++ = '\0';
-    if (strcmp(word, "call") == 0) {
+    if (strcmp(word, "claim") == 0) {
+        reading->claim = *value;
+    } else if (strcmp(word, "segment") == 0) {
+        ask_set(ask, segment, kind_of(value));
+    } else if (strcmp(word, "bare") == 0) {
+        ask_set(ask, segments, (struct wire_list){0});
+    } else if (strcmp(word, "call") == 0) {
         ask_call(ask, bytes_text(value));
     } else if (strcmp(word, "kind") == 0) {
-        ask_kind(ask, value[1] == 'e' ? WIRE_KIND_TEXT
-                      : *value == 't' ? WIRE_KIND_TOKENS
-                                      : WIRE_KIND_OPAQUE);
+        ask_kind(ask, kind_of(value));
     } else if (strcmp(word, "have") == 0) {
         read_have(ask, value);
     } else if (strcmp(word, "policy") == 0) {
@@ -287,6 +300,7 @@ static void read_line(struct reading *reading, const char *line)
     }
     memcpy(reading->text, line, strlen(line) + 1);
     reading->made_count = reading->count = 0;
+    reading->claim = 'A';
     char *rest = NULL;
     for (char *word = strtok_r(reading->text, " ", &rest); word;
          word = strtok_r(NULL, " ", &rest)) {
@@ -311,8 +325,16 @@ static void read_line(struct reading *reading, const char *line)
             read_option(reading, reading->words[i]);
         }
     }
-    if (reading->ask.request.method == WIRE_METHOD_APPEND && !reading->ask.request.payload_count) {
+    enum wire_method method = reading->ask.request.method;
+    if (method == WIRE_METHOD_APPEND && !reading->ask.request.payload_count) {
         ask_set(&reading->ask, segments, (struct wire_list){0});
+    }
+    if (reading->claim < 'A' || reading->claim > 'Z') {
+        give_up("a claim that is not a letter");
+    }
+    if (method == WIRE_METHOD_CHUNK || method == WIRE_METHOD_COMMIT ||
+        method == WIRE_METHOD_ABORT) {
+        ask_set(&reading->ask, claim, claims[(unsigned)reading->claim]);
     }
 }
 
@@ -466,6 +488,7 @@ static void put_stat(struct writing *writing, struct domain *domain)
             stat->state == THREAD_COMPLETE ? "complete" : "partial", stat->version,
             stat->step_count, stat->payload_bytes, stat->tokens, stat->on_disk ? " disk" : "");
     }
+    put(writing, "%s", stat->in_flight ? " in_flight" : "");
 }
 
 static void put_error(struct writing *writing, enum status status, const struct wire_error *error)
@@ -530,6 +553,40 @@ static enum status change(struct domain *domain, const struct wire_request *requ
     }
 }
 
+/* A streamed step, but for its commit. */
+static enum status stream(struct domain *domain, const struct reading *reading,
+                          struct writing *writing)
+{
+    const struct wire_request *request = &reading->ask.request;
+    struct wire_error *error = &domain->error;
+    struct thread_begin_result begun;
+    struct thread_chunk_result chunk;
+    enum status status;
+    switch (request->method) {
+    case WIRE_METHOD_BEGIN:
+        status = thread_begin(domain->lane, request, &begun, error);
+        if (status == STATUS_OK) {
+            claims[(unsigned)reading->claim] = begun.claim;
+            domain->expires_in_ms = begun.claim_expires_in_ms;
+            put(writing, "begun %u v%" PRIu64, begun.step, begun.version);
+        }
+        return status;
+    case WIRE_METHOD_CHUNK:
+        status = thread_chunk(domain->lane, request, &chunk, error);
+        if (status == STATUS_OK) {
+            domain->expires_in_ms = chunk.claim_expires_in_ms;
+            put(writing, "bytes %" PRIu64, chunk.step_bytes);
+        }
+        return status;
+    default:
+        status = thread_abort(domain->lane, request, error);
+        if (status == STATUS_OK) {
+            put(writing, "aborted");
+        }
+        return status;
+    }
+}
+
 const char *domain_say(struct domain *domain, const char *line)
 {
     static _Thread_local struct reading reading;
@@ -547,6 +604,17 @@ const char *domain_say(struct domain *domain, const char *line)
         if (status == STATUS_OK) {
             put_append(&writing, domain, &append);
         }
+        break;
+    case WIRE_METHOD_COMMIT:
+        status = thread_commit(domain->lane, &reading.ask.request, &append, error);
+        if (status == STATUS_OK) {
+            put_append(&writing, domain, &append);
+        }
+        break;
+    case WIRE_METHOD_BEGIN:
+    case WIRE_METHOD_CHUNK:
+    case WIRE_METHOD_ABORT:
+        status = stream(domain, &reading, &writing);
         break;
     case WIRE_METHOD_REPLAY:
         status = thread_replay(domain->lane, &reading.ask.request, &replay, error);

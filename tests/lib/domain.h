@@ -7,6 +7,9 @@
  *           have=2,3,0,1" (version, step, and the kept ones)    "replay - prefix_list=q,p"
  *   "touch t ttl_ms=5"  "fork new from=t at=1"  "rewind t to=-1"  "stat t"  "forget t"
  *
+ *   "begin t segment=opaque claim=B"  "chunk t claim=B : one"  "commit t claim=B bare=1"  "abort t"
+ *
+ * A claim has a letter, A if it is not given; begin sets what it stands for, in all domains.
  * The words after ` : ` are payloads; word*N is the word N times. A thread named - is not given.
  * Prefixes and visible hashes are filled up with dots.
  * Answers:
@@ -17,6 +20,7 @@
  *   stat    complete v3 steps 3 bytes 9 tokens 0
  *   touch   touched | missing expired           fork   v2
  *   rewind  v4 dropped 2                        forget forgotten | nothing
+ *   begin   begun 2 v3    chunk  bytes 9    abort  aborted    commit  as append
  *   errors  conflict version v3 | bad_request turn | not_found from expired | again
  * With a tier (settings.tier, .hash_secret and .wall, which is then a struct clock_driven that the
  * tier has too, so that both outlive the domain): "disk" after a replay's or stat's first part when

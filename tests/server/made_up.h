@@ -155,6 +155,44 @@ enum status thread_append(struct lane *at, const struct wire_request *request,
     return outcome();
 }
 
+enum status thread_commit(struct lane *at, const struct wire_request *request,
+                          struct thread_append_result *result, struct wire_error *error)
+{
+    (void)at;
+    (void)request;
+    (void)error;
+    *result = (struct thread_append_result){.version = 2, .pending = pends ? &change_made : NULL};
+    return outcome();
+}
+
+enum status thread_begin(struct lane *at, const struct wire_request *request,
+                         struct thread_begin_result *result, struct wire_error *error)
+{
+    (void)at;
+    (void)request;
+    (void)error;
+    *result = (struct thread_begin_result){.version = 1, .claim = 9};
+    return outcome();
+}
+
+enum status thread_chunk(struct lane *at, const struct wire_request *request,
+                         struct thread_chunk_result *result, struct wire_error *error)
+{
+    (void)at;
+    (void)error;
+    *result = (struct thread_chunk_result){.step_bytes = request->payload_bytes};
+    return outcome();
+}
+
+enum status thread_abort(struct lane *at, const struct wire_request *request,
+                         struct wire_error *error)
+{
+    (void)at;
+    (void)request;
+    (void)error;
+    return outcome();
+}
+
 enum status thread_replay(struct lane *at, const struct wire_request *request,
                           struct thread_replay_result *result, struct wire_error *error)
 {

@@ -19,6 +19,10 @@ static const char *const requests[] = {
     "[0, 5, 'rewind', [{'thread': 't', 'to': 0}]]",
     "[0, 5, 'forget', [{'thread': 't'}]]",
     "[0, 5, 'list', [{}]]",
+    "[0, 5, 'begin', [{'thread': 't'}]]",
+    "[0, 5, 'chunk', [{'thread': 't', 'claim': 9}, b'x']]",
+    "[0, 5, 'commit', [{'thread': 't', 'claim': 9}]]",
+    "[0, 5, 'abort', [{'thread': 't', 'claim': 9}]]",
 };
 
 enum { REQUESTS = sizeof requests / sizeof requests[0] };
