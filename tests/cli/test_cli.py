@@ -20,7 +20,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 SERVER = os.environ.get("RETHREAD_SERVER", os.path.join(ROOT, "build", "rethread-server"))
 CLI = os.environ.get("RETHREAD_CLI", os.path.join(ROOT, "build", "rethread-cli"))
 DATA = os.path.join(ROOT, "..", "shared", "data")
-METHODS = ["hello", "ping", "append", "replay", "stat", "touch", "fork", "rewind", "forget", "list", "info"]
+METHODS = ["hello", "ping", "append", "replay", "stat", "touch", "fork", "rewind", "forget", "list", "info",
+           "begin", "chunk", "commit", "abort"]
 CANARY = "canary-5f0c1d-thoughts"
 
 DONE, MISS, USAGE, FAILED = 0, 1, 2, 3
@@ -130,6 +131,7 @@ class TestMethods(WithServer):
                 "append", "--thread", self.thread, "--expect", "0", "--key", "k", "--response-id", "r-1" + self.thread,
                 "--tool-call", "c-1" + self.thread, "--tool-calls", "c-2" + self.thread, "--model", "m", "--turn", "3",
                 "--no-final", "--tokens", "17", "--prefix", "00112233445566778899aabbccddeeff", "--ttl-ms", "90s",
+                "--visible", "FF" * 16,
                 "--text", CANARY, "--segment", "opaque=" + f.name, "--segments", "tokens=-", stdin=b"\1\0\0\0")
         expires = append.pop("expires_in_ms")
         self.assertTrue(0 < expires <= 90000, expires)
@@ -143,7 +145,8 @@ class TestMethods(WithServer):
             self.assertEqual((replay["thread"], replay["version"], replay["head"]), (self.thread, 1, 0))
             self.assertEqual(replay["steps"], [{
                 "step": 0, "turn": 3, "final": False, "model": "m", "response_id": "r-1" + self.thread,
-                "tool_calls": ["c-1" + self.thread, "c-2" + self.thread], "tokens": 17, "segments": [
+                "tool_calls": ["c-1" + self.thread, "c-2" + self.thread], "tokens": 17, "visible": "ff" * 16,
+                "segments": [
                     {"kind": "text", "bytes": len(CANARY), "text": CANARY},
                     {"kind": "opaque", "bytes": 256, "base64": base64.b64encode(opaque).decode()},
                     {"kind": "tokens", "bytes": 4, "text": "\1\0\0\0"}], "source": "memory"}])
@@ -371,6 +374,23 @@ class TestCommandLine(unittest.TestCase):
         self.usage("append", "t", "--prefix", "00", "--bare", says="takes 16 bytes, or 32 hexadecimal digits")
         self.usage("rewind", "t", "--to", "-2", says="takes -1 to")
         self.usage("replay", "t", "--have", "3", says="takes VERSION:STEP")
+        for have in ("x:1", "3:1:x", "3:1:2-1", "3:1:1,", "3:1:,1", "3:1:0-4294967295", "3:1:1 2", "3:1:-1", "3:-2"):
+            self.usage("replay", "t", "--have", have, says="takes VERSION:STEP")
+        self.usage("replay", "t", "--prefix", "00", says="--prefix takes 16 bytes, or 32 hexadecimal digits")
+        for pair in ("3", "x:" + "00" * 16, ":" + "00" * 16, "-1:" + "00" * 16, "4294967296:" + "00" * 16):
+            self.usage("replay", "t", "--step-prefix", pair, says="--step-prefix takes STEP:PREFIX")
+        self.usage("replay", "t", "--step-prefix", "3:00", says="--step-prefix takes 16 bytes")
+        self.usage("chunk", "t", says="--claim is required")
+        self.usage("chunk", "t", "--claim", "0", says="--claim takes 1 to 9223372036854775807")
+        self.usage("chunk", "t", "--claim", "1", "--text", "", says="--text is empty\n")
+        self.usage("chunk", "t", "--claim", "1", "--file", "/nowhere/at/all", says="cannot open /nowhere/at/all")
+        self.usage("commit", "t", "--claim", "1", "--bare", "--text", "x", says="give no segments with it")
+        self.usage("stream", says="--thread is required")
+        self.usage("stream", "t", "--claim", "1", says="--claim is no option here")
+        self.usage("stream", "t", "--kind", "image", says="--kind takes text, tokens or opaque")
+        self.usage("stream", "t", "--chunk-bytes", "0", says="takes 1 to")
+        self.usage("stream", "t", "--segment", "opaque=-", says="that is what is streamed")
+        self.usage("stream", "t", "--segment", "image=x", says="KIND is text, tokens or opaque")
         self.usage("list", "--limit", "0", says="takes 1 to 4294967295")
         self.usage("export", "t", "--starts-with", "x", says="some were named")
         self.usage("import", says="name one file")
@@ -423,7 +443,7 @@ class TestCommandLine(unittest.TestCase):
         with open(os.path.join(ROOT, "schema", "methods.def"), encoding="utf-8") as f:
             methods = re.findall(r'^METHOD\(\w+, "(\w+)"', f.read(), re.M)
         self.assertEqual(methods, METHODS)
-        for command in methods + ["import", "export", "verify", "help", "completion"]:
+        for command in methods + ["stream", "import", "export", "verify", "help", "completion"]:
             self.assertRegex(general.stdout.decode(), r"(?m)^  %s +[A-Z].*\.$" % command)
             text = run("help", command).stdout.decode()
             self.assertEqual(run(command, "--help").stdout.decode(), text)
@@ -435,7 +455,7 @@ class TestCommandLine(unittest.TestCase):
 
     def test_every_option_of_the_schema_is_a_flag(self):
         options = contract_options()
-        self.assertEqual(len(options["append"]), 14)
+        self.assertEqual(len(options["append"]), 15)
         for method in METHODS:
             text = run("help", method).stdout.decode()
             words = run("completion", "bash").stdout.decode()
@@ -443,7 +463,7 @@ class TestCommandLine(unittest.TestCase):
                 flag = "--" + name.replace("_", "-")
                 line, = re.findall(r"(?m)^  %s\b(?!-).*$" % flag, text)
                 self.assertEqual(need == "REQUIRED", "Required." in line, line)
-                self.assertEqual(kind in ("IDS", "KINDS"), "May be repeated." in line, line)
+                self.assertEqual(kind in ("IDS", "KINDS", "PREFIX", "PREFIXES"), "May be repeated." in line, line)
                 self.assertRegex(words, r"(?m)^    %s\) words='.* %s " % (method, flag))
                 if kind not in ("BOOL",):
                     self.usage(method, flag, says=flag + " needs a value")
@@ -454,10 +474,18 @@ complete_it() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _rethread_cli; echo "
 complete_it rethread-cli re
 complete_it rethread-cli --json append --to
 complete_it rethread-cli help imp
+complete_it rethread-cli replay conv-1 --policy
+complete_it rethread-cli replay --policy ""
+complete_it rethread-cli replay --policy = la
+complete_it rethread-cli replay --on-mismatch =
+complete_it rethread-cli begin --segment t
+complete_it rethread-cli stream --ch
 """
         done = subprocess.run(["bash", "-c", script], capture_output=True, check=True)
         self.assertEqual(done.stdout.decode().splitlines(),
-                         ["replay rewind", "--tool-calls --tool-call --tokens", "import"])
+                         ["replay rewind", "--tool-calls --tool-call --tokens", "import",
+                          "--policy", "all none current_turn since_final tool_turns last_turns auto", "last_turns",
+                          "drop fail", "text tokens", "--chunk-bytes"])
         self.assertEqual(done.stderr, b"")
 
     def test_output_that_cannot_be_written(self):
@@ -488,7 +516,8 @@ class TestImportExport(WithServer):
 
     def test_round_trip(self):
         odd = [self.row(0, turn=1, final=False, model="m", response_id="r" + self.thread,
-                        tool_calls=["c" + self.thread], tokens=5, segments=[
+                        tool_calls=["c" + self.thread], tokens=5, visible="00112233445566778899aabbccddeeff",
+                        segments=[
                             {"kind": "text", "text": "a\0b\u2028\U0001f642\"\\"},
                             {"kind": "tokens", "base64": "//79/A=="},
                             {"kind": "opaque", "base64": base64.b64encode(os.urandom(1000)).decode()}]),
