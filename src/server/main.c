@@ -173,6 +173,7 @@ static bool setup_threads(struct server *server)
     struct threads_settings settings = {
         .memory_bytes = server->settings.memory_bytes,
         .ttl_ms = server->settings.ttl_ms,
+        .max_age_ms = server->settings.max_age_ms,
         .frame_max_bytes = server->settings.frame_max_bytes,
         .profiles = server->profiles,
         .claim_timeout_ms = server->settings.claim_timeout_ms,
@@ -182,7 +183,6 @@ static bool setup_threads(struct server *server)
     };
     if (server->store) {
         settings.retention_ms = server->settings.retention_ms;
-        settings.max_age_ms = server->settings.max_age_ms;
         settings.tier = store_tier(server->store);
         settings.wall = clock_wall();
         settings.hash_secret = store_secret(server->store);

@@ -96,6 +96,25 @@ class Reasons(ServerCase):
         self.assertEqual(self.client.replay(response_id=key).reason, "rewound")
 
 
+class MaxAge(ServerCase):
+    FLAGS = ("--max-age", "1s", "--ttl", "60s")
+
+    def test_max_age(self):
+        t, f, r = self.new(), self.new("f"), self.new("r")
+        appended = self.client.append(t, b"x", response_id=r)
+        self.assertLessEqual(appended.expires_in_ms, 1000)
+        self.client.fork(f, t)
+        deadline = time.monotonic() + 20
+        while self.client.replay(t).complete:
+            self.assertLess(time.monotonic(), deadline, "however much it is used")
+            time.sleep(0.02)
+        for got in (self.client.replay(t), self.client.replay(f), self.client.replay(response_id=r)):
+            self.assertEqual((got.status, got.reason), ("miss", "max_age"))
+        got = self.client.append(t, b"y")
+        self.assertEqual((got.step, got.lost), (1, 1))
+        self.assertEqual(self.client.replay(t).missing, {0: "max_age"})
+
+
 class Evicted(ServerCase):
     FLAGS = ("--memory", "16M")
 
