@@ -9,6 +9,7 @@
 #include "wire/parse.h"
 
 #include <check.h>
+#include <inttypes.h>
 #include <msgpack.h>
 #include <stdio.h>
 
@@ -125,13 +126,52 @@ static void expect(const char *request, const char *part)
 
 /* ---- The contract ---- */
 
+/*
+ * Claims are random: where the page shows one, the server's own takes its place, in what is
+ * answered and then in what is asked.
+ */
+struct page_claim {
+    uint8_t written[9]; /* as in the page: its mark and 8 bytes */
+    uint8_t real[9];
+};
+
+static uint8_t *find_claim(const uint8_t *frame, size_t size)
+{
+    static const uint8_t key[] = {0xA5, 'c', 'l', 'a', 'i', 'm', 0xCF};
+    uint8_t *at = memmem(frame, size, key, sizeof key);
+    return at != NULL ? at + sizeof key - 1 : NULL;
+}
+
+static void put_real_claim(struct example *example, struct page_claim *claim)
+{
+    uint8_t *at = find_claim(example->frame, example->frame_bytes);
+    bool asks = example->frame[WIRE_HEADER_BYTES + 1] == 0;
+    if (at == NULL) {
+        return;
+    }
+    if (!asks) {
+        uint8_t *answered = find_claim(reply.out, reply.size);
+        ck_assert_msg(answered != NULL, "wire.md:%u: no claim", example->line);
+        memcpy(claim->written, at, sizeof claim->written);
+        memcpy(claim->real, answered, sizeof claim->real);
+        ck_assert_msg(memcmp(claim->written, claim->real, sizeof claim->real) != 0, "not random");
+    }
+    ck_assert_msg(memcmp(at, claim->written, sizeof claim->written) == 0,
+                  "wire.md:%u: not the claim of the last begin", example->line);
+    memcpy(at, claim->real, sizeof claim->real);
+}
+
 START_TEST(the_examples_of_the_contract)
 {
+    static struct page_claim claim;
     const struct example *examples;
     unsigned count = examples_read("schema/wire.md", &examples);
     ck_assert_uint_gt(count, 40);
     for (unsigned i = 0; i < count; i++) {
-        const struct example *example = &examples[i];
+        static struct example one;
+        const struct example *example = &one;
+        one = examples[i];
+        put_real_claim(&one, &claim);
         if (example->pass_ms > 0) {
             pass(example->pass_ms);
         }
@@ -202,6 +242,35 @@ static void check_fields(enum wire_method method, const char *request)
     msgpack_unpacked_destroy(&unpacked);
 }
 
+/* A request whose %s is the claim that was answered last. */
+static const char *with_claim(const char *format)
+{
+    static char text[256];
+    char number[24];
+    const uint8_t *claim = find_claim(reply.out, reply.size);
+    static uint64_t last;
+    last = claim != NULL ? bytes_load_be64(claim + 1) : last;
+    snprintf(number, sizeof number, "%" PRIu64, last);
+    const char *at = strstr(format, "%s");
+    snprintf(text, sizeof text, "%.*s%s%s", (int)(at - format), format, number, at + 2);
+    return text;
+}
+
+static void check_fields_of_streams(void)
+{
+    check_fields(WIRE_METHOD_BEGIN, "[0, 1, 'begin', [{'thread': 's'}]]");
+    check_fields(WIRE_METHOD_CHUNK,
+                 with_claim("[0, 1, 'chunk', [{'thread': 's', 'claim': %s}, b'x']]"));
+    check_fields(WIRE_METHOD_REPLAY, "[0, 1, 'replay', [{'thread': 's'}]]");
+    check_fields(WIRE_METHOD_COMMIT,
+                 with_claim("[0, 1, 'commit', [{'thread': 's', 'claim': %s}]]"));
+    check_fields(WIRE_METHOD_BEGIN, "[0, 1, 'begin', [{'thread': 's'}]]");
+    const char *abort_it = with_claim("[0, 1, 'abort', [{'thread': 's', 'claim': %s}]]");
+    check_fields(WIRE_METHOD_STAT, "[0, 1, 'stat', [{'thread': 's'}]]");
+    check_fields(WIRE_METHOD_REPLAY, "[0, 1, 'replay', [{'thread': 's'}]]");
+    check_fields(WIRE_METHOD_ABORT, abort_it);
+}
+
 START_TEST(results_have_the_listed_fields)
 {
     check_fields(WIRE_METHOD_HELLO, "[0, 1, 'hello', [{}]]");
@@ -214,7 +283,13 @@ START_TEST(results_have_the_listed_fields)
                  "[0, 1, 'replay', [{'thread': 'a', 'have': {'version': 9, 'step': 0}}]]");
     check_fields(WIRE_METHOD_REPLAY, "[0, 1, 'replay', [{'thread': 'none'}]]");
     check_fields(WIRE_METHOD_REPLAY, "[0, 1, 'replay', [{'response_id': 'none'}]]");
+    check_fields(WIRE_METHOD_REPLAY, "[0, 1, 'replay', [{'thread': 'a', 'policy': 'none'}]]");
+    check_fields(WIRE_METHOD_REPLAY, "[0, 1, 'replay', [{'prefix': ['0123456789abcdef', b(16)]}]]");
+    check_fields(WIRE_METHOD_REPLAY,
+                 "[0, 1, 'replay', [{'thread': 'a', 'policy': 'none', 'pin': true, "
+                 "'have': {'version': 1, 'step': 0, 'kept': [0]}}]]");
     check_fields(WIRE_METHOD_STAT, "[0, 1, 'stat', [{'thread': 'a'}]]");
+    check_fields_of_streams();
     check_fields(WIRE_METHOD_STAT, "[0, 1, 'stat', [{'thread': 'none'}]]");
     check_fields(WIRE_METHOD_TOUCH, "[0, 1, 'touch', [{'threads': ['a', 'none']}]]");
     check_fields(WIRE_METHOD_FORK, "[0, 1, 'fork', [{'thread': 'f', 'from': 'a'}]]");
