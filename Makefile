@@ -53,12 +53,12 @@ LINK = $(CC) $(OPT) -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(LDFLAGS)
 
 STORE_LIBS := -llmdb -lzstd
 SERVER_LIBS := -levent -lxxhash -lpthread $(STORE_LIBS)
-CLIENT_LIBS := -lmsgpackc -lxxhash -lpthread
-CLI_LIBS := -ljansson $(CLIENT_LIBS) $(STORE_LIBS)
+CLIENT_LIBS := -lmsgpackc -ljansson -lsodium -lxxhash -lpthread
+CLI_LIBS := $(CLIENT_LIBS) $(STORE_LIBS)
 # liburcu is only a peer to measure against: bench/table_lfht.c does without it where it is absent.
 BENCH_LIBS = $(STORE_LIBS) -ljansson -lxxhash -lm -lpthread $(shell pkg-config --libs liburcu-qsbr liburcu-cds 2>/dev/null)
 # Asked when a test is linked, not before: `make check` may install Check first.
-TEST_LIBS = $(shell pkg-config --libs check) -lsubunit -lrt -lm -ljansson -lmsgpackc $(SERVER_LIBS)
+TEST_LIBS = $(shell pkg-config --libs check) -lsubunit -lrt -lm -ljansson -lsodium -lmsgpackc $(SERVER_LIBS)
 
 # ---- Debian packages -----------------------------------------------------------------------------
 
@@ -71,7 +71,8 @@ libxxhash-dev hashes of the index, checksums on disk
 liblmdb-dev the tree of the disk tier
 libzstd-dev compression of what goes to disk
 libmsgpack-dev MessagePack in the client library
-libjansson-dev JSON in rethread-cli
+libjansson-dev JSON in the client library and rethread-cli
+libsodium-dev SHA-256 in the client library
 $(if $(findstring clang,$(CC)),clang the chosen compiler)
 $(if $(findstring clang,$(CC)),libclang-rt-14-dev its sanitizers)
 endef
@@ -130,8 +131,10 @@ TEST_PY := $(if $(SAN),$(filter-out tests/test_% tests/lint/%,$(TEST_PY)),$(TEST
 # tests/crash: the recorder is a library of its own, the rest is shared by the tests there.
 RECORDER_SRC := tests/crash/recorder.c
 CRASH_SRC := $(filter-out $(RECORDER_SRC) $(TEST_SRC),$(wildcard tests/crash/*.c))
+# Not a test, but what tests/weave/test_weave.py drives.
+BATCH_SRC := tests/weave/batch.c
 ALL_C := $(SRC) $(wildcard $(MAIN)) $(CLI_SRC) $(BENCH_MAIN) $(BENCH_SRC) $(TEST_LIB_SRC) \
-	$(TEST_SRC) $(RECORDER_SRC) $(CRASH_SRC)
+	$(TEST_SRC) $(RECORDER_SRC) $(CRASH_SRC) $(BATCH_SRC)
 
 FOLDERS := src/*/ include bench tests/*/
 FOLDERS := $(patsubst %/,%,$(wildcard $(FOLDERS)))
@@ -141,6 +144,7 @@ CLI := $(B)/rethread-cli
 BENCH := $(B)/rethread-bench
 LIBRARY := $(B)/librethread.a $(B)/librethread.so
 TESTS := $(TEST_SRC:%.c=$(B)/%)
+BATCH := $(BATCH_SRC:%.c=$(B)/%)
 CRASH_TESTS := $(patsubst %.c,$(B)/%,$(filter tests/crash/%,$(TEST_SRC)))
 RECORDER := $(B)/tests/crash/recorder.so
 BUILT := $(if $(wildcard $(MAIN)),$(SERVER)) $(if $(wildcard src/client/*.c),$(LIBRARY)) \
@@ -253,7 +257,7 @@ $(BENCH): $(call objects,$(BENCH_MAIN)) $(foreach r,$(LINK_bench),$(call archive
 	@echo "  LINK    $@"
 	$(Q)$(LINK) -o $@ $^ $(BENCH_LIBS)
 
-$(TESTS): $(B)/tests/%: $(B)/obj/tests/%.o $(call archive,tests) \
+$(TESTS) $(BATCH): $(B)/tests/%: $(B)/obj/tests/%.o $(call archive,tests) \
 		$$(foreach r,$$(call rooms_of_test,$$*),$$(call archive,$$r))
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
@@ -325,7 +329,7 @@ bench: deps all $(BENCH) ## measure beside what is installed to compare with: bu
 install: all ## install under DESTDIR and PREFIX
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(LIBDIR)/pkgconfig
 	install -m 755 $(SERVER) $(CLI) $(DESTDIR)$(PREFIX)/bin
-	install -m 644 include/rethread.h $(DESTDIR)$(PREFIX)/include
+	install -m 644 include/rethread.h include/rethread_weave.h $(DESTDIR)$(PREFIX)/include
 	install -m 644 $(B)/librethread.a $(DESTDIR)$(LIBDIR)
 	install -m 755 $(B)/librethread.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/librethread.so.$(VERSION)
 	ln -sf librethread.so.$(VERSION) $(DESTDIR)$(LIBDIR)/librethread.so.$(SOVERSION)

@@ -12,7 +12,11 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "shared", "data")
+from support import ROOT
+
+from rethread.weave import find_profile
+
+DATA = os.path.join(ROOT, "..", "shared", "data")
 FILES = ("reasoning-multiturn-dev.jsonl.gz", "reasoning-wire-dev.jsonl.gz")
 FORMATS = ("chat", "anthropic", "responses")
 
@@ -83,7 +87,9 @@ def _chat_reply(row, number):
     blocks = _blocks(row)
     text = "".join(b[1] for b in blocks)
     if text:
-        message[("reasoning_content", "reasoning", "thinking")[number % 3]] = text
+        fields = ("reasoning_content", "reasoning", "thinking")
+        field = fields[number % 3] if number % 4 == 0 else find_profile(row.get("model")).field
+        message[field] = text
     details = []
     for kind, text, opaque, name in blocks:
         if kind == "reasoning_content" and opaque.startswith("["):

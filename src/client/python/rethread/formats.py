@@ -242,14 +242,14 @@ def _checked(items: Sequence[Any], member: str, with_role: bool) -> None:
             _expect(isinstance(item.get("type", ""), str), f"{place}.type", "is no string")
 
 
-def _checked_content(content: Any, place: str, typed: bool = False) -> None:
-    """A string, an array of objects, or nothing."""
+def _checked_content(content: Any, place: str, type_if_absent: Any = "") -> None:
+    """A string, an array of objects with a type, or nothing."""
     if content is None or isinstance(content, str):
         return
     _expect(isinstance(content, list), place, "is neither a string nor an array")
     for n, part in enumerate(content):
         _expect(isinstance(part, dict), f"{place}[{n}]", "is no object")
-        kind = part.get("type") if typed else part.get("type", "")
+        kind = part.get("type", type_if_absent)
         _expect(isinstance(kind, str), f"{place}[{n}].type", "is no string")
 
 
@@ -419,10 +419,11 @@ class Anthropic(Format):
             role, content = message["role"], message.get("content")
             if role not in ("user", "assistant"):
                 continue
-            _checked_content(content, f"{self.member}[{n}].content", typed=role == "assistant")
-            turn += role == "user" and self._asks(content)
+            place = f"{self.member}[{n}].content"
             if role == "user":
+                turn += self._asks(content, place)
                 continue
+            _checked_content(content, place, type_if_absent=None)
             tools = [part for part in _objects(content) if part["type"] == "tool_use"]
             calls.append(Call(
                 n, 1, turn, not tools, _recordable(tool.get("id") for tool in tools),
@@ -432,10 +433,14 @@ class Anthropic(Format):
         return calls
 
     @staticmethod
-    def _asks(content: Any) -> bool:
+    def _asks(content: Any, place: str) -> bool:
         """Whether a user message holds anything but results of tools."""
-        return isinstance(content, str) or any(
-            not _is_of(part, ("tool_result",)) for part in _objects(content))
+        if content is None or isinstance(content, str):
+            return content is not None
+        _expect(isinstance(content, list), place, "is neither a string nor an array")
+        for n, part in enumerate(content):
+            _expect(isinstance(part, dict), f"{place}[{n}]", "is no object")
+        return any(not _is_of(part, ("tool_result",)) for part in content)
 
     def take_out(self, items: Sequence[Any], field: str) -> list[Any]:
         parts = [p for p in items[0]["content"] if not _is_of(p, ANTHROPIC_HIDDEN)]
@@ -527,7 +532,7 @@ class Responses(Format):
         names = (tool["name"] if isinstance(tool.get("name"), str) else tool["type"]
                  for tool in tools)
         return Call(
-            first, len(run), turn, not any("call_id" in tool for tool in tools),
+            first, len(run), turn, not any(isinstance(t.get("call_id"), str) for t in tools),
             _recordable(tool.get("call_id") for tool in tools), _visible_hash(texts, names),
             tuple(_hidden_in(run, RESPONSES_HIDDEN)),
         )

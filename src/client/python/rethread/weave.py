@@ -182,7 +182,7 @@ def _open(transcript: Any, as_: str) -> tuple[Format, list[Any]]:
     if format_ is None:
         raise WeaveError(f"no format {as_!r}: it is one of {', '.join(FORMATS)}")
     items = transcript.get(format_.member) if isinstance(transcript, dict) else transcript
-    if format_.name == "responses" and isinstance(items, str):
+    if format_.name == "responses" and isinstance(items, str) and isinstance(transcript, dict):
         return format_, []
     if not isinstance(items, list):
         raise WeaveError(f"not an array, nor an object with an array {format_.member!r}")
@@ -191,7 +191,7 @@ def _open(transcript: Any, as_: str) -> tuple[Format, list[Any]]:
 
 def _close(source: Any, format_: Format, items: list[Any]) -> Any:
     if not isinstance(source, dict):
-        return source if isinstance(source, str) else items
+        return items
     if isinstance(source[format_.member], str):
         return source
     return {**source, format_.member: items}
@@ -219,8 +219,9 @@ def _match(calls: Sequence[Call], replay: Replay) -> Matches:
     strange = partial(_are_strange, ids, step_ids)
 
     def same_message(n: int, number: int) -> bool:
-        visible = _visible_of(steps[n])
-        return visible == calls[number].visible if visible else steps[n].step == number
+        if steps[n].visible is None:
+            return steps[n].step == number
+        return steps[n].visible == calls[number].visible
 
     matches: Matches = {}
     links = _links({number: ids[number] for number in range(len(calls))},
@@ -233,7 +234,7 @@ def _match(calls: Sequence[Call], replay: Replay) -> Matches:
     given = {number for number, _ in matches.values()}
     links = _links({number: [call.visible] for number, call in enumerate(calls)
                     if number not in given},
-                   {n: [v] for n in held if n not in matches and (v := _visible_of(steps[n]))},
+                   {n: [v] for n in held if n not in matches and (v := steps[n].visible) is not None},
                    lambda n, number: not strange(n, number), one_is_certain=False)
     matches.update({n: (number, "visible") for n, number in links})
 
@@ -253,11 +254,6 @@ def _are_strange(ids: Sequence[frozenset[bytes]], step_ids: Sequence[frozenset[b
                  n: int, number: int) -> bool:
     """Both called tools, and none in common."""
     return bool(ids[number] and step_ids[n]) and ids[number].isdisjoint(step_ids[n])
-
-
-def _visible_of(step: Step) -> bytes | None:
-    visible = getattr(step, "visible", None) or step.extra.get("visible")
-    return visible if isinstance(visible, bytes) else None
 
 
 def _links(
