@@ -186,8 +186,9 @@ static enum status fail_value(const struct option *option, struct wire_error *er
     case HAVE:
         return wire_fail(error, STATUS_BAD_REQUEST, name,
                          "%s is expected to be a map of version (an integer from 0), step (an "
-                         "integer from -1) and, if wanted, kept (ascending steps up to step)",
-                         name);
+                         "integer from -1) and, if wanted, kept (at most %d ascending steps up to "
+                         "step)",
+                         name, WIRE_KEPT_MAX);
     }
     return wire_fail(error, STATUS_BAD_REQUEST, name, "%s is not what is expected", name);
 }
@@ -292,7 +293,7 @@ static bool take_list(struct wire_cursor *cursor, const struct option *option,
 static bool take_steps(struct wire_cursor *cursor, const struct wire_item *array,
                        struct wire_list *list, int64_t *last)
 {
-    if (array->type != WIRE_ITEM_ARRAY) {
+    if (array->type != WIRE_ITEM_ARRAY || array->count > WIRE_KEPT_MAX) {
         return false;
     }
     const uint8_t *start = cursor->at;

@@ -22,6 +22,7 @@ enum {
     WIRE_PREFIX_BYTES = 16,
     WIRE_ID_BYTES_MAX = 255,
     WIRE_TOOL_CALLS_MAX = 128,
+    WIRE_KEPT_MAX = 65536, /* steps in wire_have.kept */
 };
 
 enum wire_method {

@@ -335,6 +335,29 @@ static void check_prefixes(const struct row *row)
     }
 }
 
+static void check_kept_limit(const struct row *row)
+{
+    for (unsigned count = 65535; count <= 65537; count++) {
+        char *text = NULL;
+        size_t size = 0;
+        FILE *out = open_memstream(&text, &size);
+        fprintf(out, "{'version': 1, 'step': %u, 'kept': [0", count);
+        for (unsigned i = 1; i < count; i++) {
+            fprintf(out, ", %u", i);
+        }
+        fputs("]}", out);
+        fclose(out);
+        if (count <= 65536) {
+            takes(row, text);
+            ck_assert_uint_eq(request.have.kept.count, count);
+        } else {
+            ck_assert_uint_eq(parse(row, text), STATUS_BAD_REQUEST);
+            ck_assert_str_eq(error.option, row->name);
+        }
+        free(text);
+    }
+}
+
 static void check_have(const struct row *row)
 {
     takes(row, "{'version': 0, 'step': -1}");
@@ -347,6 +370,7 @@ static void check_have(const struct row *row)
     takes(row, "{'version': 1, 'step': 9223372036854775807, 'kept': [9223372036854775807]}");
     takes(row, "{'version': 1, 'step': 9223372036854775807, "
                "'kept': [9223372036854775806, 9223372036854775807]}");
+    check_kept_limit(row);
     static const char *const wrong[] = {
         "{}",
         "{'version': 1}",
