@@ -64,13 +64,6 @@ static uint32_t turn_of(const struct step *previous)
     return previous ? previous->turn : 0;
 }
 
-static bool in_tool_turn(const struct step *step, const struct step *previous)
-{
-    /* What is damaged may not have been final. */
-    return !(step->flags & STEP_FINAL) || (previous && previous->turn == step->turn &&
-                                           (previous->flags & (STEP_IN_TOOL_TURN | STEP_CORRUPT)));
-}
-
 /* Owner, number, version, turn: known only under the claim. */
 static void step_settle(struct append *append, struct thread *thread, uint32_t number,
                         uint32_t version, const struct step *previous)
@@ -82,9 +75,7 @@ static void step_settle(struct append *append, struct thread *thread, uint32_t n
     if (!wire_given(append->request, WIRE_FIELD_turn)) {
         step->turn = turn_of(previous);
     }
-    if (in_tool_turn(step, previous)) {
-        step->flags |= STEP_IN_TOOL_TURN;
-    }
+    step_mark_tool_turn(step, previous);
     /* Relaxed: the thread is ours, and the last hold's release and acquire order the rest. */
     atomic_fetch_add_explicit(&thread->holds, 1, memory_order_relaxed);
 }

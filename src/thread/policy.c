@@ -18,9 +18,15 @@ static uint32_t first_of_turn(const struct lane *lane, const struct spine *spine
     return low;
 }
 
-/* A boundary that no held step is below leaves the lost ones kept. */
-static uint32_t with_lost(const struct spine *spine, uint32_t from)
+/*
+ * A boundary that no readable step is below leaves the lost ones kept, and damaged ones at it may
+ * belong behind it: they are kept, to be missing, rather than left out as if it were known.
+ */
+static uint32_t with_unknown(const struct lane *lane, const struct spine *spine, uint32_t from)
 {
+    while (from > spine->lost && (spine_step(lane, spine, from - 1)->flags & STEP_CORRUPT)) {
+        from--;
+    }
     return from <= spine->lost ? 0 : from;
 }
 
@@ -28,7 +34,7 @@ static uint32_t current_turn(const struct lane *lane, const struct spine *spine,
                              struct policy_asked asked)
 {
     uint32_t turn = asked.has_turn ? asked.turn : spine_step(lane, spine, end - 1)->turn;
-    return with_lost(spine, first_of_turn(lane, spine, spine->lost, end, turn));
+    return with_unknown(lane, spine, first_of_turn(lane, spine, spine->lost, end, turn));
 }
 
 static uint32_t since_final(const struct lane *lane, const struct spine *spine, uint32_t end)
@@ -37,7 +43,7 @@ static uint32_t since_final(const struct lane *lane, const struct spine *spine, 
     while (from > spine->lost && !(spine_step(lane, spine, from - 1)->flags & STEP_FINAL)) {
         from--;
     }
-    return with_lost(spine, from);
+    return with_unknown(lane, spine, from);
 }
 
 static uint32_t last_turns(const struct lane *lane, const struct spine *spine, uint32_t end,
@@ -48,7 +54,7 @@ static uint32_t last_turns(const struct lane *lane, const struct spine *spine, u
         uint32_t turn = spine_step(lane, spine, from - 1)->turn;
         from = first_of_turn(lane, spine, spine->lost, from, turn);
     }
-    return with_lost(spine, from);
+    return with_unknown(lane, spine, from);
 }
 
 struct policy_bounds policy_bounds(const struct lane *lane, const struct spine *spine, uint32_t end,

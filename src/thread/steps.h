@@ -8,7 +8,8 @@
 
 /*
  * Builds a step from an append: everything but owner, number, version and (if not given) turn, and
- * the bytes of payloads whose data is NULL, which the caller fills in. Not shared yet: step_discard undoes it. NULL: no memory.
+ * the bytes of payloads whose data is NULL, which the caller fills in. Not shared yet: step_discard
+ * undoes it. NULL: no memory.
  */
 struct step *step_create(struct lane *lane, const struct wire_request *request);
 /*
@@ -30,11 +31,15 @@ void step_let_go(struct lane *lane, struct step *step, enum reason reason);
 /* The epoch's callback for RETIRE_STEP. */
 bool step_reclaim(void *context, struct epoch_member *member, void *object);
 
-/* Before it is committed behind `previous` (NULL: none is held), its turn being known. */
+/*
+ * Before it is committed behind `previous` (NULL: none is held), its turn being known. What is
+ * damaged may not have been final, and may have been of this turn.
+ */
 static inline void step_mark_tool_turn(struct step *step, const struct step *previous)
 {
     if (!(step->flags & STEP_FINAL) ||
-        (previous && previous->turn == step->turn && (previous->flags & STEP_IN_TOOL_TURN))) {
+        (previous && ((previous->flags & STEP_CORRUPT) ||
+                      (previous->turn == step->turn && (previous->flags & STEP_IN_TOOL_TURN))))) {
         step->flags |= STEP_IN_TOOL_TURN;
     }
 }
