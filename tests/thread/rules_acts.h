@@ -1,0 +1,799 @@
+/*
+ * Random acts on a few threads, each done in the domain and in the model of the rules.
+ *
+ * An act draws all it needs from its own number and the model's present state, so that a history is
+ * a list of numbers, and one that shows a difference can be made shorter by leaving some out.
+ */
+#ifndef RETHREAD_TESTS_THREAD_RULES_ACTS_H
+#define RETHREAD_TESTS_THREAD_RULES_ACTS_H
+
+#include "tests/thread/rules_stage.h"
+
+/* ---- append ---- */
+
+static unsigned pick(void)
+{
+    return below(RULES_THREADS);
+}
+
+static bool is_damaged(const struct rules_thread *thread)
+{
+    for (uint32_t at = thread->lost; at < thread->length; at++) {
+        if (thread->places[at].corrupt) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void invent_segments(struct rules_step *step, unsigned most)
+{
+    step->segment_count = one_in(6) ? 0 : 1 + below(most);
+    for (unsigned i = 0; i < step->segment_count; i++) {
+        step->kinds[i] = one_in(3) ? (enum wire_kind)below(WIRE_KIND_COUNT) : WIRE_KIND_TEXT;
+        step->sizes[i] = one_in(4) ? 1 + below(10) : 1 + below(3);
+        step->size += step->sizes[i];
+    }
+    for (uint32_t i = 0; i < step->size; i++) {
+        step->payload[i] = (uint8_t)('a' + below(26));
+    }
+}
+
+static int maybe(unsigned limit)
+{
+    return one_in(2) ? -1 : (int)below(limit);
+}
+
+static struct rules_append invent_append(unsigned t, unsigned segments_most)
+{
+    struct rules_append append = {0};
+    struct rules_step *step = &append.step;
+    const struct rules_thread *thread = &rules.threads[t];
+    invent_segments(step, segments_most);
+    step->has_tokens = one_in(2);
+    step->tokens = step->has_tokens ? below(6) : 0;
+    step->model = maybe(RULES_MODELS);
+    step->response = maybe(RULES_IDS);
+    step->prefix = maybe(RULES_IDS);
+    step->visible = maybe(RULES_IDS);
+    step->call_count = one_in(2) ? 0 : 1 + below(RULES_CALLS);
+    for (unsigned i = 0; i < step->call_count; i++) {
+        step->calls[i] = below(RULES_IDS);
+    }
+    step->final = one_in(4) ? one_in(2) : step->call_count == 0;
+    bool held = thread->alive && thread->length > thread->lost;
+    uint32_t turn = held ? thread->places[thread->length - 1].step->turn : 0;
+    append.has_turn = !one_in(3) || is_damaged(thread);
+    bool falls = turn > 0 && one_in(12) && !is_damaged(thread);
+    step->turn = !append.has_turn ? 0 : falls ? turn - 1 : one_in(2) ? turn : turn + 1 + below(2);
+    append.has_expect = one_in(4);
+    append.expect = one_in(4) ? below(4) : thread->version;
+    return append;
+}
+
+static void tell_append(const struct rules_append *append)
+{
+    const struct rules_step *step = &append->step;
+    if (append->has_turn) {
+        tell(" turn=%u", step->turn);
+    }
+    if (append->has_expect) {
+        tell(" expect=%lu", (unsigned long)append->expect);
+    }
+    if (step->has_tokens) {
+        tell(" tokens=%u", step->tokens);
+    }
+    if (step->model >= 0) {
+        tell(" model=%s", rules_models[step->model]);
+    }
+    tell(" final=%d r%d p%d v%d", step->final, step->response, step->prefix, step->visible);
+    for (unsigned i = 0; i < step->call_count; i++) {
+        tell(" c%u", step->calls[i]);
+    }
+    tell(" :");
+    for (unsigned i = 0, at = 0; i < step->segment_count; at += step->sizes[i++]) {
+        tell(" %d'%.*s", step->kinds[i], (int)step->sizes[i], step->payload + at);
+    }
+}
+
+static void ask_append(const struct rules_append *append)
+{
+    const struct rules_step *step = &append->step;
+    const uint8_t *at = step->payload;
+    for (unsigned i = 0; i < step->segment_count; i++) {
+        ask_kind(&ask, step->kinds[i]);
+        ask_payload(&ask, bytes_of(at, step->sizes[i]));
+        at += step->sizes[i];
+    }
+    if (append->has_turn) {
+        ask_set(&ask, turn, step->turn);
+    }
+    if (append->has_expect) {
+        ask_set(&ask, expect, append->expect);
+    }
+    if (step->has_tokens) {
+        ask_set(&ask, tokens, step->tokens);
+    }
+    if (step->model >= 0) {
+        ask_set(&ask, model, bytes_text(rules_models[step->model]));
+    }
+    if (step->response >= 0) {
+        ask_set(&ask, response_id, name_of("r", (unsigned)step->response));
+    }
+    if (step->prefix >= 0) {
+        ask_set(&ask, prefix, hash_of("p", (unsigned)step->prefix));
+    }
+    if (step->visible >= 0) {
+        ask_set(&ask, visible, hash_of("v", (unsigned)step->visible));
+    }
+    for (unsigned i = 0; i < step->call_count; i++) {
+        ask_call(&ask, name_of("c", step->calls[i]));
+    }
+    if (step->final != (step->call_count == 0) || one_in(3)) {
+        ask_set(&ask, final, step->final);
+    }
+}
+
+/* An error is the one that the rules say; true: it went well. */
+static bool check_status(enum status status, const struct rules_outcome *want)
+{
+    SAME(status, want->status);
+    if (status == STATUS_CONFLICT && !want->any_cause) {
+        SAME(strcmp(error.cause, want->cause), 0);
+        SAME(error.version, want->version);
+    }
+    return status == STATUS_OK;
+}
+
+static void check_appended(const struct thread_append_result *got, const struct rules_outcome *want)
+{
+    SAME(got->step, want->step);
+    SAME(got->version, want->version);
+    SAME(got->lost, want->lost);
+    SAME(got->created, want->created);
+    SAME(got->duplicate, false);
+    SAME(got->expires_in_ms, rules.keep_ms);
+}
+
+static bool is_full(unsigned t)
+{
+    return rules.made_count >= RULES_MADE || rules.threads[t].length >= RULES_STEPS;
+}
+
+static void do_append(void)
+{
+    unsigned t = pick();
+    if (is_full(t)) {
+        return;
+    }
+    struct rules_append append = invent_append(t, RULES_SEGMENTS - 1);
+    tell("append t%u", t);
+    tell_append(&append);
+    tell("\n");
+    ask_begin(&ask, WIRE_METHOD_APPEND, thread_name(t));
+    ask_append(&append);
+    if (append.step.segment_count == 0) {
+        ask_set(&ask, segments, (struct wire_list){0});
+    }
+    struct thread_append_result got;
+    enum status status;
+    do {
+        status = thread_append(domain.lane, &ask.request, &got, &error);
+    } while (put_back(status));
+    struct rules_outcome want = rules_append(&rules, t, &append);
+    if (check_status(status, &want)) {
+        check_appended(&got, &want);
+    }
+}
+
+/* ---- streaming ---- */
+
+static void do_begin(void)
+{
+    unsigned t = pick();
+    enum wire_kind kind = (enum wire_kind)below(WIRE_KIND_COUNT);
+    tell("begin t%u segment=%d\n", t, kind);
+    ask_begin(&ask, WIRE_METHOD_BEGIN, thread_name(t));
+    if (kind != WIRE_KIND_TEXT) {
+        ask_set(&ask, segment, kind);
+    }
+    struct thread_begin_result got;
+    enum status status;
+    do {
+        status = thread_begin(domain.lane, &ask.request, &got, &error);
+    } while (put_back(status));
+    struct rules_outcome want = rules_begin(&rules, t, kind);
+    if (check_status(status, &want)) {
+        SAME(got.step, want.step);
+        SAME(got.version, want.version);
+        HOLDS(got.claim > 0 && got.claim <= INT64_MAX);
+        SAME(got.claim_expires_in_ms, CLAIM_MS);
+        rules_claim(&rules, t, got.claim);
+    }
+}
+
+/* A thread that is being streamed to, if there is one. */
+static unsigned pick_claimed(void)
+{
+    unsigned t = pick();
+    for (unsigned i = 0; i < RULES_THREADS && !rules.threads[t].draft.lives; i++) {
+        t = (t + 1) % RULES_THREADS;
+    }
+    return t;
+}
+
+/* Mostly the thread's own, else an old or made-up one. */
+static uint64_t pick_claim(unsigned t)
+{
+    uint64_t claim = rules.threads[t].draft.claim;
+    return one_in(10) || claim == 0 ? 1 + below(1000) : claim;
+}
+
+static void ask_claim(enum wire_method method, unsigned t, uint64_t claim)
+{
+    ask_begin(&ask, method, thread_name(t));
+    ask_set(&ask, claim, claim);
+    tell(" t%u%s", t, claim == rules.threads[t].draft.claim ? "" : " with another claim");
+}
+
+static void do_chunk(void)
+{
+    unsigned t = pick_claimed();
+    struct rules_step step = {0};
+    invent_segments(&step, 2);
+    if (rules.threads[t].draft.kind == WIRE_KIND_TOKENS && !one_in(8) && step.segment_count > 0) {
+        step.segment_count = 1;
+        step.size = step.sizes[0] = step.size > 4 ? step.size / 4 * 4 : 4;
+        memcpy(step.payload, "TOKE", 4);
+    }
+    if (rules.threads[t].draft.size + step.size > RULES_PAYLOAD_BYTES / 2 || step.size == 0) {
+        return;
+    }
+    tell("chunk");
+    ask_claim(WIRE_METHOD_CHUNK, t, pick_claim(t));
+    tell(" : %.*s\n", (int)step.size, step.payload);
+    const uint8_t *at = step.payload;
+    for (unsigned i = 0; i < step.segment_count; at += step.sizes[i++]) {
+        ask_payload(&ask, bytes_of(at, step.sizes[i]));
+    }
+    struct thread_chunk_result got;
+    enum status status;
+    do {
+        status = thread_chunk(domain.lane, &ask.request, &got, &error);
+    } while (put_back(status));
+    struct rules_outcome want = rules_chunk(&rules, t, ask.request.claim, step.payload, step.size);
+    if (check_status(status, &want)) {
+        SAME(got.step_bytes, rules.threads[t].draft.size);
+        SAME(got.claim_expires_in_ms, CLAIM_MS);
+    }
+}
+
+static void do_commit(void)
+{
+    unsigned t = pick_claimed();
+    if (is_full(t)) {
+        return;
+    }
+    struct rules_append append = invent_append(t, 2);
+    if (one_in(2)) {
+        append.step.segment_count = append.step.size = 0;
+    }
+    append.claim = pick_claim(t);
+    tell("commit");
+    ask_claim(WIRE_METHOD_COMMIT, t, append.claim);
+    tell_append(&append);
+    tell("\n");
+    ask_append(&append);
+    if (append.step.segment_count == 0 && rules.threads[t].draft.size == 0) {
+        ask_set(&ask, segments, (struct wire_list){0});
+    }
+    struct thread_append_result got;
+    enum status status;
+    do {
+        status = thread_commit(domain.lane, &ask.request, &got, &error);
+    } while (put_back(status));
+    struct rules_outcome want = rules_commit(&rules, t, &append);
+    if (check_status(status, &want)) {
+        check_appended(&got, &want);
+    }
+}
+
+static void do_abort(void)
+{
+    unsigned t = pick_claimed();
+    tell("abort");
+    ask_claim(WIRE_METHOD_ABORT, t, pick_claim(t));
+    tell("\n");
+    enum status status;
+    do {
+        status = thread_abort(domain.lane, &ask.request, &error);
+    } while (put_back(status));
+    struct rules_outcome want = rules_abort(&rules, t, ask.request.claim);
+    check_status(status, &want);
+    settle();
+}
+
+/* ---- the others ---- */
+
+static void do_touch(void)
+{
+    unsigned t = pick();
+    tell("touch t%u\n", t);
+    enum reason missing = REASON_COUNT;
+    enum status status;
+    do {
+        status = thread_touch(domain.lane, thread_name(t), false, 0, &missing);
+    } while (put_back(status));
+    SAME(status, STATUS_OK);
+    SAME(missing, rules_touch(&rules, t) ? REASON_NONE : rules.threads[t].reason);
+}
+
+static void do_fork(void)
+{
+    unsigned t = pick(), from = pick();
+    bool has_at = one_in(2);
+    uint32_t at = below(rules.threads[from].length + 1);
+    tell("fork t%u from=t%u", t, from);
+    ask_begin(&ask, WIRE_METHOD_FORK, thread_name(t));
+    ask_set(&ask, from, thread_name(from));
+    if (has_at) {
+        tell(" at=%u", at);
+        ask_set(&ask, at, at);
+    }
+    tell("\n");
+    struct thread_fork_result got;
+    enum status status;
+    do {
+        status = thread_fork(domain.lane, &ask.request, &got, &error);
+    } while (put_back(status));
+    struct rules_outcome want = rules_fork(&rules, t, from, has_at, at);
+    if (check_status(status, &want)) {
+        SAME(got.version, want.version);
+    }
+}
+
+static void do_rewind(void)
+{
+    unsigned t = pick();
+    int64_t to = (int64_t)rules.threads[t].length - 1 - below(4) + one_in(8);
+    to = one_in(10) || to < -1 ? -1 : to;
+    tell("rewind t%u to=%ld\n", t, (long)to);
+    ask_begin(&ask, WIRE_METHOD_REWIND, thread_name(t));
+    ask_set(&ask, to, to);
+    struct thread_rewind_result got;
+    enum status status;
+    do {
+        status = thread_rewind(domain.lane, &ask.request, &got, &error);
+    } while (put_back(status));
+    struct rules_outcome want = rules_rewind(&rules, t, to);
+    if (check_status(status, &want)) {
+        SAME(got.version, want.version);
+        SAME(got.dropped, want.dropped);
+    }
+}
+
+static void forget(unsigned t)
+{
+    struct thread_forget_result got = {0};
+    ask_begin(&ask, WIRE_METHOD_FORGET, thread_name(t));
+    enum status status;
+    do {
+        status = thread_forget(domain.lane, &ask.request, &got, &error);
+    } while (put_back(status));
+    SAME(status, STATUS_OK);
+    /* Whether a thread that nobody has committed to was one, the contract does not say. */
+    if (rules.threads[t].alive || !rules.threads[t].draft.lives) {
+        SAME(got.forgotten, rules.threads[t].alive);
+    }
+    rules_forget(&rules, t);
+}
+
+static void do_forget(void)
+{
+    unsigned t = pick();
+    tell("forget t%u\n", t);
+    forget(t);
+}
+
+static void wait_for(uint64_t by_ms)
+{
+    tell("wait %lu\n", (unsigned long)by_ms);
+    domain_wait(&domain, by_ms);
+    rules_advance(&rules, now_ms());
+    settle();
+}
+
+/* To an end, or just before, or a while. */
+static void do_wait(void)
+{
+    const struct rules_thread *thread = &rules.threads[pick()];
+    uint64_t by_ms = below((unsigned)rules.keep_ms / 4);
+    if (thread->draft.lives && one_in(2)) {
+        by_ms = thread->draft.until_ms - now_ms() - one_in(2);
+    } else if (thread->alive && !thread->draft.lives && one_in(2)) {
+        by_ms = thread->deadline_ms - now_ms() - one_in(2);
+    }
+    wait_for(by_ms);
+}
+
+static void do_tend(void)
+{
+    tell("tend\n");
+    lane_tend_fully(domain.lane);
+}
+
+/* ---- replay ---- */
+
+static void invent_policy(struct rules_query *query, const struct rules_thread *thread)
+{
+    bool held = thread->alive && thread->length > thread->lost;
+    uint32_t highest = held ? thread->places[thread->length - 1].step->turn : 0;
+    query->has_policy = !one_in(4);
+    query->policy =
+        query->has_policy ? (enum wire_policy)below(WIRE_POLICY_COUNT) : WIRE_POLICY_ALL;
+    query->has_turns = query->has_policy && query->policy == WIRE_POLICY_LAST_TURNS;
+    query->turns = query->has_turns ? 1 + below(3) : 0;
+    query->has_turn = one_in(3);
+    query->turn = query->has_turn ? highest + 2 - below(highest + 3 < 5 ? highest + 3 : 5) : 0;
+    query->model = one_in(3) ? (int)below(RULES_MODELS) : -1;
+    query->pin = one_in(4);
+}
+
+static void invent_prefixes(struct rules_query *query, const struct rules_thread *thread)
+{
+    for (uint32_t i = 0; i < thread->length; i++) {
+        /* From either end; often the true ones. */
+        uint32_t at = thread->length % 2 ? i : thread->length - 1 - i;
+        if (one_in(3)) {
+            continue;
+        }
+        int prefix = at < thread->lost ? -1 : thread->places[at].step->prefix;
+        query->prefix_steps[query->prefix_count] = at + (one_in(30) ? 2 : 0);
+        query->prefixes[query->prefix_count++] =
+            prefix < 0 || one_in(8) ? below(RULES_IDS) : (unsigned)prefix;
+    }
+}
+
+static void invent_have(struct rules_query *query, const struct rules_thread *thread)
+{
+    query->has_have = true;
+    bool exact = one_in(2) || is_damaged(thread); /* of what is damaged the version is forgotten */
+    query->have_version = exact ? thread->version : below(thread->version + 2);
+    query->have_step = (int64_t)below(thread->length + 2) - 1;
+    query->has_kept = !one_in(3);
+    unsigned manner = below(4), from = below(thread->length + 1);
+    for (int64_t at = 0; query->has_kept && at <= query->have_step; at++) {
+        query->kept[at] = manner == 0 || (manner == 1 && at >= from) || (manner == 2 && one_in(2));
+    }
+}
+
+static void invent_key(struct rules_query *query)
+{
+    query->keyed = true;
+    query->kind = (enum rules_key_kind)below(RULES_KEY_KINDS);
+    query->is_list = query->kind == RULES_PREFIX && one_in(2);
+    query->id_count = query->is_list ? 1 + below(RULES_IDS + 1) : 1;
+    for (unsigned i = 0; i < query->id_count; i++) {
+        query->ids[i] = below(RULES_IDS);
+    }
+}
+
+static struct rules_query invent_query(unsigned t)
+{
+    struct rules_query query = {
+        .thread = (int)t, .max_bytes = UINT64_MAX, .max_tokens = UINT64_MAX};
+    const struct rules_thread *thread = &rules.threads[t];
+    query.touch = !one_in(3);
+    invent_policy(&query, thread);
+    if (one_in(4)) {
+        invent_prefixes(&query, thread);
+    }
+    query.fail = one_in(4);
+    return query;
+}
+
+static bool any_damaged(void)
+{
+    bool damaged = false;
+    for (unsigned t = 0; t < RULES_THREADS; t++) {
+        damaged |= is_damaged(&rules.threads[t]);
+    }
+    return damaged;
+}
+
+static void check_floors(const struct rules_query *query, const struct thread_replay_result *got,
+                         const struct rules_answer *want);
+
+static void do_replay(void)
+{
+    unsigned t = pick();
+    struct rules_query query = invent_query(t);
+    if (one_in(3) && !any_damaged()) {
+        invent_key(&query);
+        query.thread = one_in(2) ? -1 : query.thread;
+    }
+    if (one_in(2)) {
+        invent_have(&query, &rules.threads[t]);
+    }
+    query.last = one_in(6) ? 1 + below(4) : 0;
+    query.max_bytes = one_in(6) ? below(20) : UINT64_MAX;
+    query.max_tokens = one_in(6) ? below(12) : UINT64_MAX;
+    struct thread_replay_result got;
+    struct rules_answer want;
+    replay_both(&query, &got, &want);
+    check_floors(&query, &got, &want);
+}
+
+/* ---- what must hold whatever the rules say ---- */
+
+/*
+ * What pinned replays left out stays left out, until a rewind goes below it. Judged by the answers
+ * alone; `incarnation` tells one life of a name from the next.
+ */
+static struct {
+    unsigned incarnation;
+    uint32_t below;
+} pinned[RULES_THREADS];
+
+static void follow_floors(void)
+{
+    for (unsigned t = 0; t < RULES_THREADS; t++) {
+        const struct rules_thread *thread = &rules.threads[t];
+        if (pinned[t].incarnation != thread->incarnation) {
+            pinned[t].incarnation = thread->incarnation;
+            pinned[t].below = 0;
+        }
+        if (pinned[t].below > thread->length) {
+            pinned[t].below = thread->length;
+        }
+    }
+}
+
+static void check_floors(const struct rules_query *query, const struct thread_replay_result *got,
+                         const struct rules_answer *want)
+{
+    if (!query->pin || want->miss) {
+        return;
+    }
+    uint32_t *below_it = &pinned[want->thread].below;
+    for (uint32_t at = got->begin; at < got->end && at < *below_it; at++) {
+        enum reason missing;
+        const struct step *step = thread_replay_step(domain.lane, got, at, &missing);
+        HOLDS(!step && missing == REASON_NONE);
+    }
+    *below_it = got->kept_from > *below_it ? got->kept_from : *below_it;
+}
+
+/*
+ * A caller of each thread, who keeps a context by what the answers say, and nothing else. With
+ * `extends` it only ever adds to it; else it goes back to first_changed. What it has then is what
+ * it would be given if it had nothing.
+ */
+static struct caller {
+    bool there;
+    unsigned incarnation; /* the next life of a name is another thread, and told by its version only
+                             by chance: the caller forgets when it hears of a miss */
+    uint64_t version;
+    int64_t step;
+    bool has[RULES_STEPS];
+    uint32_t size[RULES_STEPS];
+    uint8_t payload[RULES_STEPS][RULES_PAYLOAD_BYTES];
+} callers[RULES_THREADS];
+
+static void caller_takes(struct caller *caller, const struct thread_replay_result *got,
+                         bool missing_at[RULES_STEPS])
+{
+    for (uint32_t at = got->begin; at < got->end; at++) {
+        enum reason missing;
+        struct step_view view;
+        const struct step *step = thread_replay_step(domain.lane, got, at, &missing);
+        missing_at[at] = missing != REASON_NONE;
+        if (step) {
+            step_view(step, &view);
+            HOLDS(!caller->has[at]);
+            caller->has[at] = true;
+            caller->size[at] = view.payload_bytes;
+            memcpy(caller->payload[at], view.payload.data, view.payload_bytes);
+        }
+    }
+    caller->there = true;
+    caller->version = got->version;
+    caller->step = got->head;
+}
+
+/* Of what is lost or damaged the caller may have more than it would be given now. */
+static void check_contexts(const struct caller *caller, const struct caller *fresh,
+                           const bool missing[RULES_STEPS], const struct rules_thread *thread)
+{
+    for (uint32_t at = 0; at < thread->length; at++) {
+        if (missing[at] && (at < thread->lost || thread->places[at].corrupt)) {
+            continue;
+        }
+        SAME(caller->has[at], fresh->has[at]);
+        if (fresh->has[at]) {
+            HOLDS(bytes_equal(bytes_of(caller->payload[at], caller->size[at]),
+                              bytes_of(fresh->payload[at], fresh->size[at])));
+        }
+    }
+}
+
+static void do_call(void)
+{
+    unsigned t = pick();
+    struct caller *caller = &callers[t];
+    struct rules_query query = invent_query(t);
+    query.fail = false;
+    if (is_damaged(&rules.threads[t]) && caller->version != rules.threads[t].version) {
+        caller->there = false; /* as in invent_have */
+        memset(caller->has, 0, sizeof caller->has);
+    }
+    if (caller->there) {
+        query.has_have = query.has_kept = true;
+        query.have_version = caller->version;
+        query.have_step = caller->step;
+        memcpy(query.kept, caller->has, sizeof caller->has);
+    }
+    struct thread_replay_result got;
+    struct rules_answer want;
+    bool missing[RULES_STEPS] = {false};
+    replay_both(&query, &got, &want);
+    check_floors(&query, &got, &want);
+    if (want.miss) {
+        *caller = (struct caller){0};
+        return;
+    }
+    if (caller->there && caller->incarnation != rules.threads[t].incarnation) {
+        *caller = (struct caller){0}; /* it cannot know, and did not hear of the miss */
+        return;
+    }
+    uint32_t from = got.has_first_changed ? (uint32_t)got.first_changed : RULES_STEPS;
+    HOLDS(!query.has_have || got.extends == !got.has_first_changed);
+    for (uint32_t at = from; at < RULES_STEPS; at++) {
+        caller->has[at] = false;
+    }
+    caller->incarnation = rules.threads[t].incarnation;
+    caller_takes(caller, &got, missing);
+    /* Whoever comes with nothing is given the same. */
+    static struct caller fresh;
+    fresh = (struct caller){0};
+    query.has_have = query.has_kept = query.touch = false;
+    replay_both(&query, &got, &want);
+    SAME(got.listed + got.dropped, got.end); /* returned, missing or left out: nothing else */
+    memset(missing, 0, sizeof missing);
+    caller_takes(&fresh, &got, missing);
+    check_contexts(caller, &fresh, missing, &rules.threads[t]);
+}
+
+/* ---- a history ---- */
+
+struct act {
+    const char *name;
+    unsigned weight; /* of a hundred */
+    void (*act)(void);
+};
+
+static void act(const struct act *acts, size_t count, unsigned among)
+{
+    unsigned at = below(among);
+    for (size_t i = 0; i < count; at -= acts[i++].weight) {
+        if (at < acts[i].weight) {
+            acts[i].act();
+            return;
+        }
+    }
+}
+
+static void do_something(void)
+{
+    static const struct act acts[] = {
+        {"append", 27, do_append}, {"replay", 27, do_replay}, {"call", 14, do_call},
+        {"begin", 4, do_begin},    {"chunk", 6, do_chunk},    {"commit", 4, do_commit},
+        {"abort", 1, do_abort},    {"touch", 1, do_touch},    {"fork", 4, do_fork},
+        {"rewind", 5, do_rewind},  {"forget", 2, do_forget},  {"wait", 4, do_wait},
+        {"tend", 1, do_tend}};
+    act(acts, sizeof acts / sizeof acts[0], 100);
+    follow_floors();
+    unsigned t = pick();
+    if (!disk || one_in(4)) {
+        check_stat(t);
+    }
+}
+
+/* The acts that these numbers stand for. False: the worlds differ. */
+static bool play(const uint64_t *numbers, unsigned count, void (*besides)(void))
+{
+    history++;
+    tale_size = 0;
+    tale[0] = '\0';
+    rules_init(&rules, now_ms(), disk ? domain.settings.retention_ms : domain.settings.ttl_ms,
+               CLAIM_MS);
+    memset(pinned, 0, sizeof pinned);
+    memset(callers, 0, sizeof callers);
+    bool same = setjmp(end_of_history) == 0;
+    if (same) {
+        for (unsigned i = 0; i < count; i++) {
+            state = numbers[i];
+            if (besides && one_in(3)) {
+                besides();
+            } else {
+                do_something();
+            }
+        }
+        for (unsigned t = 0; t < RULES_THREADS; t++) {
+            check_stat(t);
+            forget(t);
+        }
+    } else {
+        char kept_wrong[sizeof wrong];
+        memcpy(kept_wrong, wrong, sizeof wrong);
+        if (setjmp(end_of_history) == 0) {
+            for (unsigned t = 0; t < RULES_THREADS; t++) {
+                forget(t);
+            }
+        }
+        memcpy(wrong, kept_wrong, sizeof wrong);
+    }
+    tend();
+    return same;
+}
+
+/* Leaves out what is not needed for the worlds to differ; the tale and what is wrong stay. */
+static void shorten(uint64_t *numbers, unsigned *count, void (*besides)(void))
+{
+    for (unsigned at = 0, width = *count / 2; width > 0; at = 0, width /= 2) {
+        while (at + width <= *count) {
+            uint64_t fewer[ACTS_MAX];
+            memcpy(fewer, numbers, at * sizeof *fewer);
+            memcpy(fewer + at, numbers + at + width, (*count - at - width) * sizeof *fewer);
+            if (play(fewer, *count - width, besides)) {
+                at++;
+                continue;
+            }
+            *count -= width;
+            memcpy(numbers, fewer, *count * sizeof *fewer);
+        }
+    }
+    play(numbers, *count, besides);
+}
+
+/* RETHREAD_RULES_CASES: so many instead; RETHREAD_TEST_SEED: from that one on. */
+static void play_histories(uint64_t histories, void (*besides)(void))
+{
+    const char *cases = getenv("RETHREAD_RULES_CASES"), *chosen = getenv("RETHREAD_TEST_SEED");
+    histories = cases ? strtoull(cases, NULL, 10) : trial_count(histories);
+    uint64_t seed = chosen ? strtoull(chosen, NULL, 10) : clock_read_ms(clock_wall()) << 20;
+    for (uint64_t i = 0; i < histories; i++) {
+        uint64_t numbers[ACTS_MAX], from = seed + i;
+        unsigned count = 4 + (unsigned)trial_below(&from, ACTS_MAX - 3);
+        for (unsigned n = 0; n < count; n++) {
+            numbers[n] = trial_random(&from);
+        }
+        if (!play(numbers, count, besides)) {
+            shorten(numbers, &count, besides);
+            ck_abort_msg("%s (RETHREAD_TEST_SEED=%lu), at the end of:\n%s", wrong,
+                         (unsigned long)(seed + i), tale);
+        }
+    }
+    printf("%lu histories, %lu replays\n", (unsigned long)histories, (unsigned long)replays);
+}
+
+/* ---- the domain ---- */
+
+static struct threads_settings rules_settings(void)
+{
+    static struct profiles *profiles;
+    char path[] = "/tmp/rules-XXXXXX", why[PROFILE_ERROR_BYTES];
+    int file = mkstemp(path);
+    ck_assert(file >= 0 && write(file, rules_profiles, strlen(rules_profiles)) ==
+                               (ssize_t)strlen(rules_profiles));
+    close(file);
+    ck_assert_msg(profiles_load(path, &profiles, why) == STATUS_OK, "%s", why);
+    unlink(path);
+    struct threads_settings settings = domain_settings();
+    settings.claim_timeout_ms = CLAIM_MS;
+    settings.profiles = profiles; /* until the end of the process */
+    settings.tombstones = 1 << 14;
+    return settings;
+}
+
+#endif
