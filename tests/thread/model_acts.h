@@ -80,9 +80,9 @@ static void check_selection(struct model_thread *thread, uint32_t end,
                              bytes_equal(request->model, bytes_text(ids[step->model])));
         spent |= fits && step->size > left;
         enum reason want = !step   ? thread->lost_reason
+                           : !fits ? REASON_MODEL_MISMATCH
                            : spent ? REASON_BUDGET
-                           : fits  ? REASON_NONE
-                                   : REASON_MODEL_MISMATCH;
+                                   : REASON_NONE;
         enum reason missing;
         const struct step *shown = thread_replay_step(domain.lane, got, at, &missing);
         SAME(missing, want);
