@@ -149,6 +149,10 @@ class BadInput(ServerCase):
         bodies += [start + b"\x91\x81\xa6thread" + d for d in declared]
         bodies += [start + b"\x92\x80" + d for d in declared]
         bodies += [b"\x94\x00\x01\xa5touch\x91\x81\xa7threads" + d for d in declared]
+        bodies += [b"\x94\x00\x01\xa5chunk" + d for d in declared]
+        for option in (b"\xa6prefix", b"\xa8prefixes", b"\xa8prefixes\x91",
+                       b"\xa8prefixes\x91\x92\x00", b"\xa4have", b"\xa4have\x83\xa4kept"):
+            bodies += [b"\x94\x00\x01\xa6replay\x91\x81" + option + d for d in declared]
         for unit in (b"\x91", b"\x81", b"\x81\xa1a", b"\xdd\x00\x00\x00\x01",
                      b"\xdd\x7f\xff\xff\xff", b"\xdc\xff\xff", b"\xdf\x00\x00\x00\x01\xc0"):
             for depth in (8, 9, 33, 1000, 100000):
@@ -160,6 +164,9 @@ class BadInput(ServerCase):
         # Counts that are true but many: four million nils, a map of a hundred thousand options.
         bodies.append(start + b"\x91\x81\xa1x\xdd" + struct.pack(">I", 4 << 20) + b"\xc0" * (4 << 20))
         bodies.append(start + b"\x91\xdf" + struct.pack(">I", 100000) + b"\xa1x\xc0" * 100000)
+        bodies += [msgpack.packb([0, 1, "replay", [{"thread": "t", **options}]]) for options in (
+            {"prefix": [bytes(16)] * 400000}, {"prefixes": [[0, bytes(16)]] * 350000},
+            {"have": {"version": 1, "step": 1 << 40, "kept": list(range(1 << 20))}})]
         self.assertEqual(set(self.typed(bodies)), {b"bad_request"})
         if not SANITIZED:
             self.assertLess(self.grown(), 64 << 20)

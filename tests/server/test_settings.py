@@ -1,5 +1,6 @@
 """Settings: flag over environment over file, and a refusal that names what is wrong."""
 
+import contextlib
 import json
 import os
 import socket
@@ -7,11 +8,12 @@ import subprocess
 import tempfile
 import unittest
 
+import raw
 import rethread
 from harness import SERVER, ServerCase, clean_environment, refused
 
 NAMES = ("listen", "unix", "loops", "memory", "ttl", "data", "retention", "max-age", "disk",
-         "compression", "frame-max", "max-connections", "idle-timeout", "tombstones", "log-level",
+         "compression", "claim-timeout", "profiles", "frame-max", "max-connections", "idle-timeout", "tombstones", "log-level",
          "config")
 
 
@@ -87,6 +89,7 @@ class Settings(ServerCase):
             (("--surprise", "1"), "surprise"), (("stray",), "stray"),
             (("--listen", "nowhere"), "listen"), (("--listen", "127.0.0.1:99999"), "listen"),
             (("--retention", "400d"), "retention"), (("--max-age", "x"), "max-age"),
+            (("--claim-timeout", "0"), "claim-timeout"), (("--profiles", "x" * 1024), "profiles"),
             (("--disk", "1M"), "disk"), (("--compression", "gzip"), "compression"),
             (("--unix", "x" * 200), "unix"), (("--config", "/nowhere/at/all"), "/nowhere/at/all"),
         ):
@@ -108,6 +111,55 @@ class Settings(ServerCase):
             code, said = refused("--config", self.file(text))
             self.assertGreater(code, 0, text)
             self.assertIn(named, said, text)
+
+    def kept(self, server, thread, model=None):
+        """How many steps a replay by the model's profile leaves of turns 0, 1, 1 and 2."""
+        with contextlib.closing(raw.Client(server)) as client:
+            for turn in (0, 1, 1, 2):
+                client.append(thread, b"x", turn=turn, segments=["text"], model="our-model-7b")
+            replay = client.replay(thread, policy="auto", **({"model": model} if model else {}))
+            self.assertEqual(replay.status, "complete")
+            return len(replay.kept)
+
+    def test_a_file_of_profiles(self):
+        path = self.file("# ours\nour-model-* last_turns:2 reasoning anyone\n"
+                         "qwen3-8b none reasoning itself\n")
+        self.assertEqual(self.kept(self.server, self.id()), 4, "nobody knows it")
+        for flags, env in ((("--profiles", path), {}), ((), {"RETHREAD_PROFILES": path})):
+            with self.started(*flags, env=env) as server:
+                self.assertEqual(self.kept(server, "a"), 3, "the newest step's model")
+                self.assertEqual(self.kept(server, "b", "Lab/OUR-model-70B"), 3)
+                self.assertEqual(self.kept(server, "c", "qwen3-8b"), 0, "before the built-in rows")
+                self.assertEqual(self.kept(server, "d", "qwen3-9b"), 1, "which are still there")
+        with self.started("--profiles", "", env={"RETHREAD_PROFILES": path}) as server:
+            self.assertEqual(self.kept(server, "a"), 4, "turned off")
+
+    def test_profiles_that_are_refused(self):
+        for content, named in (
+            (b"a all f anyone\nb sometimes f anyone\n", "line 2.*sometimes.*current_turn"),
+            (b"a all f\n", "line 1.*PATTERN POLICY FIELD READABLE"),
+            (b"a all f no\xffbody\n", r"line 1.*no\?body.*anyone or itself"),
+            (b"\0" * 5000, "line 1"), (b"#" * ((1 << 20) + 1), "1048576"),
+            (b"a all f anyone\n" * 1025, "line 1025.*1024"),
+        ):
+            with tempfile.NamedTemporaryFile() as f:
+                f.write(content)
+                f.flush()
+                code, said = refused("--profiles", f.name)
+                self.assertEqual(code, 2, said)
+                self.assertRegex(said, f"^rethread-server: profiles: \"{f.name}\": .*{named}")
+                self.assertEqual(said.count("\n"), 1, said)
+                out = run("--check-config", "--profiles", f.name)
+                self.assertEqual((out.returncode, out.stdout, out.stderr), (2, "", said))
+        for path in ("/nowhere/at/all", "/tmp", "/dev/zero", "new\nline"):
+            code, said = refused("--profiles", path)
+            self.assertEqual(code, 2, said)
+            self.assertIn("profiles", said)
+            self.assertEqual(said.count("\n"), 1, said)
+        good = self.file("a all f anyone\n")
+        out = run("--check-config", "--profiles", good)
+        self.assertEqual((out.returncode, out.stderr), (0, ""))
+        self.assertIn(f"profiles = {good}\n", out.stdout)
 
     def test_a_data_directory_that_cannot_be_had(self):
         for value in ("", "/nowhere/at/all", "/dev/null"):
