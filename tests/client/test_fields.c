@@ -306,27 +306,6 @@ START_TEST(list_result)
 }
 END_TEST
 
-START_TEST(info_result)
-{
-    DECODES(INFO, "{'server': {'uptime_ms': 5, 'name': 'x', 'loops': 2}, 'word': 3, 'later': [1], "
-                  "'memory': {'deeper': {'a': 1}, 'used_bytes': 18446744073709551615}}");
-    const struct rethread_info_result *info = rethread_result_info(result);
-    ck_assert_uint_eq(info->metric_count, 3);
-    ck_assert_str_eq(info->metrics[0].section, "server");
-    ck_assert_str_eq(info->metrics[0].name, "uptime_ms");
-    ck_assert_str_eq(info->metrics[1].name, "loops");
-    ck_assert_uint_eq(info->metrics[1].value, 2);
-    ck_assert_str_eq(info->metrics[2].section, "memory");
-    ck_assert_str_eq(info->metrics[2].name, "used_bytes");
-    ck_assert_uint_eq(info->metrics[2].value, UINT64_MAX);
-    rethread_result_free(result);
-    DECODES(INFO, "{}");
-    ck_assert_uint_eq(rethread_result_info(result)->metric_count, 0);
-    rethread_result_free(result);
-    REFUSES(INFO, "{7: {}}");
-}
-END_TEST
-
 START_TEST(errors_carry_their_details)
 {
     ck_assert_int_eq(decode(RETHREAD_METHOD_APPEND,
@@ -385,7 +364,6 @@ int main(void)
     tcase_add_test(shapes, fork_rewind_and_forget_results);
     tcase_add_test(shapes, streaming_results);
     tcase_add_test(shapes, list_result);
-    tcase_add_test(shapes, info_result);
     tcase_add_test(shapes, errors_carry_their_details);
     suite_add_tcase(suite, shapes);
     SRunner *runner = srunner_create(suite);
