@@ -271,6 +271,61 @@ START_TEST(who_may_read)
 }
 END_TEST
 
+/* ---- The README --------------------------------------------------------------------------- */
+
+static char *read_readme(void)
+{
+    FILE *file = fopen("README.md", "r");
+    ck_assert_ptr_nonnull(file);
+    char *text = calloc(1, 1 << 20);
+    ck_assert_uint_lt(fread(text, 1, (1 << 20) - 1, file), (1 << 20) - 1);
+    fclose(file);
+    return text;
+}
+
+/* Each policy has a row, and each model that it names has that policy. */
+START_TEST(models_that_the_readme_names)
+{
+    char *text = read_readme();
+    for (unsigned p = 0; p < WIRE_POLICY_COUNT; p++) {
+        char row[64];
+        snprintf(row, sizeof row, "\n| `%s` | ", wire_policy_name((enum wire_policy)p));
+        char *at = strstr(text, row);
+        ck_assert_msg(at != NULL, "no row of %s", row);
+        char *end = strchr(at + 1, '\n');
+        *end = '\0';
+        unsigned models = 0;
+        for (at = strstr(at + strlen(row), " | "); (at = strchr(at, '`')) != NULL; models++) {
+            char *close = strchr(at + 1, '`');
+            ck_assert_ptr_nonnull(close);
+            *close = '\0';
+            ck_assert_msg(find(at + 1)->policy == p, "%s", at + 1);
+            ck_assert_msg(find(at + 1)->turns <= 1, "%s", at + 1);
+            *close = '`';
+            at = close + 1;
+        }
+        ck_assert_int_eq(models > 0, p != WIRE_POLICY_AUTO);
+        *end = '\n';
+    }
+    free(text);
+}
+END_TEST
+
+START_TEST(the_readmes_file_of_profiles)
+{
+    char *text = read_readme();
+    char *start = strstr(text, "# PATTERN ");
+    ck_assert_ptr_nonnull(start);
+    char *end = strstr(start, "```");
+    ck_assert_ptr_nonnull(end);
+    *end = '\0';
+    takes(start);
+    ck_assert_str_eq(find("Qwen/Qwen3-8B")->field, "reasoning");
+    ck_assert_uint_eq(find("our-tuned-model")->turns, 2);
+    free(text);
+}
+END_TEST
+
 /* ---- A file ------------------------------------------------------------------------------- */
 
 START_TEST(rows_of_a_file_come_first)
@@ -583,10 +638,12 @@ int main(void)
     tcase_add_test(tcase, every_row_is_found_and_sound);
     tcase_add_test(tcase, names_may_be_any_bytes);
     tcase_add_test(tcase, who_may_read);
+    tcase_add_test(tcase, models_that_the_readme_names);
     suite_add_tcase(suite, tcase);
     tcase = tcase_create("file");
     tcase_add_checked_fixture(tcase, make_file, remove_file);
     tcase_add_test(tcase, rows_of_a_file_come_first);
+    tcase_add_test(tcase, the_readmes_file_of_profiles);
     tcase_add_test(tcase, a_star_in_a_file_takes_all_the_others);
     tcase_add_test(tcase, every_policy_of_a_file);
     tcase_add_test(tcase, stars_stand_for_anything);
