@@ -82,6 +82,49 @@ class Hidden(ServerCase):
                         self.search(repr(answer[2]).encode() if answer[2] and
                                     answer[2][b"code"] != b"unknown_method" else b"")
 
+    def test_streams_and_bindings(self):
+        c = self.client
+        t = THREAD + b"s"
+        begun = c.call("begin", {"thread": t})[0]
+        named = {"thread": t, "claim": begun["claim"]}
+        c.call("chunk", named, [PAYLOAD, PAYLOAD])
+        self.search(repr(c.info()).encode())
+        self.search(repr(c.call("stat", {"thread": t})[0]).encode())
+        stale = {"thread": t, "claim": begun["claim"] ^ 1}
+        self.refused("conflict", c.call, "begin", {"thread": t})
+        self.refused("conflict", c.call, "append", {"thread": t}, [PAYLOAD])
+        self.refused("conflict", c.call, "chunk", stale, [PAYLOAD])
+        self.refused("conflict", c.call, "commit", {**stale, "key": KEY}, [PAYLOAD])
+        self.refused("conflict", c.call, "abort", stale)
+        self.refused("conflict", c.call, "commit", {**named, "expect": 9}, [PAYLOAD])
+        self.refused("bad_request", c.call, "commit", {**named, "visible": KEY}, [PAYLOAD])
+        self.refused("bad_request", c.call, "commit", {**named, "segments": [PAYLOAD.decode()]},
+                     [PAYLOAD])
+        self.refused("bad_request", c.call, "chunk", {"thread": t, "claim": PAYLOAD}, [PAYLOAD])
+        self.refused("bad_request", c.call, "begin", {"thread": t, "segment": PAYLOAD.decode()})
+        self.refused("bad_request", c.call, "replay", {"thread": t, "policy": PAYLOAD.decode()})
+        self.refused("bad_request", c.call, "replay", {"thread": t, "prefixes": [[0, PAYLOAD]]})
+        self.refused("bad_request", c.call, "replay", {"prefix": [PAYLOAD]})
+        self.refused("bad_request", c.call, "replay", {"thread": t, "have": {PAYLOAD: 1}})
+        self.refused("bad_request", c.call, "replay", {"thread": t, "on_mismatch": THREAD.decode()})
+        c.call("commit", {**named, "key": KEY, "model": KEY, "prefix": (KEY * 2)[:16]}, [PAYLOAD])
+        self.refused("conflict", c.call, "commit", {**named, "key": KEY}, [PAYLOAD + b"x"])
+        c.call("replay", {"thread": t, "policy": "auto", "model": THREAD, "pin": True})
+        # Streams that are given up, that their thread ends under, and that find no room.
+        for n in range(3):
+            other = t + b"%d" % n
+            named = {"thread": other, "claim": c.call("begin", {"thread": other})[0]["claim"]}
+            c.call("chunk", named, [PAYLOAD * 1000])
+            if n == 0:
+                c.call("abort", named)
+            elif n == 1:
+                c.forget(other)
+                self.refused("conflict", c.call, "commit", named)
+        with self.assertRaises(rethread.ServerError) as caught:
+            for _ in range(100):
+                c.call("chunk", named, [PAYLOAD * 10000])
+        self.search((caught.exception.message + repr(caught.exception.details)).encode())
+
     def test_info(self):
         self.client.append(THREAD + b"i", PAYLOAD, response_id=KEY + b"i", ttl_ms=5000)
         self.search(repr(self.client.info()).encode())

@@ -142,6 +142,62 @@ class Races(ServerCase):
                         if s.segments[0].data.startswith(name)]
                 self.assertEqual(mine, sorted(mine), "one connection's order is kept")
 
+    def test_one_claim_at_a_time(self):
+        """Both begin on every thread at once; then the one streams while the other appends."""
+        rounds = max(RACES // 40 // THREADS, 3)
+        ids = [self.new() for _ in range(THREADS)]
+        claims = {b"A": [{} for _ in range(rounds)], b"B": [{} for _ in range(rounds)]}
+        told, odd = {n: {} for n in range(THREADS)}, []
+
+        def begin(writer, turn):
+            for n, response in writer.batch([raw.request(n, "begin", {"thread": t})
+                                             for n, t in enumerate(ids)]).items():
+                if raw.check(response) is None:
+                    claims[writer.name][turn][n] = response[3][0][b"claim"]
+                    writer.won += 1
+                elif response[2].get(b"cause") != b"claimed":
+                    odd.append(response)
+
+        def finish(writer, turn):
+            mine, requests, sent = claims[writer.name][turn], [], {}
+            for n, t in enumerate(ids):
+                name = b"%s %d" % (writer.name, turn)
+                if n in mine:
+                    options = {"thread": t, "claim": mine[n]}
+                    requests.append(raw.request(THREADS + n, "chunk", options, [name[:2], name[2:]]))
+                    requests.append(raw.request(n, "commit", options, [b"."]))
+                    sent[n] = name + b"."
+                else:
+                    requests.append(raw.request(n, "append", {"thread": t}, [name]))
+                    sent[n] = name
+            for msgid, response in writer.batch(requests).items():
+                code = raw.check(response)
+                if code is None and msgid < THREADS:
+                    step = response[3][0][b"step"]
+                    assert step not in told[msgid], "a step given twice"
+                    told[msgid][step] = sent[msgid]
+                elif code is not None and (msgid >= THREADS or msgid in mine or
+                                           response[2].get(b"cause") != b"claimed"):
+                    odd.append(response)
+
+        def work(writer):
+            for turn in range(rounds):
+                begin(writer, turn)
+                finish(writer, turn)
+        writers = self.two_writers(work)
+        self.assertEqual(odd[:3], [], "neither a win nor a conflict")
+        for turn in range(rounds):
+            a, b = claims[b"A"][turn], claims[b"B"][turn]
+            self.assertEqual(set(a) & set(b), set(), "both have it")
+            self.assertEqual(len(a) + len(b), THREADS, "neither has it")
+        self.assertGreater(min(w.won for w in writers), 0)
+        for n, t in enumerate(ids):
+            replay = self.client.replay(t)
+            self.assertTrue(replay.complete)
+            self.assertEqual({s.step: b"".join(x.data for x in s.segments) for s in replay.steps},
+                             told[n], "what was answered is what is stored")
+            self.assertGreaterEqual(len(told[n]), rounds)
+
     def test_key_commits_once(self):
         ids = [self.new() for _ in range(200)]
         results = {b"A": {}, b"B": {}}

@@ -17,20 +17,57 @@ def payload(thread, size):
 
 
 class Soak(ServerCase):
-    FLAGS = ("--memory", "32M", "--ttl", "700ms", "--loops", "2")
+    FLAGS = ("--memory", "32M", "--ttl", "700ms", "--loops", "2", "--claim-timeout", "400ms")
+
+    def stream(self, client, chance, thread):
+        """A streamed step, brought to its end, given up, or left as it is."""
+        body, at = payload(thread, chance.choice([20, 1000, 40000, 200000])), 0
+        claim = client.call("begin", {"thread": thread})[0]["claim"]
+        named = {"thread": thread, "claim": claim}
+        while at < len(body):
+            size = chance.choice([1, 100, 5000, 60000]) if len(body) < 50000 else 60000
+            client.call("chunk", named, [body[at:at + size]])
+            at += size
+            if chance.randrange(20) == 0:
+                return
+        if chance.randrange(10) == 0:
+            client.call("abort", named)
+        else:
+            key = {"key": b"s%d" % chance.randrange(50)} if chance.randrange(3) == 0 else {}
+            client.call("commit", {**named, **key})
+
+    def policies(self, chance):
+        """Options of a replay that chooses."""
+        pick = chance.randrange
+        options = {"policy": chance.choice(["all", "none", "current_turn", "since_final",
+                                            "tool_turns", "last_turns", "auto"])}
+        if options["policy"] == "last_turns":
+            options["turns"] = pick(3) + 1
+        for name, value in (("pin", pick(2) == 0), ("turn", pick(4)), ("max_tokens", pick(20000)),
+                            ("model", chance.choice([b"claude-opus-4-1", b"qwen3"])),
+                            ("prefixes", [[n, b"%016d" % pick(1000)] for n in range(pick(4))]),
+                            ("on_mismatch", chance.choice(["drop", "fail"])),
+                            ("have", {"version": pick(10), "step": 5,
+                                      "kept": sorted(chance.sample(range(6), pick(6)))})):
+            if pick(3) == 0:
+                options[name] = value
+        return options
 
     def one(self, client, chance):
         """One random request; a replay's bytes say whose they are."""
         pick, thread = chance.randrange, b"t%d" % chance.randrange(THREADS)
         what = chance.choice(["append"] * 5 + ["replay"] * 5 + ["key", "fork", "rewind", "forget",
-                                                               "touch", "stat", "list", "scoped"])
+                                                               "touch", "stat", "list", "scoped",
+                                                               "stream", "stream", "stream",
+                                                               "chosen", "chosen", "prefixes"])
         if what == "append":
             size = chance.choice([20, 100, 1000, 5000, 40000, 200000])
             client.append(
                 thread, payload(thread, size), response_id=b"r%d" % pick(2000),
                 tool_calls=[b"c%d" % pick(500) for _ in range(pick(4))], prefix=b"%016d" % pick(1000),
                 key=b"k%d" % pick(50) if pick(5) == 0 else None,
-                expect=pick(5) if pick(5) == 0 else None,
+                expect=pick(5) if pick(5) == 0 else None, final=pick(2) == 0, turn=0,
+                model=chance.choice([None, b"claude-opus-4-1", b"qwen3"]),
                 ttl_ms=chance.choice([50, 500, 2000]) if pick(10) == 0 else None)
         elif what == "replay":
             replay = client.replay(thread, touch=pick(3) > 0, last=pick(5) + 1 if pick(3) == 0 else None,
@@ -40,6 +77,12 @@ class Soak(ServerCase):
                 origin, size, _ = segment.data.split(b"|", 2)
                 if int(size) != len(segment.data) or not origin.startswith(b"t"):
                     raise AssertionError(f"wrong bytes: {segment.data[:40]!r}, {len(segment.data)}")
+        elif what == "stream":
+            self.stream(client, chance, thread)
+        elif what == "chosen":
+            client.call("replay", {"thread": thread, **self.policies(chance)})
+        elif what == "prefixes":
+            client.call("replay", {"prefix": [b"%016d" % pick(1500) for _ in range(pick(20) + 1)]})
         elif what == "key":
             client.replay(response_id=b"r%d" % pick(2000))
         elif what == "scoped":
@@ -90,6 +133,8 @@ class Soak(ServerCase):
             time.sleep(0.2)
             info = self.client.info()
         self.assertEqual(info["memory"]["payload_bytes"], 0)
+        self.assertEqual(info["memory"]["streaming_bytes"], 0)
+        self.assertGreater(info["requests"]["streams"], info["requests"]["streams_timed_out"])
         self.assertEqual(info["threads"]["live"], 0)
         self.assertLess(info["memory"]["used_bytes"], 6 << 20)
 
