@@ -12,6 +12,7 @@ LIBDIR ?= $(PREFIX)/lib
 DESTDIR ?=
 SAN ?=
 JOBS ?= 1
+CASES ?= 1000000
 PYTHON := /usr/bin/python3
 
 ifeq ($(origin CC),default)
@@ -91,9 +92,9 @@ export DEPS_BUILD DEPS_CHECK DEPS_LINT
 
 # Each goal asks for no more than it uses; whatever is compiled for it waits for the packages.
 goals = $(filter $1,$(MAKECMDGOALS))
-PACKAGES := "$$DEPS_BUILD" $(if $(call goals,check check-crash lint deps),"$$DEPS_CHECK") \
+PACKAGES := "$$DEPS_BUILD" $(if $(call goals,check check-crash check-long lint deps),"$$DEPS_CHECK") \
 	$(if $(call goals,lint deps),"$$DEPS_LINT")
-NEEDS := $(if $(call goals,deps demo run check check-crash lint bench),deps)
+NEEDS := $(if $(call goals,deps demo run check check-crash check-long lint bench),deps)
 
 # ---- Sources -------------------------------------------------------------------------------------
 
@@ -157,7 +158,7 @@ objects = $(patsubst %.c,$(B)/obj/%.o,$1)
 pic_objects = $(patsubst %.c,$(B)/pic/%.o,$1)
 rooms_of_test = $(or $(ROOMS_tests/$1),$(LINK_$(firstword $(subst /, ,$1))),$(LINK_everything))
 
-.PHONY: help deps all tests demo run check check-crash lint format profiles bench install clean FORCE
+.PHONY: help deps all tests demo run check check-crash check-long lint format profiles bench install clean FORCE
 .SECONDARY:
 
 # ---- Compiling -----------------------------------------------------------------------------------
@@ -312,6 +313,10 @@ check-crash: deps all tests ## a hundred thousand crash states, every fault, kil
 	$(B)/tests/crash/test_inject --all
 	RETHREAD_KILLS=200 RETHREAD_SERVER=$(abspath $(SERVER)) PYTHONPATH=src/client/python \
 		$(PYTHON) tests/crash/test_kill.py
+
+check-long: deps all tests ## a million random conversations against the rules of replay: some minutes
+	CK_FORK=no RETHREAD_RULES_CASES=$(CASES) $(B)/tests/thread/test_rules
+	CK_FORK=no RETHREAD_RULES_CASES=$$(($(CASES) / 4)) $(B)/tests/thread/test_rules_disk
 
 lint: deps all tests $(LINT_OBJECTS) ## check layout, layers, names, warnings of two compilers, types
 	@$(PYTHON) tests/lint/lint.py

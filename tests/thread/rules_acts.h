@@ -118,16 +118,16 @@ static void ask_append(const struct rules_append *append)
         ask_set(&ask, model, bytes_text(rules_models[step->model]));
     }
     if (step->response >= 0) {
-        ask_set(&ask, response_id, name_of("r", (unsigned)step->response));
+        ask_set(&ask, response_id, name_of('r', (unsigned)step->response));
     }
     if (step->prefix >= 0) {
-        ask_set(&ask, prefix, hash_of("p", (unsigned)step->prefix));
+        ask_set(&ask, prefix, name_of('p', (unsigned)step->prefix));
     }
     if (step->visible >= 0) {
-        ask_set(&ask, visible, hash_of("v", (unsigned)step->visible));
+        ask_set(&ask, visible, name_of('v', (unsigned)step->visible));
     }
     for (unsigned i = 0; i < step->call_count; i++) {
-        ask_call(&ask, name_of("c", step->calls[i]));
+        ask_call(&ask, name_of('c', step->calls[i]));
     }
     if (step->final != (step->call_count == 0) || one_in(3)) {
         ask_set(&ask, final, step->final);
@@ -769,6 +769,7 @@ static void play_histories(uint64_t histories, void (*besides)(void))
             numbers[n] = trial_random(&from);
         }
         if (!play(numbers, count, besides)) {
+            telling = true;
             shorten(numbers, &count, besides);
             ck_abort_msg("%s (RETHREAD_TEST_SEED=%lu), at the end of:\n%s", wrong,
                          (unsigned long)(seed + i), tale);
@@ -792,7 +793,7 @@ static struct threads_settings rules_settings(void)
     struct threads_settings settings = domain_settings();
     settings.claim_timeout_ms = CLAIM_MS;
     settings.profiles = profiles; /* until the end of the process */
-    settings.tombstones = 1 << 14;
+    settings.tombstones = 1 << 10;
     return settings;
 }
 

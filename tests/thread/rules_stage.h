@@ -18,7 +18,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { CLAIM_MS = 700, ACTS_MAX = 48, TALE_BYTES = 1 << 16, NAME_BYTES = 32 };
+enum { CLAIM_MS = 700, ACTS_MAX = 48, TALE_BYTES = 1 << 16 };
 
 static struct domain domain;
 static struct tier_model *disk; /* NULL: memory only */
@@ -30,7 +30,9 @@ static uint64_t state;   /* of the random numbers */
 static uint64_t history; /* names are of one history each, and so are keys */
 static uint64_t replays; /* compared */
 
-/* What happened in this history, line by line, and what was wrong with it at last. */
+/* What happened in this history, line by line, and what was wrong with it at last. It is told only
+ * once something was wrong: telling takes longer than doing. */
+static bool telling;
 static char tale[TALE_BYTES];
 static size_t tale_size;
 static char wrong[512];
@@ -38,6 +40,9 @@ static jmp_buf end_of_history;
 
 __attribute__((format(printf, 1, 2))) static inline void tell(const char *format, ...)
 {
+    if (!telling) {
+        return;
+    }
     va_list arguments;
     va_start(arguments, format);
     int size = vsnprintf(tale + tale_size, TALE_BYTES - tale_size, format, arguments);
@@ -73,32 +78,25 @@ static inline bool one_in(unsigned n)
 
 /* ---- names ---- */
 
-static inline struct bytes name_in(char buffer[NAME_BYTES], const char *kind, unsigned i)
-{
-    snprintf(buffer, NAME_BYTES, "%s%u.%lu", kind, i, (unsigned long)history);
-    return bytes_text(buffer);
-}
+enum { NAME_BYTES = WIRE_PREFIX_BYTES };
 
-/* Valid until the next but seven. */
-static inline struct bytes name_of(const char *kind, unsigned i)
+/* 16 bytes: the kind, the number, and the history's in digits. The same until the history ends. */
+static inline struct bytes name_of(char kind, unsigned i)
 {
-    static char buffers[8][NAME_BYTES];
-    static unsigned next;
-    return name_in(buffers[next++ % 8], kind, i);
+    static char buffers['z' + 1][RULES_THREADS + RULES_IDS][NAME_BYTES];
+    char *buffer = buffers[(unsigned char)kind][i];
+    buffer[0] = kind;
+    buffer[1] = (char)('0' + i);
+    uint64_t rest = history;
+    for (int at = NAME_BYTES - 1; at >= 2; at--, rest /= 10) {
+        buffer[at] = (char)('0' + rest % 10);
+    }
+    return bytes_of(buffer, NAME_BYTES);
 }
 
 static inline struct bytes thread_name(unsigned t)
 {
-    return name_of("t", t);
-}
-
-/* 16 bytes, valid until the end of the process: the same for all histories but for its number. */
-static inline struct bytes hash_of(const char *kind, unsigned i)
-{
-    static char buffers[2 * RULES_IDS][NAME_BYTES];
-    char *buffer = buffers[i + (kind[0] == 'v' ? RULES_IDS : 0)];
-    snprintf(buffer, NAME_BYTES, "%c%u-%013lu", kind[0], i, (unsigned long)history);
-    return bytes_of(buffer, WIRE_PREFIX_BYTES);
+    return name_of('t', t);
 }
 
 static const char *const key_names[RULES_KEY_KINDS] = {"r", "c", "p"};
@@ -204,13 +202,13 @@ static inline void check_step(const struct step *got, const struct rules_step *w
                           : bytes_equal(view.model, bytes_text(rules_models[want->model])));
     HOLDS(want->response < 0
               ? view.response_id.size == 0
-              : bytes_equal(view.response_id, name_of("r", (unsigned)want->response)));
+              : bytes_equal(view.response_id, name_of('r', (unsigned)want->response)));
     HOLDS(want->visible < 0 ? view.visible.size == 0
-                            : bytes_equal(view.visible, hash_of("v", (unsigned)want->visible)));
+                            : bytes_equal(view.visible, name_of('v', (unsigned)want->visible)));
     SAME(view.tool_calls.count, want->call_count);
     struct bytes id;
     for (unsigned i = 0; wire_list_next(&view.tool_calls, &id); i++) {
-        HOLDS(bytes_equal(id, name_of("c", want->calls[i])));
+        HOLDS(bytes_equal(id, name_of('c', want->calls[i])));
     }
     SAME(view.segment_count, want->segment_count);
     for (unsigned i = 0; i < want->segment_count; i++) {
@@ -363,14 +361,14 @@ static inline void ask_by_key(const struct rules_query *query)
 {
     if (query->is_list) {
         for (unsigned i = 0; i < query->id_count; i++) {
-            ask_prefix(&ask, hash_of("p", query->ids[i]));
+            ask_prefix(&ask, name_of('p', query->ids[i]));
         }
     } else if (query->kind == RULES_RESPONSE) {
-        ask_set(&ask, response_id, name_of("r", query->ids[0]));
+        ask_set(&ask, response_id, name_of('r', query->ids[0]));
     } else if (query->kind == RULES_CALL) {
-        ask_set(&ask, tool_call, name_of("c", query->ids[0]));
+        ask_set(&ask, tool_call, name_of('c', query->ids[0]));
     } else {
-        ask_set(&ask, prefix, hash_of("p", query->ids[0]));
+        ask_set(&ask, prefix, name_of('p', query->ids[0]));
     }
 }
 
@@ -401,7 +399,7 @@ static inline void ask_selection(const struct rules_query *query)
         ask_set(&ask, model, bytes_text(rules_models[query->model]));
     }
     for (unsigned i = 0; i < query->prefix_count; i++) {
-        ask_binding(&ask, query->prefix_steps[i], hash_of("p", query->prefixes[i]));
+        ask_binding(&ask, query->prefix_steps[i], name_of('p', query->prefixes[i]));
     }
     if (query->fail) {
         ask_set(&ask, on_mismatch, WIRE_MISMATCH_FAIL);

@@ -110,7 +110,7 @@ static void do_disk(void)
 
 START_TEST(no_replay_shows_what_was_in_memory)
 {
-    play_histories(4000, do_disk);
+    play_histories(8000, do_disk);
 }
 END_TEST
 
