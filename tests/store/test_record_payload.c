@@ -201,6 +201,29 @@ START_TEST(sizes_that_do_not_fit_are_refused)
 }
 END_TEST
 
+/* A table that differs and still adds up, packed and unpacked: 1,101 ids at 18 bits take just as
+ * much as 1,100 and 3 bytes. What is left of the last id would be nobody's bytes. */
+START_TEST(a_part_of_an_id_is_refused)
+{
+    for (int compression = RECORD_PLAIN; compression <= RECORD_ZSTD; compression++) {
+        struct mixed mixed;
+        begin(&mixed);
+        add(&mixed, WIRE_KIND_TOKENS, some_ids(1101));
+        add(&mixed, WIRE_KIND_TEXT, bytes_of(prose, 5000));
+        struct bytes hurt = snug(check(&mixed, (enum record_compression)compression));
+        uint8_t *data = (uint8_t *)(uintptr_t)hurt.data;
+        ck_assert_uint_eq(tokens_packed_bytes(1101, 18), tokens_packed_bytes(1100, 18) + 3);
+        bytes_store_be32(data + BLOB_KEY, (uint32_t)WIRE_KIND_TOKENS << 30 | (4404 - 3));
+        bytes_store_be32(data + BLOB_KEY + 4, 5000 + 3);
+        resum(data, hurt.size);
+        ck_assert(!read_step(hurt, NULL));
+        let_go(hurt);
+        end(&mixed);
+    }
+    record_buffer_free(&buffer);
+}
+END_TEST
+
 /* Whatever the table says, what is read is there, and what is written has room. */
 START_TEST(damage_behind_a_right_checksum_is_survived)
 {
@@ -238,5 +261,5 @@ int main(void)
     return SUITE_RUN("record_payload", setup, teardown, 120, ids_take_their_width,
                      packed_ids_are_compressed, wide_ids_and_parts_of_ids_stay_as_they_are,
                      mixtures_come_back, sizes_that_do_not_fit_are_refused,
-                     damage_behind_a_right_checksum_is_survived);
+                     a_part_of_an_id_is_refused, damage_behind_a_right_checksum_is_survived);
 }
