@@ -213,7 +213,7 @@ static uint64_t unchanged_until(const struct replay *replay, const struct thread
 /*
  * The first position, up to have.step, whose reasoning as it is kept now is not what the caller has
  * in its context; UINT64_MAX: it is the same. What is lost or damaged cannot be missed by a caller
- * that never had it.
+ * that never had it, and a bare step has nothing to be held: it may be among `kept` or not.
  */
 static uint64_t first_difference(struct replay *replay, uint64_t unchanged)
 {
@@ -233,8 +233,9 @@ static uint64_t first_difference(struct replay *replay, uint64_t unchanged)
         const struct step *step = spine_step(replay->lane, result->spine, at);
         enum reason missing = reason_missing(result, step, at);
         bool gone = !step || missing == REASON_CORRUPT;
+        bool bare = !gone && step->segment_count == 0;
         bool keeps = !is_left_out(replay->lane, result, at) && (gone || missing == REASON_NONE);
-        if (held ? !keeps || at >= unchanged : keeps && !gone) {
+        if (held ? at >= unchanged || (!keeps && !bare) : keeps && !gone && !bare) {
             return at;
         }
     }
@@ -251,9 +252,10 @@ static void skip_held(struct replay *replay, const struct thread *thread,
         return;
     }
     uint64_t beyond = have->step < 0 ? 0 : (uint64_t)have->step + 1;
-    uint64_t changed = have->step < 0 ? 0 : unchanged_until(replay, thread, now);
+    uint64_t unchanged = have->step < 0 ? 0 : unchanged_until(replay, thread, now);
+    uint64_t changed = unchanged;
     if (have->has_kept) {
-        changed = first_difference(replay, changed);
+        changed = first_difference(replay, unchanged);
         result->has_extends = true;
         result->extends = changed == UINT64_MAX;
     } else if (changed > result->mismatch_from) {
@@ -263,7 +265,9 @@ static void skip_held(struct replay *replay, const struct thread *thread,
         result->has_first_changed = true;
         result->first_changed = changed;
     }
-    uint64_t begin = changed < beyond ? changed : beyond;
+    /* What was replaced is told, also when there was and is no reasoning. */
+    uint64_t begin = changed < unchanged ? changed : unchanged;
+    begin = begin < beyond ? begin : beyond;
     result->begin = begin < result->end ? (uint32_t)begin : result->end;
 }
 

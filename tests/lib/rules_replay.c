@@ -246,16 +246,18 @@ static uint32_t unchanged(const struct view *view, unsigned t)
 /*
  * The caller's context has the reasoning of position `at`, or has not: is that as it would be given
  * now? What is lost or damaged cannot be given: who has it may go on with it, who has not goes on
- * without.
+ * without. A bare step has no reasoning that could be missed or be too much.
  */
 static bool differs(const struct view *view, uint32_t at, uint32_t same)
 {
     bool ours = at < view->end && view->kept[at];
     enum reason reason = ours ? why_not(view, at) : REASON_NONE;
+    bool bare = at >= view->thread->lost && at < view->end && !view->thread->places[at].corrupt &&
+                step_at(view, at)->size == 0;
     if (view->query->kept[at]) {
-        return !ours || is_mismatch(reason) || at >= same;
+        return at >= same || (!bare && (!ours || is_mismatch(reason)));
     }
-    return ours && reason == REASON_NONE;
+    return ours && !bare && reason == REASON_NONE;
 }
 
 /* The first position to answer with. */
@@ -265,9 +267,8 @@ static uint32_t skip_held(const struct view *view, unsigned t, struct rules_answ
     if (!query->has_have) {
         return 0;
     }
-    uint32_t beyond = (uint32_t)(query->have_step + 1), changed = unchanged(view, t);
+    uint32_t beyond = (uint32_t)(query->have_step + 1), same = unchanged(view, t), changed = same;
     if (query->has_kept) {
-        uint32_t same = changed;
         for (changed = 0; changed < beyond && !differs(view, changed, same);) {
             changed++;
         }
@@ -278,7 +279,8 @@ static uint32_t skip_held(const struct view *view, unsigned t, struct rules_answ
     }
     answer->has_first_changed = changed < beyond;
     answer->first_changed = changed < beyond ? changed : 0;
-    return changed < beyond ? changed : beyond;
+    uint32_t first = changed < same ? changed : same;
+    return first < beyond ? first : beyond;
 }
 
 /* ---- the selection ---- */

@@ -40,34 +40,52 @@ def play(client, thread, shape, each=None):
 class Holder:
     """A worker with a KV cache: it holds a thread's reasoning as it was kept when it last asked, and
     says so when it asks again. Each answer is held against what a replay of the same policy gives
-    to one who holds nothing."""
+    to one who holds nothing. ``lists_bare``: whether it counts steps without any reasoning among
+    those whose reasoning it holds; it may do either."""
 
-    def __init__(self, case, client, thread):
+    def __init__(self, case, client, thread, lists_bare=True):
         self.case, self.client, self.thread = case, client, thread
+        self.lists_bare = lists_bare
         self.version, self.step, self.held = 0, -1, {}
+
+    def listed(self):
+        return [n for n, (_, data) in sorted(self.held.items()) if data or self.lists_bare]
+
+    def differences(self, now):
+        """The steps up to the last it knows of whose reasoning is another now; of one without any
+        that nothing else is there now."""
+        listed, found = self.listed(), []
+        for n in range(self.step + 1):
+            mine, data = self.held.get(n, (None, b""))
+            its, told = now.get(n, (None, b""))
+            if data != told or (n in listed and mine != its and its is not None):
+                found.append(n)
+        return found
 
     def ask(self, **options):
         """Asks, judges the answer, holds what is kept now; the answer."""
         case = self.case
-        have = {"version": self.version, "step": self.step, "kept": sorted(self.held)}
+        have = {"version": self.version, "step": self.step, "kept": self.listed()}
         got = self.client.replay(self.thread, have=have, **options)
         whole = self.client.replay(self.thread, touch=False, **options)
         case.assertEqual((got.version, got.head, got.kept_from, got.dropped),
                          (whole.version, whole.head, whole.kept_from, whole.dropped))
-        # A bare step has no reasoning that could differ.
-        now = {n: data for n, data in whole.data.items() if data}
-        held = {n: data for n, data in self.held.items() if data}
-        differ = [n for n in sorted({*now, *held})
-                  if n <= self.step and now.get(n) != held.get(n)]
-        case.assertEqual(got.extends, not differ, f"held {sorted(held)}, kept {sorted(now)}")
-        case.assertEqual(got.first_changed, differ[0] if differ else None)
+        now = {n: (whole.meta[n]["response_id"], data) for n, data in whole.data.items()}
+        differ = self.differences(now)
+        if not got.extends and got.first_changed not in now and got.first_changed in self.listed() \
+                and self.held[got.first_changed][1] == b"":
+            # A step without reasoning that it listed is gone: it may be told of that.
+            differ = sorted({*differ, got.first_changed})
+        case.assertEqual(got.first_changed, differ[0] if differ else None,
+                         f"held {self.listed()} of {self.step + 1}, kept {sorted(now)}")
+        case.assertEqual(got.extends, not differ)
         # What is new or was replaced is in the answer, byte for byte.
-        for n, data in whole.data.items():
-            if n not in got.data:
-                case.assertEqual(self.held.get(n), data, f"step {n} is not told, and not held")
-            else:
-                case.assertEqual(got.data[n], data)
+        for n, told in now.items():
+            if n in got.data:
+                case.assertEqual((got.meta[n]["response_id"], got.data[n]), told)
+            elif told[1] or n in self.held:
+                case.assertEqual(self.held.get(n), told, f"step {n} is not told, and not held")
         self.version = whole.version
         self.step = -1 if whole.head is None else whole.head
-        self.held = whole.data
+        self.held = now
         return got

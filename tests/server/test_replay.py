@@ -452,6 +452,24 @@ class KvCache(ReplayCase):
         got = self.raw.replay(t, policy="none", have={"version": 3, "step": 2})
         self.assertEqual(got.extends, None)
 
+    def test_steps_without_reasoning(self):
+        t = self.new()
+        play(self.raw, t, "1tb 1f 2fb")
+        for kept in ([0, 1, 2], [1], [0, 1]):
+            got = self.raw.replay(t, have={"version": 3, "step": 2, "kept": kept})
+            self.assertEqual((got.extends, got.numbers), (True, []), kept)
+        got = self.raw.replay(t, policy="none", have={"version": 3, "step": 2, "kept": [0, 2]})
+        self.assertEqual((got.extends, got.first_changed), (True, None), "there was none to drop")
+        # Replaced by one with reasoning, and by another without: that one is told, no more.
+        self.raw.rewind(t, 1)
+        stored = play(self.raw, t, "2fb")
+        got = self.raw.replay(t, have={"version": 3, "step": 2, "kept": [1]})
+        self.assertEqual((got.extends, got.data), (True, stored))
+        self.raw.rewind(t, 1)
+        stored = play(self.raw, t, "2f")
+        got = self.raw.replay(t, have={"version": 3, "step": 2, "kept": [1]})
+        self.assertEqual((got.extends, got.first_changed, got.data), (False, 2, stored))
+
     def test_random_turns(self):
         chance = random.Random(4)
         for policy in ({}, {"policy": "current_turn"}, {"policy": "since_final"},
@@ -460,9 +478,9 @@ class KvCache(ReplayCase):
             for _ in range(4):
                 t, turn, holders = self.new(), 1, []
                 play(self.raw, t, "1t")
-                holders = [Holder(self, self.raw, t) for _ in range(2)]
+                holders = [Holder(self, self.raw, t, lists_bare) for lists_bare in (True, False)]
                 for _ in range(25):
-                    for holder in holders[:chance.randrange(3)]:
+                    for holder in chance.sample(holders, chance.randrange(3)):
                         holder.ask(**policy)
                     act = chance.randrange(8)
                     if act == 0 and (head := self.raw.replay(t, touch=False).head) is not None:
@@ -472,7 +490,7 @@ class KvCache(ReplayCase):
                         turn = max((s["turn"] for s in steps.values()), default=0)
                     else:
                         turn += chance.choice((0, 0, 1, 2))
-                        play(self.raw, t, f"{turn}{chance.choice('ttTff')}")
+                        play(self.raw, t, f"{turn}{chance.choice('ttTff')}{chance.choice('  b')}")
                 for holder in holders:
                     holder.ask(**policy)
 
