@@ -31,6 +31,7 @@ BELOW = {
 }
 # Single headers beyond that: the command line tool checks a data directory without a server.
 FACADES = {("cli", "store/verify.h")}
+PUBLIC_HEADERS = {"rethread.h", "rethread_weave.h"}
 USES_PUBLIC_HEADER = {"client", "cli", "bench"}
 
 SOCKETS = r"sys/(socket|un|epoll)\.h|netinet/.*|arpa/.*|netdb\.h"
@@ -39,7 +40,8 @@ SYSTEM_HEADERS = [
     (re.compile(r"event2/.*|event\.h|evhttp\.h"), {"net"}, None),
     (re.compile(r"lmdb\.h"), {"store"}, None),
     (re.compile(r"msgpack(\.h|/.*)"), {"client", "cli"}, None),
-    (re.compile(r"jansson\.h"), {"cli", "bench"}, None),
+    (re.compile(r"jansson\.h"), {"client", "cli", "bench"}, None),
+    (re.compile(r"sodium(\.h|/.*)"), {"client"}, None),
     (re.compile(SOCKETS), None, {"index", "wire", "thread"}),
 ]
 
@@ -136,8 +138,8 @@ def include_problem(room, bracket, header):
                                               or (never and room in never)):
                 return "%s/ may not include <%s>" % (room, header)
         return None
-    if header == "rethread.h":
-        return None if room in USES_PUBLIC_HEADER else "%s/ may not include rethread.h" % room
+    if header in PUBLIC_HEADERS:
+        return None if room in USES_PUBLIC_HEADER else "%s/ may not include %s" % (room, header)
     folder = header.split("/")[0]
     if folder == "schema" or folder == room and "/" in header or (room, header) in FACADES:
         return None
@@ -162,8 +164,9 @@ def layers(root):
                 found.append(at(root, path, number, problem))
     for path in c_files(root, "include"):
         for number, line in enumerate(read(path).splitlines(), 1):
-            if re.match(r'\s*#\s*include\s*"', line):
-                found.append(at(root, path, number, "the public header includes system headers only"))
+            include = re.match(r'\s*#\s*include\s*"([^"]*)', line)
+            if include and include.group(1) not in PUBLIC_HEADERS:
+                found.append(at(root, path, number, "a public header includes public headers only"))
     return found
 
 

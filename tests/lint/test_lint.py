@@ -91,11 +91,13 @@ class Layers(Sample):
         for room, header in (("server", "event2/event.h"), ("thread", "lmdb.h"),
                              ("wire", "msgpack.h"), ("wire", "msgpack/pack.h"),
                              ("server", "jansson.h"), ("thread", "sys/socket.h"),
-                             ("wire", "netinet/tcp.h")):
+                             ("wire", "netinet/tcp.h"),
+                             ("cli", "sodium.h")):
             with self.subTest(room=room, header=header):
                 self.caught(lint.layers, *self.include(room, "<%s>" % header), header)
         for room, header in (("net", "event2/event.h"), ("store", "lmdb.h"),
                              ("client", "msgpack.h"), ("cli", "jansson.h"),
+                             ("client", "jansson.h"), ("client", "sodium.h"),
                              ("client", "sys/socket.h"), ("wire", "string.h")):
             with self.subTest(room=room, header=header):
                 self.passes(lint.layers, *self.include(room, "<%s>" % header))
