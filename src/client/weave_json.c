@@ -175,9 +175,8 @@ static enum rethread_status scan(struct weave_json *json, struct rethread_bytes 
         if (*from == '[' || *from == '{') {
             if (++depth > json->depth_max)
                 return too_large(error, "is nested too deep: levels", json->depth_max);
-        } else if (*from == ']' || *from == '}') {
-            depth -= depth > 0;
         } else if (*from != ',' && *from != ':') {
+            depth -= depth > 0 && (*from == ']' || *from == '}');
             continue;
         }
         if (++json->values > json->values_max)
