@@ -191,9 +191,9 @@ static bool shows(const struct tier_load *load, const struct note *note)
     const struct tier_head *head = &load->image->head;
     return head->uid == note->uid && head->version == note->version &&
            head->length == note->length && head->lost == 0 && head->shared == note->shared &&
-           head->appends == note->appends && head->created_ms == note->created_ms &&
-           head->used_ms == note->used_ms && head->payload_bytes == note->payload_bytes &&
-           head->retention_ms == LEDGER_RETENTION_MS;
+           head->appends == note->appends && head->floor == ledger_floor(note) &&
+           head->created_ms == note->created_ms && head->used_ms == note->used_ms &&
+           head->payload_bytes == note->payload_bytes && head->retention_ms == LEDGER_RETENTION_MS;
 }
 
 static bool check_step(struct judge *judge, const struct note *note, uint32_t number,
@@ -216,8 +216,15 @@ static bool check_step(struct judge *judge, const struct note *note, uint32_t nu
     struct wire_list calls = {.encoded = parts->tool_calls, .count = parts->tool_call_count};
     char key[LEDGER_ID_BYTES];
     ledger_content_key(meant->content, key);
+    uint8_t visible[16];
+    uint32_t segment = 0;
+    if (parts->segments.size == sizeof segment) {
+        memcpy(&segment, parts->segments.data, sizeof segment);
+    }
+    bool tokens = segment >> 30 == WIRE_KIND_TOKENS;
     if (memcmp(judge->content, parts->payload.data, size) != 0 || !wire_list_next(&calls, &id) ||
-        !bytes_equal(id, bytes_text(key))) {
+        !bytes_equal(id, bytes_text(key)) || tokens != ledger_content_is_tokens(meant->content) ||
+        !bytes_equal(parts->visible, ledger_content_visible(meant->content, visible))) {
         return wrong(judge, "change %u, thread %u: step %u has other bytes", note->index,
                      note->thread, number);
     }

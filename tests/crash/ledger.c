@@ -98,14 +98,33 @@ size_t ledger_content_bytes(uint64_t content)
     return 1 + (size_t)trial_below(&random, most);
 }
 
+bool ledger_content_is_tokens(uint64_t content)
+{
+    return ledger_content_bytes(content) % 4 == 0;
+}
+
+struct bytes ledger_content_visible(uint64_t content, uint8_t to[16])
+{
+    bytes_store_be64(to, content);
+    bytes_store_be64(to + 8, ~content);
+    return bytes_of(to, content % 2 ? 16 : 0);
+}
+
+uint32_t ledger_floor(const struct note *note)
+{
+    return note->index * 7;
+}
+
 void ledger_content_fill(uint64_t content, uint8_t *to)
 {
     size_t size = ledger_content_bytes(content);
     uint64_t random = content ^ 0x5a5a;
     bool prose = content % 3 == 0;
+    bool narrow = content % 3 == 1 && ledger_content_is_tokens(content);
     for (size_t at = 0; at < size; at += 8) {
         uint64_t word = trial_random(&random);
         word = prose ? (word & UINT64_C(0x0303030303030303)) + UINT64_C(0x6161616161616161) : word;
+        word = narrow ? word & UINT64_C(0x0003ffff0003ffff) : word;
         memcpy(to + at, &word, size - at < 8 ? size - at : 8);
     }
 }

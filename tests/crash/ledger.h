@@ -79,11 +79,16 @@ void ledger_step(struct ledger *ledger, const struct trace_event *event);
 /* The thread as after so many changes. */
 struct note ledger_thread(const struct ledger *ledger, uint32_t changes, unsigned thread);
 
+uint32_t ledger_floor(const struct note *note); /* another one after each change */
+
 /* ---- Contents ------------------------------------------------------------------------------ */
 
 size_t ledger_content_bytes(uint64_t content);
 void ledger_content_fill(uint64_t content, uint8_t *to); /* ledger_content_bytes of them */
 void ledger_content_key(uint64_t content, char key[LEDGER_ID_BYTES]);
+bool ledger_content_is_tokens(uint64_t content); /* ids of at most 18 bits, or wide ones */
+/* The hash of the visible message that came with it: 16 bytes into `to`, or none. */
+struct bytes ledger_content_visible(uint64_t content, uint8_t to[16]);
 struct recall_entry ledger_recall(const struct note_recall *recall, uint32_t ordinal);
 void ledger_thread_id(unsigned thread, char id[LEDGER_ID_BYTES]);
 

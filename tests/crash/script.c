@@ -171,10 +171,15 @@ static struct step *make_step(struct actor *actor, const struct note *note, uint
     ledger_content_key(meant->content, key);
     ledger_content_fill(meant->content, actor->judge.content);
     ask_begin(&ask, WIRE_METHOD_APPEND, bytes_text("t"));
+    ask_kind(&ask, ledger_content_is_tokens(meant->content) ? WIRE_KIND_TOKENS : WIRE_KIND_TEXT);
     ask_payload(&ask, bytes_of(actor->judge.content, ledger_content_bytes(meant->content)));
     ask_call(&ask, bytes_text(key));
     ask_set(&ask, tokens, meant->content & 0xffff);
     ask_set(&ask, turn, number);
+    uint8_t visible[16];
+    if (ledger_content_visible(meant->content, visible).size > 0) {
+        ask_set(&ask, visible, bytes_of(visible, sizeof visible));
+    }
     struct step *step = step_create(actor->domain.lane, &ask.request);
     assert(step);
     step->number = number;
@@ -192,6 +197,7 @@ static struct tier_head head_of(const struct note *note, struct index_hash name,
                               .version = note->version,
                               .shared = note->shared,
                               .appends = note->appends,
+                              .floor = ledger_floor(note),
                               .created_ms = note->created_ms,
                               .used_ms = note->used_ms,
                               .ttl_ms = 1000,
