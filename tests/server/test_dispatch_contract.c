@@ -205,11 +205,12 @@ END_TEST
 START_TEST(every_field_of_a_step)
 {
     ask("[0, 1, 'append', [{'thread': 't', 'response_id': 'r', 'tool_calls': ['c', b'd'],"
-        " 'model': 'm', 'turn': 7, 'final': true, 'tokens': 0,"
+        " 'model': 'm', 'turn': 7, 'final': true, 'tokens': 0, 'visible': '0123456789abcdef',"
         " 'segments': ['tokens', 'opaque', 'text']}, b'abcd', b'e', b'fg']]");
     expect("[0, 2, 'replay', [{'thread': 't'}]]",
            "\"steps\": [{\"step\": 0, \"turn\": 7, \"final\": true, \"model\": b\"m\", "
            "\"response_id\": b\"r\", \"tool_calls\": [b\"c\", b\"d\"], \"tokens\": 0, "
+           "\"visible\": b\"0123456789abcdef\", "
            "\"segments\": [[\"tokens\", 4], [\"opaque\", 1], [\"text\", 2]], "
            "\"source\": \"memory\"}], \"expires_in_ms\": 300000}, b\"abcd\", b\"e\", b\"fg\"]]");
     ask("[0, 3, 'append', [{'thread': 't', 'segments': []}]]");

@@ -1,7 +1,7 @@
 /*
  * The hex of schema/wire.md: it is what its notation says, by msgpack-c's judgement, its requests
  * parse, and its answers are what the writer makes of them. What a server really answers to them is
- * tested in tests/server/test_dispatch.c.
+ * tested in tests/server/test_dispatch_contract.c.
  */
 #include "tests/lib/examples.h"
 #include "tests/lib/notation.h"
