@@ -172,7 +172,7 @@ static enum awaited wait_for_input(const struct stream *stream)
 {
     struct pollfd fds[] = {{.fd = STDIN_FILENO, .events = POLLIN},
                            {.fd = stream->wake[0], .events = POLLIN}};
-    uint64_t wait_ms = stream->claim_lasts_ms / KEEP_ALIVES;
+    uint64_t wait_ms = stream->claim_lasts_ms / KEEP_ALIVES + 1;
     int count = poll(fds, 2, wait_ms > INT_MAX ? INT_MAX : (int)wait_ms);
     if (count < 0 || fds[1].revents != 0)
         return AWAITED_SIGNAL;

@@ -98,6 +98,11 @@ static const char *const GOLDEN[] = {
     "{'step': 0, 'missing': 'expired'}, {'step': 1, 'final': true, 'model': b'm', 'tool_calls': "
     "[b'c1', b'c2'], 'segments': [['text', 3], ['opaque', 2]], 'source': 'memory'}]}, b'abc', "
     "b'de']]",
+    "[1, 1, nil, [{'status': 'complete', 'found': 1, 'in_flight': true, 'kept_from': 2, 'dropped': "
+    "2, "
+    "'extends': false, 'steps': [{'step': 2, 'visible': b'0123456789abcdef', 'segments': []}]}]]",
+    "[1, 1, nil, [{'thread': b't', 'step': 4, 'version': 5, 'claim': 9223372036854775807, "
+    "'claim_expires_in_ms': 60000, 'bytes': 7, 'aborted': true}]]",
     "[1, 1, nil, [{'touched': 2, 'missing': [[b'a', 'expired'], [b'b', 'never_seen']]}]]",
     "[1, 1, nil, [{'threads': [{'thread': b'a', 'version': 1}, {'thread': b'b'}], 'cursor': nil}]]",
     "[1, 1, nil, [{'server': {'uptime_ms': 5}, 'memory': {'used_bytes': 70000}}]]",
@@ -107,7 +112,7 @@ static const char *const GOLDEN[] = {
 /* Decodes, as every method, a copy that ends where memory ends, for AddressSanitizer to watch. */
 static void decode_all(const uint8_t *bytes, size_t size)
 {
-    for (int method = RETHREAD_METHOD_OTHER; method <= RETHREAD_METHOD_INFO; method++) {
+    for (int method = RETHREAD_METHOD_OTHER; method <= RETHREAD_METHOD_ABORT; method++) {
         uint8_t *copy = malloc(size > 0 ? size : 1);
         ck_assert_ptr_nonnull(copy);
         memcpy(copy, bytes, size);
