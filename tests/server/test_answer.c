@@ -202,7 +202,7 @@ START_TEST(small_answers_fit)
     struct thread_stat_result stat;
     memset(&stat, 0xFF, sizeof stat);
     stat.state = THREAD_PARTIAL;
-    stat.on_disk = true; /* no bool has all bits set */
+    stat.on_disk = stat.in_flight = true; /* no bool has all bits set */
     writer = wire_writer_on(room, sizeof room);
     answer_stat(&writer, UINT32_MAX, &stat);
     check_small(&writer, room);
@@ -218,6 +218,17 @@ START_TEST(small_answers_fit)
     struct thread_rewind_result rewind_result = {UINT64_MAX, UINT64_MAX};
     writer = wire_writer_on(room, sizeof room);
     answer_rewind(&writer, UINT32_MAX, &rewind_result);
+    check_small(&writer, room);
+    struct thread_begin_result begun = {UINT32_MAX, UINT64_MAX, INT64_MAX, UINT64_MAX};
+    writer = wire_writer_on(room, sizeof room);
+    answer_begin(&writer, &request, &begun);
+    check_small(&writer, room);
+    struct thread_chunk_result chunk = {UINT64_MAX, UINT64_MAX};
+    writer = wire_writer_on(room, sizeof room);
+    answer_chunk(&writer, UINT32_MAX, &chunk);
+    check_small(&writer, room);
+    writer = wire_writer_on(room, sizeof room);
+    answer_abort(&writer, UINT32_MAX);
     check_small(&writer, room);
     writer = wire_writer_on(room, sizeof room);
     answer_forget(&writer, UINT32_MAX, false);

@@ -14,6 +14,8 @@ static const struct {
     {"[0, 5, 'append', [{'thread': 't', 'ack': 'disk', 'key': 'k'}, b'x']]", "with the same key"},
     {"[0, 5, 'append', [{'thread': 't', 'ack': 'disk'}, b'x']]", "ask stat"},
     {"[0, 5, 'append', [{'thread': 't', 'retention_ms': 0}, b'x']]", "not erased"},
+    {"[0, 5, 'commit', [{'thread': 't', 'claim': 9, 'ack': 'disk', 'key': 'k'}]]", "same key"},
+    {"[0, 5, 'commit', [{'thread': 't', 'claim': 9, 'retention_ms': 0}, b'x']]", "not erased"},
     {"[0, 5, 'forget', [{'thread': 't'}]]", "gone from memory"},
 };
 
@@ -93,6 +95,10 @@ START_TEST(other_requests_need_no_later_reply)
         "[0, 5, 'append', [{'thread': 't'}, b'x']]",
         "[0, 5, 'rewind', [{'thread': 't', 'to': 0}]]",
         "[0, 5, 'replay', [{'thread': 't'}]]",
+        "[0, 5, 'begin', [{'thread': 't'}]]",
+        "[0, 5, 'chunk', [{'thread': 't', 'claim': 9}, b'x']]",
+        "[0, 5, 'commit', [{'thread': 't', 'claim': 9}]]",
+        "[0, 5, 'abort', [{'thread': 't', 'claim': 9}]]",
     };
     struct bytes body = notation_encode(others[_i]);
     bool deferred = true;
@@ -137,7 +143,7 @@ int main(void)
     tcase_add_loop_test(disk, the_disk_did_not_take_it, 0, MAY_WAIT);
     tcase_add_loop_test(disk, it_need_not_wait, 0, MAY_WAIT);
     tcase_add_loop_test(disk, without_a_later_reply_it_is_not_run, 0, MAY_WAIT);
-    tcase_add_loop_test(disk, other_requests_need_no_later_reply, 0, 4);
+    tcase_add_loop_test(disk, other_requests_need_no_later_reply, 0, 8);
     tcase_add_loop_test(disk, answers_say_where_it_was, 0, 2);
     suite_add_tcase(suite, disk);
     SRunner *runner = srunner_create(suite);

@@ -278,10 +278,68 @@ START_TEST(a_shortened_ttl_is_not_lost_to_a_use)
 }
 END_TEST
 
+/* What has a streamer lives till its claim ends, and each change of that is a change of the word.
+ */
+START_TEST(streams_keep_alive)
+{
+    set(100 | LIFE_CLAIM);
+    life_stream(&thread, 500);
+    WORD(100 | LIFE_CLAIM | LIFE_STAMP_ONE);
+    ck_assert_int_eq(judge(100, 499), LIFE_ALIVE);
+    ck_assert_int_eq(judge(100, 500), LIFE_OVERDUE);
+    ck_assert_int_eq(judge(100 | LIFE_CLAIM, 500), LIFE_CLAIMED);
+    atomic_store(&thread.ttl_ms, 7);
+    ck_assert_uint_eq(life_remaining_ms(&thread, 100, 40), 60);
+    ck_assert_uint_eq(life_remaining_ms(&thread, 100, 300), 7); /* its end is a use */
+    ck_assert_uint_eq(life_remaining_ms(&thread, 100, 498), 2);
+    set(100 | LIFE_CLAIM | LIFE_STAMP);
+    life_stream(&thread, 600); /* the stamp goes round */
+    WORD(100 | LIFE_CLAIM);
+    life_stream(&thread, 700);
+    release(&thread, 0, false);
+    WORD(100 | LIFE_STAMP_ONE);
+    ck_assert_int_eq(life_claim(&thread, 650), LIFE_ALIVE);
+    ck_assert_int_eq(refresh(&thread, 650, 20, false), LIFE_ALIVE);
+    WORD(670 | LIFE_CLAIM | LIFE_STAMP_ONE);
+    release(&thread, 0, false);
+    ck_assert(!life_kill(&thread, 699, REASON_EXPIRED));
+    ck_assert(!life_evict(&thread, 699));
+    thread.dies_ms = 680; /* its age wins */
+    ck_assert_int_eq(life_judge(&thread, life_load(&thread), 680), LIFE_OVERDUE);
+    thread.dies_ms = UINT64_MAX;
+    ck_assert(life_evict(&thread, 700));
+    WORD(LIFE_DEAD | REASON_EVICTED);
+    ck_assert(!life_evict(&thread, 700));
+    set(100 | LIFE_CLAIM);
+    life_stream(&thread, 0);
+    ck_assert(!life_evict(&thread, 50)); /* claimed */
+    release(&thread, 0, false);
+    ck_assert(life_evict(&thread, 50)); /* not overdue, and that is what it is for */
+    set(100);
+    ck_assert_int_eq(life_judge(&thread, 100, 100), LIFE_OVERDUE);
+}
+END_TEST
+
+/* The word was read, then the stream ended, which was a use: what is judged is the word after it.
+ */
+START_TEST(a_stream_that_ends_meanwhile_was_a_use)
+{
+    set(100 | LIFE_CLAIM);
+    life_stream(&thread, 500);
+    uint64_t seen = life_load(&thread);
+    ck_assert_int_eq(refresh(&thread, 400, 50, false), LIFE_ALIVE);
+    life_stream(&thread, 0);
+    ck_assert_int_eq(life_judge(&thread, seen, 449), LIFE_ALIVE);
+    ck_assert_int_eq(life_judge(&thread, seen, 450), LIFE_CLAIMED);
+    set(100);
+}
+END_TEST
+
 int main(void)
 {
     return SUITE_RUN("life", NULL, NULL, 0, judging_is_exact, age_ends_it, upkeep_is_no_change,
                      retention_keeps, demotion_wants_the_word_it_judged,
                      a_shortened_ttl_is_not_lost_to_a_use, refresh_moves_forward_only,
-                     claims_exclude, only_the_overdue_are_killed, a_refresh_or_a_kill_but_not_both);
+                     claims_exclude, only_the_overdue_are_killed, a_refresh_or_a_kill_but_not_both,
+                     streams_keep_alive, a_stream_that_ends_meanwhile_was_a_use);
 }
