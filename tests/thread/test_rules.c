@@ -1,5 +1,5 @@
 /* Random histories on the domain and on the model of the rules of replay, in memory only. */
-#include "tests/thread/rules_acts.h"
+#include "tests/thread/rules_play.h"
 
 START_TEST(every_replay_is_as_the_rules_say)
 {

@@ -2,7 +2,7 @@
  * The same histories over a disk tier: threads leave memory and come back, the process starts
  * again, steps are damaged on the disk, and the rules stay what they are.
  */
-#include "tests/thread/rules_acts.h"
+#include "tests/thread/rules_play.h"
 
 enum { RETENTION_MS = 20000, TTL_MS = 3, LOADED_MS = 1001 };
 
