@@ -1,9 +1,9 @@
 /*
  * Commands, and one call of the program.
  *
- * Every method of schema/methods.def is a command; stream, import, export, verify, help and
- * completion are the program's own. A command is a row of one table (command.c), which drives
- * dispatch, help and completion.
+ * Every method of schema/methods.def is a command; stream, weave, unweave, import, export, verify,
+ * help and completion are the program's own. A command is a row of one table (command.c), which
+ * drives dispatch, help and completion.
  */
 #ifndef RETHREAD_CLI_COMMAND_H
 #define RETHREAD_CLI_COMMAND_H
@@ -11,10 +11,13 @@
 #include "cli/contract.h"
 #include "cli/keep.h"
 #include "cli/report.h"
+#include "rethread_weave.h"
 
 enum command_id {
     COMMAND_METHOD, /* of the contract */
     COMMAND_STREAM,
+    COMMAND_WEAVE,
+    COMMAND_UNWEAVE,
     COMMAND_IMPORT,
     COMMAND_EXPORT,
     COMMAND_VERIFY,
@@ -58,10 +61,14 @@ struct invocation {
     const char *kind;   /* stream; NULL: the server's default */
     size_t chunk_bytes; /* stream */
 
+    struct rethread_weave_options weave; /* weave, unweave */
+    bool weave_as_given;
+    const char *profiles; /* a file; NULL: none */
+
     bool all;                         /* list */
     bool skip_bad;                    /* import */
     uint64_t in_flight;               /* import */
-    struct rethread_ids threads;      /* export */
+    struct rethread_ids threads;      /* export; import and unweave take one */
     struct rethread_bytes start_with; /* export */
     const char *output;               /* export */
 
@@ -90,6 +97,8 @@ int command_run_append(struct invocation *invocation); /* and commit */
 int command_run_stream(struct invocation *invocation);
 int command_run_chunk(struct invocation *invocation);
 int command_run_list(struct invocation *invocation);
+int command_run_weave(struct invocation *invocation);
+int command_run_unweave(struct invocation *invocation);
 int command_run_import(struct invocation *invocation);
 int command_run_export(struct invocation *invocation);
 int command_run_verify(struct invocation *invocation);

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define TRANSCRIPTS "chat|responses|anthropic"
+
 /* The program's own flags: of one command, or of all when the command is NULL. */
 static const struct {
     enum own_flag flag;
@@ -31,8 +33,21 @@ static const struct {
     {FLAG_BARE, "stream", "bare", NULL, "Commit a bare step if the standard input is empty."},
     {FLAG_STRICT, "replay", "strict", NULL, "Exit with 1 when the replay is partial."},
     {FLAG_STRICT, "stat", "strict", NULL, "Exit with 1 when the thread is partial."},
+    {FLAG_AS, "weave", "as", TRANSCRIPTS, "The form of the transcript. Required."},
+    {FLAG_FIELD, "weave", "field", "NAME",
+     "The member of a chat message for reasoning (default: what the model's profile says)."},
+    {FLAG_PROFILES, "weave", "profiles", "FILE",
+     "Profiles that come before the built-in ones, as the server's setting takes them."},
+    {FLAG_STRICT, "weave", "strict", NULL, "Exit with 1 unless every call has its reasoning."},
+    {FLAG_AS, "unweave", "as", TRANSCRIPTS, "The form of the transcript. Required."},
+    {FLAG_THREAD, "unweave", "thread", "ID", "The thread to append the steps to."},
+    {FLAG_FIELD, "unweave", "field", "NAME",
+     "The member of a chat message for reasoning (default: what the model's profile says)."},
+    {FLAG_PROFILES, "unweave", "profiles", "FILE",
+     "Profiles that come before the built-in ones, as the server's setting takes them."},
     {FLAG_ALL, "list", "all", NULL, "Follow the cursor to the last page."},
     {FLAG_SKIP_BAD, "import", "skip-bad", NULL, "Count bad lines instead of stopping."},
+    {FLAG_THREAD, "import", "thread", "ID", "The thread of the lines that name none."},
     {FLAG_IN_FLIGHT, "import", "in-flight", "N",
      "Steps sent ahead of their answers (default: 64)."},
     {FLAG_THREAD, "export", "thread", "ID", "A thread to export; may be repeated."},
@@ -137,11 +152,32 @@ static struct flag flag_of_option(const struct contract_option *option)
     return flag;
 }
 
-/* Whether the command takes the option. A stream takes those of the commit at its end. */
+/*
+ * Whether the command takes the option. A stream takes those of the commit at its end, weave those
+ * of the replay that it makes, unweave some of the appends.
+ */
 static bool takes(const struct command *command, const struct contract_option *option)
 {
-    return option->method == command->method &&
-           !(command->id == COMMAND_STREAM && strcmp(option->name, "claim") == 0);
+    const char *name = option->name;
+    if (option->method != command->method)
+        return false;
+    switch (command->id) {
+    case COMMAND_STREAM:
+        return strcmp(name, "claim") != 0;
+    case COMMAND_WEAVE:
+        return strcmp(name, "have") != 0;
+    case COMMAND_UNWEAVE:
+        return strcmp(name, "model") == 0 || strcmp(name, "ttl_ms") == 0 ||
+               strcmp(name, "retention_ms") == 0 || strcmp(name, "ack") == 0;
+    default:
+        return true;
+    }
+}
+
+/* What the value of an own flag is one of; NULL: no such list. */
+static const char *own_choices(enum own_flag flag)
+{
+    return flag == FLAG_KIND ? choices(OPTION_KIND) : flag == FLAG_AS ? TRANSCRIPTS : NULL;
 }
 
 size_t flags_of(const struct command *command, struct flag flags[FLAGS_MAX])
@@ -157,12 +193,11 @@ size_t flags_of(const struct command *command, struct flag flags[FLAGS_MAX])
         if (!global && (command == NULL || strcmp(command->name, own_flags[i].command) != 0))
             continue;
         assert(count < FLAGS_MAX);
-        flags[count] =
-            (struct flag){.own = own_flags[i].flag,
-                          .value = own_flags[i].value,
-                          .choices = own_flags[i].flag == FLAG_KIND ? choices(OPTION_KIND) : NULL,
-                          .global = global,
-                          .summary = own_flags[i].summary};
+        flags[count] = (struct flag){.own = own_flags[i].flag,
+                                     .value = own_flags[i].value,
+                                     .choices = own_choices(own_flags[i].flag),
+                                     .global = global,
+                                     .summary = own_flags[i].summary};
         dashed(flags[count++].name, own_flags[i].name);
     }
     return count;
@@ -191,6 +226,17 @@ static const char *set_limit(struct invocation *invocation, enum own_flag flag, 
             invocation->in_flight = (uint64_t)number;
     }
     return error;
+}
+
+static const char *set_transcript(struct invocation *invocation, const char *text)
+{
+    struct rethread_weave_options *weave = &invocation->weave;
+    weave->as = RETHREAD_CHAT;
+    while (weave->as <= RETHREAD_ANTHROPIC &&
+           strcmp(text, rethread_transcript_name(weave->as)) != 0)
+        weave->as++;
+    invocation->weave_as_given = weave->as <= RETHREAD_ANTHROPIC;
+    return invocation->weave_as_given ? NULL : "takes chat, responses or anthropic";
 }
 
 static const char *set_own(struct invocation *invocation, enum own_flag flag, const char *text)
@@ -236,6 +282,14 @@ static const char *set_own(struct invocation *invocation, enum own_flag flag, co
         return value_id(keep, text, 0, 255, &invocation->start_with);
     case FLAG_OUTPUT:
         invocation->output = text;
+        return NULL;
+    case FLAG_AS:
+        return set_transcript(invocation, text);
+    case FLAG_FIELD:
+        invocation->weave.field = text;
+        return NULL;
+    case FLAG_PROFILES:
+        invocation->profiles = text;
         return NULL;
     case FLAG_KIND:
         invocation->kind = text;
@@ -345,7 +399,7 @@ static int take_exported(struct invocation *invocation)
 
 int flags_finish(struct invocation *invocation)
 {
-    if (invocation->command->id == COMMAND_EXPORT)
+    if (invocation->command->id == COMMAND_EXPORT || invocation->command->id == COMMAND_UNWEAVE)
         return take_exported(invocation);
     if (invocation->command->method == RETHREAD_METHOD_OTHER)
         return EXIT_DONE;

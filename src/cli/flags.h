@@ -31,6 +31,9 @@ enum own_flag {
     FLAG_THREAD,
     FLAG_STARTS_WITH,
     FLAG_OUTPUT,
+    FLAG_AS,
+    FLAG_FIELD,
+    FLAG_PROFILES,
     FLAG_KIND,
     FLAG_CHUNK_BYTES,
 };

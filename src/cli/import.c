@@ -246,6 +246,8 @@ static bool is_blank(const char *line, size_t size)
 static void read_lines(struct import_run *run, FILE *file, const char *path)
 {
     struct row *row = cli_alloc(sizeof *row);
+    if (run->invocation->threads.count > 0)
+        row->thread = run->invocation->threads.items[0];
     char *line = NULL;
     size_t room = 0;
     ssize_t size;
@@ -298,6 +300,10 @@ int command_run_import(struct invocation *invocation)
 {
     if (invocation->operand_count != 1) {
         report_line("name one file to read, or - for the standard input");
+        return EXIT_USAGE;
+    }
+    if (invocation->threads.count > 1) {
+        report_line("--thread names the one thread of all lines that name none");
         return EXIT_USAGE;
     }
     const char *path = invocation->operands[0];

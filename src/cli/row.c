@@ -233,6 +233,8 @@ bool row_read(struct row *row, const char *line, size_t size_bytes, char error[R
     if (!take_bytes(row, "thread", &row->append.thread, error))
         return false;
     if (row->append.thread.data == NULL)
+        row->append.thread = row->thread;
+    if (row->append.thread.data == NULL)
         return wrong(error, "thread", "is lacking");
     if (!take_bytes(row, "model", &row->append.model, error) ||
         !take_bytes(row, "response_id", &row->append.response_id, error) ||

@@ -14,6 +14,8 @@
 enum { ROW_TOOL_CALLS_MAX = 128, ROW_ERROR_BYTES = 160 };
 
 struct row {
+    struct rethread_bytes thread; /* of a line that names none; absent: each has to */
+
     /* Points into the members below; its `turn` is set when the line itself says it. */
     struct rethread_append_options append;
     struct rethread_u64 position; /* the step's number in its thread, when the line has one */

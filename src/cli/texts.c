@@ -79,6 +79,37 @@ const char text_list[] =
     "Pages end with the cursor of the next one; --all follows it to the end. With --json each\n"
     "thread is a line, and so is the cursor, written as --cursor takes it.\n";
 
+const char text_weave[] =
+    "Reads JSON: an array of messages (chat, anthropic) or items (responses), or the request\n"
+    "object that holds it as `messages` or `input`. Replays the thread and prints the same JSON\n"
+    "with the reasoning in place. Calls of the model are found by the ids of their tool calls,\n"
+    "by the hash of what they showed, or by position where that is certain; what cannot be\n"
+    "matched, or has no place in this form, is left out. A report goes to standard error, step\n"
+    "by step, with --json as one object.\n"
+    "Unless given: --policy is auto, what --model's profile says; --turn is the number of user\n"
+    "messages in the transcript.\n"
+    "Exit codes: 0 also when something was left out, 1 with --strict; 1 when nothing is there to\n"
+    "weave in (a miss), the transcript is then printed as it came; 2 it is no such transcript.\n"
+    "\n"
+    "  rethread-cli weave conv-1 --as chat --model qwen3-32b < visible.json > request.json\n"
+    "  rethread-cli weave conv-1 --as anthropic --strict < visible.json || echo 'not whole'\n";
+
+const char text_unweave[] =
+    "Reads JSON as weave does, with the reasoning in it. Without --thread it prints\n"
+    "  {\"visible\": the transcript without its reasoning, \"steps\": [one for each call]}\n"
+    "and speaks to no server; the steps are as import takes them. With --thread it appends to\n"
+    "the thread those steps that it does not have yet, and prints the visible transcript alone.\n"
+    "Each is sent with the version that it expects and a key made of that and its content, so\n"
+    "that doing it again changes nothing. If a step of the thread is another than that of the\n"
+    "transcript, nothing is appended and the exit code is 3; a call without reasoning differs\n"
+    "from no step that showed the same.\n"
+    "--field names the member that holds reasoning in chat messages, besides the usual ones.\n"
+    "\n"
+    "  rethread-cli unweave --as responses < whole.json | jq .visible\n"
+    "  rethread-cli unweave conv-1 --as chat --model qwen3-32b < whole.json > visible.json\n"
+    "  rethread-cli unweave --as chat < whole.json | jq -c '.steps[]' |\n"
+    "      rethread-cli import --thread conv-2 -\n";
+
 const char text_import[] =
     "Each line is one step, as a JSON object, in one of two forms. Fields not named are "
     "ignored.\n"
@@ -104,6 +135,7 @@ const char text_import[] =
     "  model, response_id, tokens\n"
     "A row without any of reasoning, opaque and blocks is a bare step.\n"
     "\n"
+    "A line without a thread belongs to that of --thread, if it is given.\n"
     "Steps of a thread must follow each other from 0; threads may be mixed. Every step is sent\n"
     "with the version that it `expect`s, so that it goes to its position or nowhere. Of a "
     "thread\n"

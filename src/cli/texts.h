@@ -14,6 +14,8 @@ extern const char text_stream[];
 extern const char text_touch[];
 extern const char text_forget[];
 extern const char text_list[];
+extern const char text_weave[];
+extern const char text_unweave[];
 extern const char text_import[];
 extern const char text_export[];
 extern const char text_verify[];

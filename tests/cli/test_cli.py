@@ -443,7 +443,7 @@ class TestCommandLine(unittest.TestCase):
         with open(os.path.join(ROOT, "schema", "methods.def"), encoding="utf-8") as f:
             methods = re.findall(r'^METHOD\(\w+, "(\w+)"', f.read(), re.M)
         self.assertEqual(methods, METHODS)
-        for command in methods + ["stream", "import", "export", "verify", "help", "completion"]:
+        for command in methods + ["stream", "weave", "unweave", "import", "export", "verify", "help", "completion"]:
             self.assertRegex(general.stdout.decode(), r"(?m)^  %s +[A-Z].*\.$" % command)
             text = run("help", command).stdout.decode()
             self.assertEqual(run(command, "--help").stdout.decode(), text)
