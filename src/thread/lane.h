@@ -48,7 +48,7 @@ struct threads {
     _Atomic uint64_t hand;         /* of eviction: an index_cursor, packed */
     _Atomic int64_t leaving_bytes; /* as in the lanes, of members without one */
     _Atomic int64_t payload_bytes;
-    _Atomic uint64_t streaming_bytes; /* of all drafts, and what exists for their sake */
+    _Atomic uint64_t streaming_bytes;        /* of all drafts, and what exists for their sake */
     _Atomic uint64_t erasing[ERASING_SLOTS]; /* see cold_erasing_begins */
     struct lane *_Atomic lanes[LANES_MAX];
 };
