@@ -299,7 +299,7 @@ static void list(const struct view *view, uint32_t begin, struct rules_answer *a
     uint64_t bytes = view->query->max_bytes, tokens = view->query->max_tokens;
     uint64_t last = view->query->last ? view->query->last : UINT64_MAX;
     bool spent = false;
-    struct rules_entry newest_first[RULES_STEPS];
+    struct rules_entry newest_first[RULES_STEPS] = {0};
     for (uint32_t at = view->end; at-- > begin && answer->listed < last;) {
         if (!view->kept[at]) {
             continue;
