@@ -274,6 +274,9 @@ static void skip_held(struct replay *replay, const struct thread *thread,
 /* ---- what fits ---- */
 
 struct fitting {
+    uint64_t frame_max_bytes;
+    uint64_t payload_max_bytes;
+    uint64_t tokens_max;
     uint64_t frame_bytes; /* so far */
     uint64_t tokens;
     bool full; /* the older ones are left out */
@@ -281,15 +284,14 @@ struct fitting {
     enum reason mismatch; /* of the oldest step that does not fit the caller */
 };
 
-static bool fits(const struct replay *replay, struct fitting *fitting, const struct step *step)
+static bool fits(const struct thread_replay_result *result, struct fitting *fitting,
+                 const struct step *step)
 {
-    const struct wire_request *request = replay->request;
-    uint64_t payload_bytes = replay->result->payload_bytes + step->payload_bytes;
     fitting->frame_bytes += step_reply_bytes(step);
     fitting->tokens += step_tokens(step);
-    return fitting->frame_bytes <= replay->lane->threads->settings.frame_max_bytes &&
-           !(wire_given(request, WIRE_FIELD_max_bytes) && payload_bytes > request->max_bytes) &&
-           !(wire_given(request, WIRE_FIELD_max_tokens) && fitting->tokens > request->max_tokens);
+    return fitting->frame_bytes <= fitting->frame_max_bytes &&
+           result->payload_bytes + step->payload_bytes <= fitting->payload_max_bytes &&
+           fitting->tokens <= fitting->tokens_max;
 }
 
 /* The verdict on one foreign model is kept, since a thread's steps are mostly of one. */
@@ -307,10 +309,10 @@ static void judge_model(struct thread_replay_result *result, const struct step *
 }
 
 /* Takes the position into the reply, or says why it is missing there. */
-static void fit_one(struct replay *replay, struct fitting *fitting, uint32_t position)
+static void fit_one(const struct lane *lane, struct thread_replay_result *result,
+                    struct fitting *fitting, uint32_t position)
 {
-    struct thread_replay_result *result = replay->result;
-    const struct step *step = spine_step(replay->lane, result->spine, position);
+    const struct step *step = spine_step(lane, result->spine, position);
     if (step) {
         judge_model(result, step);
     }
@@ -320,7 +322,7 @@ static void fit_one(struct replay *replay, struct fitting *fitting, uint32_t pos
     }
     if (missing != REASON_NONE) {
         fitting->whole = false;
-    } else if (fitting->full || !fits(replay, fitting, step)) {
+    } else if (fitting->full || !fits(result, fitting, step)) {
         if (!fitting->full) {
             result->budget_end = position + 1;
         }
@@ -342,17 +344,21 @@ static enum status fit(struct replay *replay)
     const struct wire_request *request = replay->request;
     uint64_t last = wire_given(request, WIRE_FIELD_last) ? request->last : UINT64_MAX;
     uint64_t entries = result->end - result->begin;
-    struct fitting fitting = {.frame_bytes = WIRE_REPLAY_BYTES_MAX +
-                                             (entries < last ? entries : last) * MISSING_BYTES,
-                              .whole = true};
-    if (fitting.frame_bytes > replay->lane->threads->settings.frame_max_bytes) {
+    struct fitting fitting = {
+        .frame_max_bytes = replay->lane->threads->settings.frame_max_bytes,
+        .payload_max_bytes =
+            wire_given(request, WIRE_FIELD_max_bytes) ? request->max_bytes : UINT64_MAX,
+        .tokens_max = wire_given(request, WIRE_FIELD_max_tokens) ? request->max_tokens : UINT64_MAX,
+        .frame_bytes = WIRE_REPLAY_BYTES_MAX + (entries < last ? entries : last) * MISSING_BYTES,
+        .whole = true};
+    if (fitting.frame_bytes > fitting.frame_max_bytes) {
         return wire_fail(replay->error, STATUS_TOO_LARGE, "",
                          "the list of steps alone is larger than a frame; ask with last or have");
     }
     uint32_t begin = result->end;
     for (uint32_t at = result->end; at > result->begin && result->listed < last; at--) {
         if (!is_left_out(replay->lane, result, at - 1)) {
-            fit_one(replay, &fitting, at - 1);
+            fit_one(replay->lane, result, &fitting, at - 1);
             result->listed++;
         }
         begin = at - 1;
@@ -386,6 +392,29 @@ static void prefetch_steps(const struct replay *replay)
 
 /* ---- all of it ---- */
 
+#define GIVEN(option) (UINT64_C(1) << WIRE_FIELD_##option)
+
+/* Without any of these a replay looks at all steps, whatever they are. */
+static const uint64_t choosing_options =
+    GIVEN(policy) | GIVEN(pin) | GIVEN(prefixes) | GIVEN(have) | GIVEN(last);
+
+/* Which positions are looked at: begin..end-1. */
+static void choose(struct replay *replay, const struct thread *thread, const struct snapshot *now)
+{
+    struct thread_replay_result *result = replay->result;
+    const struct wire_request *request = replay->request;
+    leave_out(replay, thread);
+    result->mismatch_from = find_mismatch(replay);
+    skip_held(replay, thread, now);
+    if (result->begin < result->kept_from) {
+        result->begin = result->kept_from;
+    }
+    if (wire_given(request, WIRE_FIELD_last) && !result->tool_turns &&
+        result->end - result->begin > request->last) {
+        result->begin = result->end - (uint32_t)request->last;
+    }
+}
+
 static enum status select_from(struct replay *replay, const struct thread *thread,
                                const struct snapshot *now, uint32_t end)
 {
@@ -400,15 +429,9 @@ static enum status select_from(struct replay *replay, const struct thread *threa
     result->profiles = replay->lane->threads->settings.profiles;
     result->expires_in_ms = life_remaining_ms(thread, life_load(thread), replay->lane->now_ms);
     result->in_flight = select_in_flight(replay->lane, thread);
-    leave_out(replay, thread);
-    result->mismatch_from = find_mismatch(replay);
-    skip_held(replay, thread, now);
-    if (result->begin < result->kept_from) {
-        result->begin = result->kept_from;
-    }
-    if (wire_given(request, WIRE_FIELD_last) && !result->tool_turns &&
-        result->end - result->begin > request->last) {
-        result->begin = result->end - (uint32_t)request->last;
+    result->mismatch_from = UINT32_MAX;
+    if (request->given & choosing_options) {
+        choose(replay, thread, now);
     }
     prefetch_steps(replay);
     replay->lane->work += result->end - result->begin;
