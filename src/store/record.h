@@ -43,9 +43,9 @@ void record_buffer_free(struct record_buffer *buffer);
 
 /*
  * Appends the change to the buffer as one group; false: no memory, the buffer is as before.
- * Payloads of 64 bytes or more are compressed one by one where that gains an eighth or more.
- * `secret`: of index_hash, 192 bytes, to name the steps' keys. A step below change->inherited is
- * as old as head.shared; a NULL step is written as corrupt.
+ * Token ids are packed (store/tokens.h), and payloads of 64 bytes or more compressed one by one
+ * where that gains an eighth or more. `secret`: of index_hash, 192 bytes, to name the steps' keys.
+ * A step below change->inherited is as old as head.shared; a NULL step is written as corrupt.
  */
 bool record_put_group(struct record_buffer *buffer, const struct tier_change *change,
                       const uint8_t *secret, enum record_compression compression);

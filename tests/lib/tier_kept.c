@@ -169,13 +169,11 @@ static size_t parts_bytes(const struct step_parts *parts)
 /* Copies what the parts refer to and makes them refer to the copy; returns its end. */
 static uint8_t *parts_move(struct step_parts *parts, uint8_t *at)
 {
-    parts->segments = copy_part(&at, parts->segments);
-    parts->response_id = copy_part(&at, parts->response_id);
-    parts->prefix = copy_part(&at, parts->prefix);
-    parts->visible = copy_part(&at, parts->visible);
-    parts->model = copy_part(&at, parts->model);
-    parts->tool_calls = copy_part(&at, parts->tool_calls);
-    parts->payload = copy_part(&at, parts->payload);
+    struct bytes *all[] = {&parts->segments, &parts->response_id, &parts->prefix, &parts->visible,
+                           &parts->model,    &parts->tool_calls,  &parts->payload};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        *all[i] = copy_part(&at, *all[i]);
+    }
     return at;
 }
 
