@@ -296,7 +296,7 @@ deps: ## name and install the missing Debian packages
 
 all: $(BUILT) ## build the server, the library and the command line client
 
-tests: $(TESTS)
+tests: $(TESTS) $(BATCH)
 
 demo: deps all ## play a conversation into a server of its own and take it back
 	@sh src/cli/demo.sh $(SERVER) $(CLI)

@@ -4,8 +4,8 @@ Every reply carries the number of the call that produced it in a member of its o
 goes wherever the reply goes, so that the judge needs none of weaving's own reckoning.
 """
 
+import itertools
 import json
-import random
 from dataclasses import replace
 
 from support import ANTHROPIC_HIDDEN, CHAT_HIDDEN, canonical, held
@@ -19,11 +19,14 @@ TAG = "x_call"
 class Recorded:
     """A conversation whose steps were recorded, each reply with its tag."""
 
-    def __init__(self, transcript):
+    def __init__(self, transcript, unique_ids=False):
         self.as_, self.how = transcript.as_, (transcript.as_, transcript.model, transcript.field)
         self.field = transcript.field
         items, number, inside = [], -1, False
+        numbers = itertools.count()
         for item in transcript.items:
+            if unique_ids and self.is_of_model(item):
+                item = with_ids(item, lambda _: f"id {next(numbers)}")
             mine = self.is_of_model(item)
             number += mine and not (inside and self.as_ == "responses")
             inside = mine
@@ -68,9 +71,8 @@ class Recorded:
         """Tag -> all that may be hidden beside it: replies that look the same are the same."""
         looks, wanted = {}, {}
         for n, (call, step) in enumerate(zip(self.calls(self.items), self.steps)):
-            look = (step["visible"], tuple(step.get("tool_calls", ())))
-            looks.setdefault(look, set()).add(self.hidden(call)[1])
-            wanted[n] = looks[look]
+            wanted[n] = looks.setdefault(step["visible"], set())
+            wanted[n].add(self.hidden(call)[1])
         return wanted
 
     def misplaced(self, woven):
@@ -87,7 +89,7 @@ class Recorded:
 class Damage:
     """What may have become of a visible transcript; ``items`` is what it is now."""
 
-    KINDS = ("edit", "remove", "substitute", "insert", "rename", "cut", "swap", "repeat")
+    KINDS = ("edit", "remove", "insert", "rename", "cut", "repeat", "substitute", "swap")
 
     def __init__(self, recorded, rng):
         self.recorded = recorded
@@ -138,28 +140,37 @@ class Damage:
     def rename(self):
         """Other ids of tool calls, as a gateway gives them."""
         suffix = self._fresh()
-
-        def renamed(value):
-            if isinstance(value, list):
-                return [renamed(v) for v in value]
-            if not isinstance(value, dict):
-                return value
-            return {name: v + suffix if name in ("id", "call_id", "tool_call_id", "tool_use_id")
-                    and isinstance(v, str) else renamed(v) for name, v in value.items()}
-        self.items = renamed(self.items)
+        self.items = with_ids(self.items, lambda name: name + suffix)
 
     def cut(self):
-        at = self.rng.randrange(len(self.items) + 1)
+        """The beginning or the end is gone; a call is whole or not there."""
+        at = (self._call() or [len(self.items) // 2])[0]
         self.items = self.items[at:] if self.rng.random() < 0.5 else self.items[:at]
 
     def swap(self):
-        if self.items:
-            a, b = (self.rng.randrange(len(self.items)) for _ in "ab")
-            self.items[a], self.items[b] = self.items[b], self.items[a]
+        """Two replies in each other's place."""
+        a, b = sorted((self._call(), self._call()))
+        if a and a != b:
+            one, other = self.items[a[0]:a[-1] + 1], self.items[b[0]:b[-1] + 1]
+            self.items = [*self.items[:a[0]], *other, *self.items[a[-1] + 1:b[0]], *one,
+                          *self.items[b[-1] + 1:]]
 
     def repeat(self):
         for n in self._call()[:1]:
             self.items.append(json.loads(canonical(self.items[n])))
+
+
+def with_ids(value, new):
+    """The value with other ids of tool calls."""
+    if isinstance(value, list):
+        return [with_ids(v, new) for v in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: new(v) if name in ID_MEMBERS and isinstance(v, str) else with_ids(v, new)
+            for name, v in value.items()}
+
+
+ID_MEMBERS = ("id", "call_id", "tool_call_id", "tool_use_id")
 
 
 def replays(recorded, rng):

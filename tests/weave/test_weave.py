@@ -1,15 +1,19 @@
 """Weaving in Python: what is taken apart comes together again, and nothing lands where it was not."""
 
+import itertools
 import os
+import random
 import unittest
+from collections import Counter
 
+from damage import Damage, Recorded, replays
 from support import ENVELOPE, canonical, replay_of
 from transcripts import available, hard, real
 
 from rethread.weave import WeaveError, unweave, weave
 
 SCALE = int(os.environ.get("RETHREAD_TEST_SCALE", "100"))
-HARD = max(20, 400 * SCALE // 100)
+HARD = max(20, 200 * SCALE // 100)
 
 
 def how(t):
@@ -93,7 +97,49 @@ class RoundTrip(unittest.TestCase):
                 unweave([], "chat", field=field)
 
 
-# ---- Damage --------------------------------------------------------------------------------------
+class Damaged(unittest.TestCase):
+    """No reasoning lands beside a reply that it was not produced with."""
+
+    def judge(self, t, unique_ids):
+        """All damage, woven with the whole replay, and where ids are unique with parts of it."""
+        recorded = Recorded(t, unique_ids)
+        outcomes = Counter()
+        for kind in DAMAGE:
+            rng = random.Random(f"{t.name} {kind}")
+            damage = Damage(recorded, rng)
+            getattr(damage, kind)()
+            for n, replay in enumerate(replays(recorded, rng)):
+                if n > 0 and not unique_ids:
+                    break
+                woven, report = weave(damage.items, replay, *recorded.how)
+                self.assertEqual(recorded.misplaced(woven), [],
+                                 f"{t.name}, {kind}, replay {n}: {report.as_json()}")
+                outcomes.update((kind, n, step.outcome) for step in report.steps)
+        return outcomes
+
+    def test_repeated_ids(self):
+        for t in hard(HARD // 5, first=3000):
+            self.judge(t, unique_ids=False)
+
+    def test_unique_ids(self):
+        for t in hard(HARD // 10, first=4000):
+            self.judge(t, unique_ids=True)
+
+    @unittest.skipUnless(available(), "needs ../shared/data")
+    def test_real(self):
+        outcomes = Counter()
+        for t in itertools.islice(real(), 0, None, 41):
+            if len(str(t.value)) < 300_000:
+                outcomes += self.judge(t, unique_ids=True)
+        for kind in DAMAGE:
+            self.assertGreater(outcomes[kind, 0, "woven"], 20, f"after {kind} little is woven")
+        # One reply is gone from each conversation; all others find their reasoning.
+        self.assertLess(outcomes["remove", 0, "unmatched"], outcomes["remove", 0, "woven"])
+        self.assertGreater(outcomes["remove", 0, "unmatched"], 5)
+
+
+# Not those after which the position alone speaks for a pair: it says nothing of what is there now.
+DAMAGE = [kind for kind in Damage.KINDS if kind not in ("substitute", "swap")]
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ of one of the three formats. The real ones have the texts, signatures and sealed
 replies; what stood between them (the data has none of it) is put in.
 """
 
+import functools
 import gzip
 import json
 import os
@@ -48,6 +49,7 @@ QUESTIONS = (
 )
 
 
+@functools.cache
 def _rows():
     """(file, thread) -> its rows in order."""
     threads = {}

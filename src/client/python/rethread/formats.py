@@ -18,7 +18,7 @@ ENVELOPE_START = b'{"rethread":'
 SEGMENTS_MAX = 64
 TOOL_CALLS_MAX = 128
 ID_BYTES_MAX = 255
-JSON_SPACE = b" \t\n\r"
+AT_MAX = 10**18 - 1
 
 CHAT_HIDDEN = ("reasoning", "reasoning_content", "thinking", "reasoning_details")
 CHAT_VISIBLE = ("role", "content", "tool_calls", "name", "refusal", "audio", "function_call",
@@ -122,7 +122,7 @@ def understand(segment: Segment, hidden_types: Sequence[str] = ()) -> Text | Raw
 
 def _object(data: bytes) -> Any:
     """The JSON object that the bytes are, or None."""
-    if not data.lstrip(JSON_SPACE).startswith(b"{"):
+    if not data.startswith(b"{"):
         return None
     try:
         value = json.loads(data.decode("utf-8"), parse_constant=_refuse)
@@ -142,7 +142,7 @@ def _envelope(value: Any) -> Blocks | NoPlace:
     blocks = []
     for entry in entries:
         at = entry.get("at") if isinstance(entry, dict) else None
-        if type(at) is not int or at < 0 or not isinstance(entry.get("block"), dict):
+        if type(at) is not int or not 0 <= at <= AT_MAX or not isinstance(entry.get("block"), dict):
             return NoPlace("malformed")
         blocks.append(Placed(at, entry["block"]))
     return Blocks(tuple(blocks))
@@ -390,13 +390,16 @@ class Chat(Format):
         for placed in blocks:
             name = placed.block.get("field")
             if isinstance(name, str) and "value" in placed.block:
-                if _is_hidden(name, field) and name not in members:
+                plain = b""
+                taken = _is_hidden(name, field) and name not in members
+                if taken:
                     members.add(name)
                     reading.placed.append(placed)
-                    continue
-            plain = utf8(_plain_text(placed.block))
+            else:
+                plain = utf8(_plain_text(placed.block))
+                taken = bool(plain)
             text += plain
-            if not plain:
+            if not taken:
                 reading.leave_out([n], "foreign")
         return text
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Callable, Iterable, Mapping, Sequence, TypedDict
+from functools import lru_cache
+from typing import Any, Iterable, Iterator, Mapping, Sequence, TypedDict
 
 from .formats import (
     CHAT_VISIBLE, FIELD_BYTES_MAX, FORMATS, Call, Format, WeaveError, utf8,
@@ -95,8 +95,13 @@ def find_profile(model: ID | None, profiles: Iterable[Profile] = ()) -> Profile:
 
 
 def _fits(pattern: str, name: bytes) -> bool:
+    return _compiled(pattern).fullmatch(name) is not None
+
+
+@lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> re.Pattern[bytes]:
     parts = (re.escape(part.encode("utf-8")) for part in pattern.split("*"))
-    return re.fullmatch(b".*".join(parts), name, re.DOTALL) is not None
+    return re.compile(b".*".join(parts), re.DOTALL)
 
 
 def unweave(
@@ -142,7 +147,7 @@ def weave(
     format_, items = _open(visible, as_)
     name = _field(model, field, profiles)
     calls = format_.calls(items, name)
-    matches = _match(calls, replay)
+    matches = _Matcher(calls, replay).matches
     woven = {number: items[c.first:c.first + c.count] for number, c in enumerate(calls)}
     told = []
     for n, step in enumerate(replay.steps):
@@ -209,70 +214,79 @@ def _field(model: ID | None, field: str | None, profiles: Iterable[Profile]) -> 
 Matches = dict[int, tuple[int, str]]
 """Place of a step in the replay -> number of its call, and what matched them."""
 
-
-def _match(calls: Sequence[Call], replay: Replay) -> Matches:
-    """Matches calls and steps, each at most once: by tool-call ids, visible hash, position."""
-    steps = replay.steps
-    ids = [frozenset(i.encode("utf-8") for i in call.tool_calls) for call in calls]
-    step_ids = [frozenset(step.tool_calls) for step in steps]
-    held = [n for n, step in enumerate(steps) if step.missing is None]
-    strange = partial(_are_strange, ids, step_ids)
-
-    def same_message(n: int, number: int) -> bool:
-        if steps[n].visible is None:
-            return steps[n].step == number
-        return steps[n].visible == calls[number].visible
-
-    matches: Matches = {}
-    links = _links({number: ids[number] for number in range(len(calls))},
-                   {n: step_ids[n] for n in held}, same_message)
-    by_step, by_call = Counter(n for n, _ in links), Counter(number for _, number in links)
-    for n, number in links:
-        if by_step[n] == by_call[number] == 1:
-            matches[n] = (number, "tool_call")
-
-    given = {number for number, _ in matches.values()}
-    links = _links({number: [call.visible] for number, call in enumerate(calls)
-                    if number not in given},
-                   {n: [v] for n in held if n not in matches and (v := steps[n].visible) is not None},
-                   lambda n, number: not strange(n, number), one_is_certain=False)
-    matches.update({n: (number, "visible") for n, number in links})
-
-    if replay.head is None or len(calls) != replay.head + 1:
-        return matches
-    if any(steps[n].step != number for n, (number, _) in matches.items()):
-        return matches
-    given = {number for number, _ in matches.values()}
-    rest = {n: step.step for n, step in enumerate(steps)
-            if n not in matches and step.step not in given and 0 <= step.step < len(calls)}
-    if not any(strange(n, number) for n, number in rest.items()):
-        matches.update({n: (number, "position") for n, number in rest.items()})
-    return matches
+Pair = tuple[int, int]
+"""Place of a step in the replay, number of a call."""
 
 
-def _are_strange(ids: Sequence[frozenset[bytes]], step_ids: Sequence[frozenset[bytes]],
-                 n: int, number: int) -> bool:
-    """Both called tools, and none in common."""
-    return bool(ids[number] and step_ids[n]) and ids[number].isdisjoint(step_ids[n])
+class _Matcher:
+    """Pairs calls and steps, each at most once: by tool-call ids, by visible hash, by position."""
 
+    def __init__(self, calls: Sequence[Call], replay: Replay) -> None:
+        self._calls = calls
+        self._steps = replay.steps
+        self._head = replay.head
+        self._held = [n for n, step in enumerate(replay.steps) if step.missing is None]
+        self._call_ids = [frozenset(map(utf8, call.tool_calls)) for call in calls]
+        self._step_ids = [frozenset(step.tool_calls) for step in replay.steps]
+        self.matches: Matches = {}
+        self._by_tool_calls()
+        self._by_visible()
+        self._by_position()
 
-def _links(
-    calls: Mapping[int, Iterable[bytes]], steps: Mapping[int, Iterable[bytes]],
-    agree: Callable[[int, int], bool], one_is_certain: bool = True,
-) -> set[tuple[int, int]]:
-    """(step, call) in order, by each key that as many calls as steps have, where all pairs agree.
+    def _open_calls(self) -> list[int]:
+        given = {number for number, _ in self.matches.values()}
+        return [number for number in range(len(self._calls)) if number not in given]
 
-    ``one_is_certain``: a key of one call and one step links them whether they agree or not.
-    """
-    in_calls, in_steps = _holders(calls), _holders(steps)
-    links: set[tuple[int, int]] = set()
-    for key, numbers in in_calls.items():
-        pairs = list(zip(in_steps.get(key, ()), numbers))
-        if len(in_steps.get(key, ())) != len(numbers):
-            continue
-        if (one_is_certain and len(pairs) == 1) or all(agree(*pair) for pair in pairs):
-            links.update(pairs)
-    return links
+    def _open_steps(self) -> list[int]:
+        return [n for n in self._held if n not in self.matches]
+
+    def _looks_the_same(self, pair: Pair) -> bool | None:
+        """Whether the recorded hash is that of the call; None without one."""
+        visible = self._steps[pair[0]].visible
+        return None if visible is None else visible == self._calls[pair[1]].visible
+
+    def _is_likely(self, pair: Pair) -> bool:
+        same = self._looks_the_same(pair)
+        return self._steps[pair[0]].step == pair[1] if same is None else same
+
+    def _called_others(self, pair: Pair) -> bool:
+        """Both called tools, and none in common."""
+        ids, others = self._step_ids[pair[0]], self._call_ids[pair[1]]
+        return bool(ids and others) and ids.isdisjoint(others)
+
+    def _by_tool_calls(self) -> None:
+        in_calls = _holders(dict(enumerate(self._call_ids)))
+        in_steps = _holders({n: self._step_ids[n] for n in self._held})
+        links = set()
+        for pairs in _even(in_steps, in_calls):
+            # An id that is there once outweighs a text that was edited; one that repeats does not.
+            if len(pairs) == 1 or all(map(self._is_likely, pairs)):
+                links.update(pairs)
+        # Where ids of one call lead to two steps, or the other way round, they say nothing.
+        by_step, by_call = Counter(n for n, _ in links), Counter(number for _, number in links)
+        for n, number in links:
+            if by_step[n] == by_call[number] == 1:
+                self.matches[n] = (number, "tool_call")
+
+    def _by_visible(self) -> None:
+        in_calls = _holders({number: [self._calls[number].visible]
+                             for number in self._open_calls()})
+        in_steps = _holders({n: [visible] for n in self._open_steps()
+                             if (visible := self._steps[n].visible) is not None})
+        for pairs in _even(in_steps, in_calls):
+            if not any(map(self._called_others, pairs)):
+                self.matches.update({n: (number, "visible") for n, number in pairs})
+
+    def _by_position(self) -> None:
+        if self._head is None or len(self._calls) != self._head + 1:
+            return
+        if any(self._steps[n].step != number for n, (number, _) in self.matches.items()):
+            return
+        free = set(self._open_calls())
+        pairs = [(n, step.step) for n, step in enumerate(self._steps)
+                 if n not in self.matches and step.step in free]
+        if not any(map(self._called_others, pairs)):
+            self.matches.update({n: (number, "position") for n, number in pairs})
 
 
 def _holders(keyed: Mapping[int, Iterable[bytes]]) -> dict[bytes, list[int]]:
@@ -282,3 +296,11 @@ def _holders(keyed: Mapping[int, Iterable[bytes]]) -> dict[bytes, list[int]]:
         for key in keys:
             holders.setdefault(key, []).append(n)
     return holders
+
+
+def _even(in_steps: Mapping[bytes, list[int]],
+          in_calls: Mapping[bytes, list[int]]) -> Iterator[list[Pair]]:
+    """The pairs in order of each key that as many calls as steps have."""
+    for key, steps in in_steps.items():
+        if len(steps) == len(in_calls.get(key, ())):
+            yield list(zip(steps, in_calls[key]))
