@@ -251,7 +251,11 @@ static inline void check_entries(const struct thread_replay_result *got,
 static inline void check_miss(const struct thread_replay_result *got,
                               const struct rules_answer *want)
 {
-    HOLDS(!got->extends);
+    HOLDS(!got->extends && got->reason != REASON_NONE);
+    SAME(got->listed, 0);
+    SAME(got->end - got->begin, 0);
+    SAME(got->payload_bytes, 0);
+    SAME(got->segment_count, 0);
     if (!want->any_reason) {
         SAME(got->reason, want->reason);
         SAME(got->in_flight, want->in_flight);
@@ -270,6 +274,8 @@ static inline void check_answer(const struct thread_replay_result *got,
         check_miss(got, want);
         return;
     }
+    SAME(got->reason, REASON_NONE);
+    SAME(got->vouch_ms, 0);
     HOLDS(bytes_equal(got->thread, thread_name((unsigned)want->thread)));
     SAME(got->version, want->version);
     SAME(got->head, want->head);
