@@ -1,62 +1,19 @@
 /*
  * Append: one step is built, claimed a place for, published and made findable.
  *
- * The step is built before the claim is taken, so that the claim covers only a handful of stores.
- * Whatever can fail comes before the first store that others can see.
+ * The step is built before the claim is taken, so that the claim covers only a handful of stores;
+ * but for one that was streamed, whose bytes are the thread's. Whatever can fail comes before the
+ * first store that others can see.
  */
-#include "thread/append.h"
+#include "thread/append_private.h"
 
 #include "thread/cold.h"
-#include "thread/journal.h"
-#include "thread/operations.h"
 #include "thread/recall.h"
-#include "thread/replay.h"
 #include "thread/steps.h"
 #include "thread/stream.h"
 #include "thread/thread.h"
 
 enum { LOOKS_MAX = 16 };
-
-struct append {
-    struct lane *lane;
-    const struct wire_request *request;
-    struct thread_append_result *result;
-    struct wire_error *error;
-    struct step *step;          /* of a commit only under the claim; NULL once the thread has it */
-    struct recall_entry recall; /* when a key was given */
-    bool commits;               /* what was streamed */
-    bool committed;
-    bool has_key;
-    bool has_expect;
-    enum journal_wait wait;
-};
-
-enum status append_conflict(struct wire_error *error, const char *cause, uint64_t version)
-{
-    wire_fail(error, STATUS_CONFLICT, "",
-              strcmp(cause, "claimed") == 0
-                  ? "another is at work on the thread's next step; wait for it, then replay and "
-                    "decide again"
-                  : "the thread is not as expected; replay it and decide again");
-    error->version = (int64_t)version;
-    error->cause = cause;
-    return STATUS_CONFLICT;
-}
-
-enum status append_stale(struct wire_error *error, uint64_t version)
-{
-    wire_fail(error, STATUS_CONFLICT, "",
-              "the claim is over, or not of this thread; what was streamed under it is not kept, "
-              "begin again");
-    error->version = (int64_t)version;
-    error->cause = "claimed";
-    return STATUS_CONFLICT;
-}
-
-static enum status conflict(struct append *append, const char *cause, uint64_t version)
-{
-    return append_conflict(append->error, cause, version);
-}
 
 /* Of the thread's last step, if that is held. */
 static uint32_t turn_of(const struct step *previous)
@@ -142,34 +99,6 @@ static uint64_t remaining_ms(const struct append *append, const struct thread *t
 
 /* ---- to a thread that is there ---- */
 
-static enum status check_expect(struct append *append, uint32_t version)
-{
-    if (!append->has_expect) {
-        return STATUS_OK;
-    }
-    if (append->request->expect == 0) {
-        return conflict(append, "exists", version);
-    }
-    return append->request->expect == version ? STATUS_OK : conflict(append, "version", version);
-}
-
-static enum status check_turn(struct append *append, uint32_t previous_turn)
-{
-    if (wire_given(append->request, WIRE_FIELD_turn) && append->request->turn < previous_turn) {
-        return wire_fail(append->error, STATUS_BAD_REQUEST, "turn",
-                         "turn is lower than the previous step's (%u); after a compaction start a "
-                         "new thread, or rewind to -1",
-                         previous_turn);
-    }
-    return STATUS_OK;
-}
-
-static enum status never_on_disk(const struct append *append)
-{
-    return wire_fail(append->error, STATUS_BAD_REQUEST, "ack",
-                     "a thread with retention 0 never touches the disk; leave out ack: disk");
-}
-
 /* The same key again: the first result, if its step is still what it was. */
 static enum status answer_duplicate(struct append *append, struct thread *thread,
                                     const struct snapshot *now, const struct recall_entry *first)
@@ -178,10 +107,10 @@ static enum status answer_duplicate(struct append *append, struct thread *thread
         first->step < now->length ? spine_step(append->lane, now->spine, first->step) : NULL;
     if (!recall_same_bytes(first, &append->recall) || !step ||
         step->owner != lane_ref(append->lane, thread) || step->version != first->version) {
-        return conflict(append, "key", now->version);
+        return append_conflict(append->error, "key", now->version);
     }
     if (append->wait != JOURNAL_NO_WAIT && !journal_keeps(append->lane, thread)) {
-        return never_on_disk(append);
+        return append_never_on_disk(append);
     }
     /* Nothing is set anew, the ttl neither: the first append did. */
     *append->result = (struct thread_append_result){.step = first->step,
@@ -200,46 +129,6 @@ static enum status answer_duplicate(struct append *append, struct thread *thread
                ? STATUS_OK
                : wire_fail(append->error, STATUS_READ_ONLY, "ack",
                            "the step is in memory, but the disk takes no writes; try again");
-}
-
-static enum status check_lifetimes(const struct append *append, const struct thread *thread)
-{
-    const struct wire_request *request = append->request;
-    if (!append->lane->tier) {
-        return STATUS_OK;
-    }
-    bool given = wire_given(request, WIRE_FIELD_retention_ms);
-    bool keeps = thread ? journal_keeps(append->lane, thread)
-                        : append->lane->threads->settings.retention_ms > 0 || given;
-    if (thread && given && request->retention_ms > 0 && !keeps) {
-        return wire_fail(append->error, STATUS_BAD_REQUEST, "retention_ms",
-                         "the thread has retention 0, which cannot be undone; start a new thread");
-    }
-    if (append->wait != JOURNAL_NO_WAIT && (!keeps || (given && request->retention_ms == 0))) {
-        return never_on_disk(append);
-    }
-    return STATUS_OK;
-}
-
-enum status append_check_room(const struct snapshot *now, struct wire_error *error)
-{
-    if (now->length >= THREAD_STEPS_MAX || now->version == UINT32_MAX) {
-        return wire_fail(error, STATUS_OVER_BUDGET, "",
-                         "the thread has all the %d steps a thread may have; start a new one",
-                         THREAD_STEPS_MAX);
-    }
-    return STATUS_OK;
-}
-
-/* Another's claim on the next step is in the way, or what is to be committed is not ours. */
-static enum status check_claim(struct append *append, const struct draft *draft, uint64_t version)
-{
-    if (append->commits) {
-        return draft && draft->claim == append->request->claim
-                   ? STATUS_OK
-                   : append_stale(append->error, version);
-    }
-    return draft ? conflict(append, "claimed", version) : STATUS_OK;
 }
 
 /* What was streamed is the thread's, so its step can only be built under the claim. */
@@ -269,11 +158,11 @@ static enum status commit_claimed(struct append *append, struct thread *thread)
     const struct step *previous =
         now.length > 0 ? spine_step(lane, now.spine, now.length - 1) : NULL;
     const struct draft *draft = stream_draft(lane, thread);
-    enum status status = check_claim(append, draft, now.version);
-    status = status ? status : check_expect(append, now.version);
-    status = status ? status : check_turn(append, turn_of(previous));
+    enum status status = append_check_claim(append, draft, now.version);
+    status = status ? status : append_check_expect(append, now.version);
+    status = status ? status : append_check_turn(append, turn_of(previous));
     status = status ? status : append_check_room(&now, append->error);
-    status = status ? status : check_lifetimes(append, thread);
+    status = status ? status : append_check_lifetimes(append, thread);
     status = status ? status : build_streamed(append, draft);
     if (status) {
         return status;
@@ -316,8 +205,8 @@ static enum status check_early(struct append *append, const struct thread *threa
         return STATUS_OK;
     }
     uint32_t version = spine_snapshot(append->lane, thread).version;
-    return stream_lives(append->lane, thread) ? conflict(append, "claimed", version)
-                                              : check_expect(append, version);
+    return stream_lives(append->lane, thread) ? append_conflict(append->error, "claimed", version)
+                                              : append_check_expect(append, version);
 }
 
 static enum status append_to(struct append *append, struct thread *thread)
@@ -331,7 +220,7 @@ static enum status append_to(struct append *append, struct thread *thread)
     case LIFE_CLAIMED:
         return append->has_expect && !append->has_key && !append->commits &&
                        life_is_changing(thread)
-                   ? conflict(append, "claimed", spine_snapshot(lane, thread).version)
+                   ? append_conflict(append->error, "claimed", spine_snapshot(lane, thread).version)
                    : lane_put_back(append->lane, WANT_CLAIM);
     case LIFE_GONE:
     case LIFE_OVERDUE:
@@ -366,24 +255,6 @@ static enum status append_to(struct append *append, struct thread *thread)
 
 /* ---- to a thread that is not there ---- */
 
-static enum status judge_gone(struct append *append, const struct lookup *gone, bool *continued)
-{
-    if (gone->reason == REASON_CORRUPT && !(append->has_expect && append->request->expect == 0)) {
-        /* Its version is not known, and a tail must not pass for the whole. */
-        return conflict(append, "version", 0);
-    }
-    *continued = lookup_continues(gone);
-    uint32_t version = *continued ? gone->version : 0;
-    if (!append->has_expect) {
-        return STATUS_OK;
-    }
-    if (append->request->expect == 0) {
-        *continued = false;
-        return STATUS_OK;
-    }
-    return append->request->expect == version ? STATUS_OK : conflict(append, "version", version);
-}
-
 /* `draft`: what is to be committed, of found->unborn, which is claimed; NULL: nothing. */
 static enum status append_new(struct append *append, const struct lookup *found,
                               const struct draft *draft)
@@ -392,14 +263,14 @@ static enum status append_new(struct append *append, const struct lookup *found,
     struct thread *thread = NULL;
     struct spine *spine = NULL;
     bool continued = false;
-    enum status status = judge_gone(append, found, &continued);
+    enum status status = append_judge_gone(append, found, &continued);
     if (status) {
         return status;
     }
     struct snapshot past = {.length = continued ? found->steps : 0,
                             .version = continued ? found->version : 0};
     status = append_check_room(&past, append->error);
-    status = status ? status : check_lifetimes(append, NULL);
+    status = status ? status : append_check_lifetimes(append, NULL);
     status = status ? status : build_streamed(append, draft);
     if (status) {
         return status;
@@ -448,7 +319,7 @@ static enum status append_to_unborn(struct append *append, const struct lookup *
     struct thread *unborn = found->unborn;
     uint32_t version = lookup_snapshot(lane, found).version;
     if (!append->commits && stream_lives(lane, unborn)) {
-        return conflict(append, "claimed", version);
+        return append_conflict(append->error, "claimed", version);
     }
     switch (life_claim(unborn, lane->now_ms)) {
     case LIFE_CLAIMED:
@@ -460,7 +331,7 @@ static enum status append_to_unborn(struct append *append, const struct lookup *
         break;
     }
     const struct draft *draft = stream_draft(lane, unborn);
-    enum status status = check_claim(append, draft, version);
+    enum status status = append_check_claim(append, draft, version);
     status = status ? status : append_new(append, found, draft);
     if (!append->committed) {
         life_release(unborn, lane->now_ms, LIFE_KEEP);
@@ -479,21 +350,6 @@ static enum status append_to_gone(struct append *append, const struct lookup *fo
 }
 
 /* ---- both ---- */
-
-enum status append_check_size(const struct lane *lane, const struct wire_request *request,
-                              struct wire_error *error)
-{
-    if (step_size_bytes(request) > lane->threads->step_bytes_max) {
-        return wire_fail(error, STATUS_OVER_BUDGET, "",
-                         "the step needs more than half of the memory budget; send less, or give "
-                         "--memory more");
-    }
-    if (thread_replay_bytes(request) > lane->threads->settings.frame_max_bytes) {
-        return wire_fail(error, STATUS_TOO_LARGE, "",
-                         "a frame could not take the step back out; split it into several");
-    }
-    return STATUS_OK;
-}
 
 static enum status build_step(struct append *append, const struct wire_request *request)
 {
@@ -534,29 +390,12 @@ static enum status prepare_keys(struct append *append)
     return status;
 }
 
-/* What the disk must have, it must be able to take. */
-static enum status check_disk(const struct append *append)
-{
-    const struct lane *lane = append->lane;
-    bool waits = append->wait != JOURNAL_NO_WAIT;
-    if (waits && !lane->tier) {
-        return wire_fail(append->error, STATUS_BAD_REQUEST, "ack",
-                         "ack: disk needs a disk tier; give the server --data DIR");
-    }
-    if (waits && lane->tier->calls->is_read_only(lane->tier)) {
-        return wire_fail(append->error, STATUS_READ_ONLY, "ack",
-                         "the disk takes no writes at the moment; nothing was done, info tells "
-                         "more");
-    }
-    return journal_is_full(lane) ? lane_put_back(append->lane, WANT_DISK) : STATUS_OK;
-}
-
 static enum status run(struct append *append)
 {
     struct lane *lane = append->lane;
     const struct wire_request *request = append->request;
     *append->result = (struct thread_append_result){0};
-    enum status status = check_disk(append);
+    enum status status = append_check_disk(append);
     status = status            ? status
              : append->commits ? prepare_keys(append)
                                : prepare_step(append, request);
