@@ -187,6 +187,7 @@ class Streaming(StreamCase):
                 self.claimed(two.begin, t)
                 self.claimed(two.append, t, b"theirs")
                 self.claimed(two.append, t, b"theirs", expect=len(steps))
+                self.claimed(two.append, t, b"theirs", key="k")
                 if steps:
                     self.assertEqual(self.claimed(two.begin, t).version, 1)
                     self.claimed(two.rewind, t, -1)
@@ -514,13 +515,18 @@ class Workers(StreamCase):
 
     def test_what_it_held_is_given_back(self):
         before = self.raw.info()
-        for n in range(20):
-            t = self.new()
+        kept = [self.new() for _ in range(10)]
+        for t in kept:
+            self.raw.append(t, b"0")
+        for t in kept + [self.new() for _ in range(10)]:
             self.raw.chunk(t, self.raw.begin(t)["claim"], bytes(100000))
         self.assertGreater(self.streaming_bytes(), 0)
         self.wait(lambda: self.streaming_bytes() == 0, "the sweep frees what the dead had")
         after = self.raw.info()
-        self.assertEqual(after["memory"]["payload_bytes"], before["memory"]["payload_bytes"])
+        self.assertEqual(after["memory"]["payload_bytes"],
+                         before["memory"]["payload_bytes"] + len(kept))
+        for t in kept:
+            self.holds(t, [[("text", b"0")]])
         self.assertGreaterEqual(after["requests"]["streams"], before["requests"]["streams"] + 20)
         self.assertGreaterEqual(after["requests"]["streams_timed_out"],
                                 before["requests"]["streams_timed_out"] + 20)
@@ -642,6 +648,12 @@ class Pressure(StreamCase):
         t, whole = self.new(), noise(MIB, 3)
         self.raw.append(t, b"0")
         claim = self.raw.begin(t)["claim"]
+        quiet = {self.new("q"): None for _ in range(10)}
+        for n, q in enumerate(quiet):
+            if n % 2:
+                self.raw.append(q, b"0")
+            quiet[q] = self.raw.begin(q)["claim"]
+            self.raw.chunk(q, quiet[q], whole[:20000])
         for at in range(0, len(whole), 16384):
             self.raw.chunk(t, claim, whole[at:at + 16384])
             # Others fill the memory several times over.
@@ -655,6 +667,9 @@ class Pressure(StreamCase):
         self.assertGreater(self.raw.info()["threads"]["evicted"], 100)
         self.assertEqual(self.raw.commit(t, claim)["step"], 1)
         self.holds(t, [[("text", b"0")], [("text", whole)]])
+        for n, q in enumerate(quiet):
+            self.assertEqual(self.raw.commit(q, quiet[q])["step"], n % 2, "nobody heard of it since")
+            self.holds(q, [[("text", b"0")]] * (n % 2) + [[("text", whole[:20000])]])
         self.assertLessEqual(self.raw.info()["memory"]["used_bytes"], 16 * MIB)
 
     def test_streams_have_their_share(self):
