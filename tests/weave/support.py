@@ -159,5 +159,5 @@ def _answer(operation, answer):
     failed, text = number(), blob().decode()
     told = [step() if operation == "u" else entry() for _ in range(number())]
     if operation == "w":
-        told = {"steps": told, "calls_without_step": [number() for _ in range(number())]}
+        told = {"steps": told, "unmatched": [number() for _ in range(number())]}
     return text if failed else (json.loads(text), told)

@@ -112,7 +112,9 @@ class Both(unittest.TestCase):
     def weave(self, name, value, replay, how):
         woven, report = weave(value, replay, *how)
         self.batch.weave(value, replay, *how)
-        self.wanted.append((name, canonical(woven), report.as_json()))
+        told = report.as_json()
+        del told["whole"]
+        self.wanted.append((name, canonical(woven), told))
 
     def compare(self):
         for (name, value, told), answer in zip(self.wanted, self.batch.answers(), strict=True):

@@ -90,7 +90,7 @@ class Cases(unittest.TestCase):
         told = report.as_json()
         if "report" in case:
             self.assertEqual(_report(told["steps"]), _report(case["report"]))
-            self.assertEqual(told["calls_without_step"], case.get("unmatched", []))
+            self.assertEqual(told["unmatched"], case.get("unmatched", []))
 
     def test_errors(self):
         """Of text that json.loads takes, what is wrong in the shape; it reports the rest itself."""

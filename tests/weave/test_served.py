@@ -3,10 +3,11 @@
 import itertools
 import os
 import random
+import re
 import unittest
 
 from damage import Damage, Recorded
-from support import canonical
+from support import ROOT, canonical
 from transcripts import Transcript, available, hard, real
 
 from harness import ServerCase
@@ -40,8 +41,8 @@ class Served(ServerCase):
             self.assertEqual(replay.status, "complete", t.name)
         woven, report = weave(visible, replay, *how)
         self.assertTrue(canonical(woven) == canonical(t.value), f"{t.name}: not what it was")
-        self.assertTrue(report.complete, f"{t.name}: {report}")
-        self.assertEqual(report.calls_without_step, (), t.name)
+        self.assertEqual(report.whole, replay.complete, f"{t.name}: {report}")
+        self.assertEqual(report.unmatched, (), t.name)
         return len(steps)
 
     @unittest.skipUnless(available(), "needs ../shared/data")
@@ -72,15 +73,32 @@ class Served(ServerCase):
                               "qwen3-32b")
         self.assertEqual([m.get("reasoning_content", "")[:1] for m in woven],
                          ["", "", "", "", "", "z", ""])
-        self.assertTrue(report.complete)
-        self.assertEqual(report.calls_without_step, (0, 1))
+        self.assertTrue(report.whole)
+        self.assertEqual(report.unmatched, (0, 1))
         woven, report = weave(visible, self.client.replay(thread, max_bytes=2500), "chat",
                               "qwen3-32b")
         self.assertEqual([m.get("reasoning_content", "")[:1] for m in woven],
                          ["", "", "", "y", "", "z", ""])
-        self.assertFalse(report.complete)
+        self.assertFalse(report.whole)
         self.assertEqual([(s.outcome, s.reason) for s in report.steps],
                          [("missing", "budget"), ("woven", None), ("woven", None)])
+
+    def test_the_example_in_the_manual(self):
+        """Runs as it stands there, and does what it says."""
+        with open(os.path.join(ROOT, "src", "client", "python", "README.md"), encoding="utf-8") as f:
+            blocks = re.findall(r"```python\n(.*?)```", f.read(), re.S)
+        example, = (block for block in blocks if "unweave" in block)
+        thread = self.new().decode()
+        transcript = [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "b", "reasoning_content": "of old"},
+            {"role": "user", "content": "c"},
+            {"role": "assistant", "content": "d", "reasoning_content": "of now"}]
+        names = {"client": self.client, "transcript": transcript}
+        exec(compile(example.replace("conversation-42", thread), "README.md", "exec"), names)
+        self.assertEqual([m.get("reasoning_content") for m in names["messages"]],
+                         [None, None, None, "of now"])
+        self.assertTrue(names["report"].whole)
 
     def test_damaged(self):
         """The visible part was changed after it was recorded: nothing lands where it was not."""

@@ -28,8 +28,8 @@ class RoundTrip(unittest.TestCase):
         self.assertTrue(all(self.can_be_appended(step) for step in steps), t.name)
         woven, report = weave(visible, replay_of(steps), *how(t))
         self.assertTrue(canonical(woven) == before, f"{t.name}: not what it was")
-        self.assertTrue(report.complete, f"{t.name}: {report}")
-        self.assertEqual(report.calls_without_step, (), t.name)
+        self.assertTrue(report.whole, f"{t.name}: {report}")
+        self.assertEqual(report.unmatched, (), t.name)
         self.assertEqual([s.outcome for s in report.steps],
                          ["woven" if step["segments"] else "bare" for step in steps], t.name)
         return before, visible, steps
@@ -80,7 +80,7 @@ class RoundTrip(unittest.TestCase):
         woven, report = weave(visible, replay_of(steps), "responses")
         self.assertEqual(woven, visible)
         self.assertEqual([s.outcome for s in report.steps], ["unmatched", "bare"])
-        self.assertFalse(report.complete)
+        self.assertFalse(report.whole)
 
     def test_what_is_no_transcript(self):
         for as_, value in (("chat", {}), ("chat", "a"), ("responses", "a"), ("chat", None),

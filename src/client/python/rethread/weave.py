@@ -68,21 +68,22 @@ class WovenStep:
 
 @dataclass(frozen=True)
 class WeaveReport:
-    """One entry for each step of the replay, and the model calls that were given none."""
+    """What weaving did.
+
+    ``steps``: an entry for each step of the replay. ``unmatched``: the model calls without a step,
+    those whose steps a policy left out among them. ``whole``: every call has the reasoning that
+    the replay's policy grants it.
+    """
 
     steps: tuple[WovenStep, ...]
-    calls_without_step: tuple[int, ...]
-
-    @property
-    def complete(self) -> bool:
-        """All reasoning of the replay is in the transcript."""
-        return all(s.outcome in ("woven", "bare", "already") and not s.left_out
-                   for s in self.steps)
+    unmatched: tuple[int, ...]
+    whole: bool
 
     def as_json(self) -> dict[str, Any]:
         return {
+            "whole": self.whole,
             "steps": [step.as_json() for step in self.steps],
-            "calls_without_step": list(self.calls_without_step),
+            "unmatched": list(self.unmatched),
         }
 
 
@@ -165,7 +166,10 @@ def weave(
         result += items[end:call.first] + woven[number]
         end = call.first + call.count
     given = {number for number, _ in matches.values()}
-    report = WeaveReport(tuple(told), tuple(n for n in range(len(calls)) if n not in given))
+    unmatched = tuple(number for number in range(len(calls)) if number not in given)
+    whole = (replay.complete and len(unmatched) <= (replay.dropped or 0)
+             and all(step.outcome in ("woven", "bare", "already") for step in told))
+    report = WeaveReport(tuple(told), unmatched, whole)
     return _close(visible, format_, result + items[end:]), report
 
 
