@@ -684,8 +684,10 @@ struct rethread_append_result {
 
 enum rethread_completeness {
     RETHREAD_COMPLETE = 0,
-    RETHREAD_PARTIAL = 1, /* something is missing, and every such step says so */
-    RETHREAD_MISS = 2,    /* nothing was found; `reason` says why */
+    /* Something is missing, and every such step says so; but for those below what a caller with
+     * have.kept holds, which are not among it and cannot be given. */
+    RETHREAD_PARTIAL = 1,
+    RETHREAD_MISS = 2, /* nothing was found; `reason` says why */
 };
 
 /* "complete", "partial", "miss". Static. */

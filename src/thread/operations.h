@@ -98,7 +98,8 @@ struct thread_replay_result {
     struct bytes model;        /* of the reader; empty: not given */
     struct bytes judged_model; /* of other steps, with whether the reader may have them */
     bool judged_fits;
-    bool tool_turns;        /* only turns in which a tool was called are kept */
+    bool has_hole;   /* before `begin`: a step that is missing, and that the caller does not have */
+    bool tool_turns; /* only turns in which a tool was called are kept */
     uint32_t mismatch_from; /* positions from here on were produced under another prefix */
     uint32_t budget_end;    /* positions below it were left out for the budget */
 };

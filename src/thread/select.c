@@ -212,12 +212,13 @@ static uint64_t unchanged_until(const struct replay *replay, const struct thread
 
 /*
  * The first position, up to have.step, whose reasoning as it is kept now is not what the caller has
- * in its context; UINT64_MAX: it is the same. What is lost or damaged cannot be missed by a caller
- * that never had it, and a bare step has nothing to be held: it may be among `kept` or not.
+ * in its context; UINT64_MAX: it is the same. What is missing does
+ * not break the context of a caller that does not have it, but is a hole in what it holds. A bare
+ * step has nothing to be held: it may be among `kept` or not.
  */
 static uint64_t first_difference(struct replay *replay, uint64_t unchanged)
 {
-    const struct thread_replay_result *result = replay->result;
+    struct thread_replay_result *result = replay->result;
     const struct wire_have *have = &replay->request->have;
     struct wire_list kept = have->kept;
     uint64_t holds = UINT64_MAX;
@@ -234,10 +235,12 @@ static uint64_t first_difference(struct replay *replay, uint64_t unchanged)
         enum reason missing = reason_missing(result, step, at);
         bool gone = !step || missing == REASON_CORRUPT;
         bool bare = !gone && step->segment_count == 0;
-        bool keeps = !is_left_out(replay->lane, result, at) && (gone || missing == REASON_NONE);
+        bool wanted = !is_left_out(replay->lane, result, at);
+        bool keeps = wanted && (gone || missing == REASON_NONE);
         if (held ? at >= unchanged || (!keeps && !bare) : keeps && !gone && !bare) {
             return at;
         }
+        result->has_hole = result->has_hole || (wanted && !held && missing != REASON_NONE);
     }
     return more ? holds : UINT64_MAX; /* the thread is shorter than what the caller holds */
 }
@@ -350,7 +353,7 @@ static enum status fit(struct replay *replay)
             wire_given(request, WIRE_FIELD_max_bytes) ? request->max_bytes : UINT64_MAX,
         .tokens_max = wire_given(request, WIRE_FIELD_max_tokens) ? request->max_tokens : UINT64_MAX,
         .frame_bytes = WIRE_REPLAY_BYTES_MAX + (entries < last ? entries : last) * MISSING_BYTES,
-        .whole = true};
+        .whole = !result->has_hole};
     if (fitting.frame_bytes > fitting.frame_max_bytes) {
         return wire_fail(replay->error, STATUS_TOO_LARGE, "",
                          "the list of steps alone is larger than a frame; ask with last or have");

@@ -260,6 +260,13 @@ static bool differs(const struct view *view, uint32_t at, uint32_t same)
     return ours && !bare && reason == REASON_NONE;
 }
 
+/* Neither the caller has the reasoning of position `at`, nor can it be given. */
+static bool is_hole(const struct view *view, uint32_t at)
+{
+    enum reason reason = at < view->end && view->kept[at] ? why_not(view, at) : REASON_NONE;
+    return !view->query->kept[at] && reason != REASON_NONE;
+}
+
 /* The first position to answer with. */
 static uint32_t skip_held(const struct view *view, unsigned t, struct rules_answer *answer)
 {
@@ -269,8 +276,8 @@ static uint32_t skip_held(const struct view *view, unsigned t, struct rules_answ
     }
     uint32_t beyond = (uint32_t)(query->have_step + 1), same = unchanged(view, t), changed = same;
     if (query->has_kept) {
-        for (changed = 0; changed < beyond && !differs(view, changed, same);) {
-            changed++;
+        for (changed = 0; changed < beyond && !differs(view, changed, same); changed++) {
+            answer->partial |= is_hole(view, changed);
         }
         answer->has_extends = true;
         answer->extends = changed >= beyond;

@@ -165,7 +165,7 @@ START_TEST(what_was_lost_is_not_held_against_who_never_had_it)
     SAY("append t turn=1 : aa", "step 0 v1 created");
     domain_wait(&domain, DOMAIN_TTL_MS);
     SAY("append t turn=1 : bb", "step 1 v2 lost 1");
-    SAY("replay t have=2,1,1", "complete t v2 head 1 extends:");
+    SAY("replay t have=2,1,1", "partial t v2 head 1 extends:");
     SAY("replay t have=2,1,0,1", "complete t v2 head 1 extends:");
     SAY("replay t policy=current_turn",
         "partial t v2 head 1 kept_from 0 dropped 0: 0?expired 1=bb");
