@@ -419,18 +419,16 @@ END_TEST
 
 START_TEST(no_more_than_64_segments)
 {
-    char line[400] = "commit t :";
-    for (int i = 0; i < 64; i++) {
-        strcat(line, " x");
-    }
+    char with_64[] = "commit t : x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x "
+                     "x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x x";
     SAY("begin t", "begun 0 v0");
     SAY("chunk t : y", "bytes 1");
-    SAY(line, "bad_request segments");
-    line[strlen(line) - 2] = '\0';
-    SAY(line, "step 0 v1 created");
+    SAY(with_64, "bad_request segments");
+    with_64[strlen(with_64) - 2] = '\0';
+    SAY(with_64, "step 0 v1 created");
+    with_64[strlen(with_64)] = ' ';
     SAY("begin t", "begun 1 v1");
-    strcat(line, " x");
-    SAY(line, "step 1 v2");
+    SAY(with_64, "step 1 v2");
 }
 END_TEST
 
