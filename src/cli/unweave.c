@@ -7,7 +7,6 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { KEY_BYTES = 64 };
@@ -38,11 +37,8 @@ static void print_step(uint64_t number, const struct rethread_append_options *fr
                                  .segments = from->segments};
     json_t *object = json_object();
     json_set_step(object, &step, true);
-    char *text = json_dumps(object, JSON_COMPACT);
-    if (text == NULL)
+    if (json_dumpf(object, stdout, JSON_COMPACT) != 0 && !ferror(stdout))
         cli_no_memory();
-    fputs(text, stdout);
-    free(text);
     json_decref(object);
 }
 

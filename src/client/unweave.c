@@ -33,8 +33,8 @@ static bool add_segment(struct rethread_unwoven *unwoven, enum rethread_kind kin
                         struct rethread_bytes bytes)
 {
     assert(bytes.size > 0);
-    if (!weave_grow((void **)&unwoven->segments, &unwoven->segment_room, unwoven->segment_count,
-                    sizeof *unwoven->segments))
+    if (!weave_json_grow((void **)&unwoven->segments, &unwoven->segment_room,
+                         unwoven->segment_count, sizeof *unwoven->segments))
         return false;
     unwoven->segments[unwoven->segment_count++] = (struct rethread_segment){kind, bytes};
     return true;
@@ -50,8 +50,8 @@ static bool add_envelope(struct parting *parting, json_t *blocks)
                 json_object_set_new(envelope, "rethread", json_string("blocks")) == 0 &&
                 json_object_set(envelope, "blocks", blocks) == 0 &&
                 weave_json_print(&parting->json, envelope, 0, &text) &&
-                weave_grow((void **)&unwoven->envelopes, &unwoven->envelope_room,
-                           unwoven->envelope_count, sizeof *unwoven->envelopes);
+                weave_json_grow((void **)&unwoven->envelopes, &unwoven->envelope_room,
+                                unwoven->envelope_count, sizeof *unwoven->envelopes);
     json_decref(envelope);
     json_decref(blocks);
     if (!made) {

@@ -19,7 +19,7 @@ void weave_error_set(struct weave_error *error, const char *format, ...)
     va_end(arguments);
 }
 
-bool weave_grow(void **items, size_t *room, size_t count, size_t item_bytes)
+bool weave_json_grow(void **items, size_t *room, size_t count, size_t item_bytes)
 {
     assert(count <= *room && item_bytes > 0);
     if (count < *room)
@@ -139,8 +139,8 @@ static bool starts_number(char c)
 
 static bool add_literal(struct weave_json *json, const char *text, size_t size)
 {
-    if (!weave_grow((void **)&json->literals, &json->literal_room, json->literal_count,
-                    sizeof *json->literals))
+    if (!weave_json_grow((void **)&json->literals, &json->literal_room, json->literal_count,
+                         sizeof *json->literals))
         return false;
     json->literals[json->literal_count++] = (struct weave_literal){text, size};
     return true;

@@ -46,7 +46,7 @@ struct weave_text {
 bool weave_text_add(struct weave_text *text, const void *bytes, size_t size);
 
 /* Makes room for one more item of an array. False: no memory, and the array is as it was. */
-bool weave_grow(void **items, size_t *room, size_t count, size_t item_bytes);
+bool weave_json_grow(void **items, size_t *room, size_t count, size_t item_bytes);
 
 struct weave_literal {
     const char *text;

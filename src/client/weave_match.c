@@ -93,7 +93,7 @@ static int compare_keys(const void *a, const void *b)
 
 static bool add_key(struct keys *keys, struct rethread_bytes bytes, size_t index, bool is_step)
 {
-    if (!weave_grow((void **)&keys->items, &keys->room, keys->count, sizeof *keys->items))
+    if (!weave_json_grow((void **)&keys->items, &keys->room, keys->count, sizeof *keys->items))
         return false;
     keys->items[keys->count++] = (struct key){bytes, index, is_step};
     return true;

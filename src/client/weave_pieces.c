@@ -34,8 +34,8 @@ static bool add_piece(struct reading *reading, size_t at, const char *field, jso
                       json_t *holder)
 {
     struct weave_pieces *pieces = reading->pieces;
-    if (value == NULL ||
-        !weave_grow((void **)&pieces->items, &pieces->room, pieces->count, sizeof *pieces->items)) {
+    if (value == NULL || !weave_json_grow((void **)&pieces->items, &pieces->room, pieces->count,
+                                          sizeof *pieces->items)) {
         json_decref(value);
         return false;
     }

@@ -62,8 +62,8 @@ bool weave_transcript_is_hidden(enum rethread_transcript as, const json_t *block
 static struct weave_call *add_call(const struct reader *reader, size_t first)
 {
     struct weave_transcript *transcript = reader->transcript;
-    if (!weave_grow((void **)&transcript->calls, &transcript->call_room, transcript->call_count,
-                    sizeof *transcript->calls))
+    if (!weave_json_grow((void **)&transcript->calls, &transcript->call_room,
+                         transcript->call_count, sizeof *transcript->calls))
         return NULL;
     struct weave_call *call = &transcript->calls[transcript->call_count++];
     *call = (struct weave_call){.first = first,
@@ -83,8 +83,8 @@ static enum rethread_status add_id(const struct reader *reader, struct weave_cal
     size_t length = json_string_length(id);
     if (length == 0 || length > WEAVE_ID_BYTES_MAX || call->id_count == WEAVE_IDS_MAX)
         return RETHREAD_OK;
-    if (!weave_grow((void **)&transcript->ids, &transcript->id_room, transcript->id_count,
-                    sizeof *transcript->ids))
+    if (!weave_json_grow((void **)&transcript->ids, &transcript->id_room, transcript->id_count,
+                         sizeof *transcript->ids))
         return RETHREAD_NO_MEMORY;
     transcript->ids[transcript->id_count++] = weave_json_bytes(id);
     call->id_count++;
