@@ -30,8 +30,7 @@ class Recorded:
             mine = self.is_of_model(item)
             number += mine and not (inside and self.as_ == "responses")
             inside = mine
-            items.append({**item, TAG: number} if mine and not self.hidden([item])[0] or
-                         mine and self.as_ != "responses" else item)
+            items.append({**item, TAG: number} if mine and item.get("type") != "reasoning" else item)
         self.items = items
         self.visible, self.steps = unweave(items, *self.how)
         self.wanted = self._wanted()

@@ -201,7 +201,8 @@ TEXTS = (
     "é ñ ü ß", "日本語のテキスト", "😀👩‍👩‍👧‍👦", "\U00010000\U0010ffff\uffff\ufffd\ufeff\u2028",
     "e\u0301 is not \u00e9", "x" * 3000, '{"rethread":"blocks","blocks":[]}', '{"rethread":',
     '{"type":"thinking","thinking":"no","signature":"no"}', '{"type":"reasoning","id":"rs_no"}',
-    "[]", "null", "<think>\n</think>", "&lt;", "'", "%s%n",
+    ' {"type":"redacted_thinking","data":"no"}', "[]", "null", "<think>\n</think>", "&lt;", "'",
+    "%s%n",
 )
 IDS = ("call_1", "call_1", "call_2", "call_3", "0", "é\0", "x" * 255, "y" * 256, "")
 NUMBERS = (0, -0.0, 1.0, 1, -1, 1e300, 5e-324, 0.1, 2**53 + 1, 2**63 - 1, -2**63, 2**64, 10**40,
@@ -252,8 +253,8 @@ class Hard:
         if choice == 1:
             return {"content": None}
         if choice == 2:
-            return {"content": [self.extra({"type": self.rng.choice((kind, kind, "image", "refusal")),
-                                            "text": self.text()})
+            kinds = (kind, kind, "image", "refusal")
+            return {"content": [self.extra({"type": self.rng.choice(kinds), "text": self.text()})
                                 for _ in range(self.rng.randrange(3))]}
         return {"content": self.text()}
 
