@@ -144,7 +144,7 @@ class Races(ServerCase):
 
     def test_one_claim_at_a_time(self):
         """Both begin on every thread at once; then the one streams while the other appends."""
-        rounds = max(RACES // 40 // THREADS, 3)
+        rounds = max(RACES // 10 // THREADS, 3)
         ids = [self.new() for _ in range(THREADS)]
         claims = {b"A": [{} for _ in range(rounds)], b"B": [{} for _ in range(rounds)]}
         told, odd = {n: {} for n in range(THREADS)}, []
