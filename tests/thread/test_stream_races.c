@@ -344,14 +344,15 @@ static void stream_and_meddle(struct mate *mate)
     crew_done(mate);
 }
 
-static void race(struct threads_settings settings)
+/* `charge_bytes`: of the budget, that others take. */
+static void race(struct threads_settings settings, int64_t charge_bytes)
 {
     static void (*const work[MATES])(struct mate *) = {stream_and_meddle, stream_and_meddle,
                                                        stream_and_meddle};
     settings.ttl_ms = TTL_MS;
     settings.claim_timeout_ms = CLAIM_MS;
-    settings.memory_bytes = 16 << 20;
     domain_open(&domain, settings);
+    lane_charge(domain.lane, charge_bytes);
     crew_run(&domain, MATES, MATES, work);
     for (int i = 0; i < 10; i++) {
         domain_wait(&domain, CLAIM_MS);
@@ -367,6 +368,8 @@ static void race(struct threads_settings settings)
     CREW_HOLDS(domain_metric(&domain, METRIC_STREAMING_BYTES) == 0);
     CREW_HOLDS(domain_metric(&domain, METRIC_PAYLOAD_BYTES) == 0);
     CREW_HOLDS(domain_metric(&domain, METRIC_THREADS_LIVE) == 0);
+    CREW_HOLDS(charge_bytes == 0 || domain_metric(&domain, METRIC_EVICTED) > rounds / 100);
+    lane_charge(domain.lane, -charge_bytes);
     domain_close(&domain);
 }
 
@@ -374,7 +377,18 @@ START_TEST(every_stream_is_whole_or_nothing)
 {
     rounds = trial_count(40000);
     clock_driven_init(&wall, 1700000000000);
-    race(domain_settings());
+    race(domain_settings(), 0);
+}
+END_TEST
+
+/* The hand takes whatever it may, all the time. */
+START_TEST(nor_when_memory_is_short)
+{
+    struct threads_settings settings = domain_settings();
+    settings.memory_bytes = 64 << 20;
+    rounds = trial_count(8000);
+    clock_driven_init(&wall, 1700000000000);
+    race(settings, 61 << 20);
 }
 END_TEST
 
@@ -389,7 +403,7 @@ START_TEST(nor_by_way_of_the_disk)
     settings.wall = &wall.clock;
     settings.retention_ms = 1000 * 1000;
     rounds = trial_count(25000);
-    race(settings);
+    race(settings, 0);
     tier_model_destroy(model);
 }
 END_TEST
@@ -397,5 +411,5 @@ END_TEST
 int main(void)
 {
     return SUITE_RUN("stream: races", NULL, NULL, 120, every_stream_is_whole_or_nothing,
-                     nor_by_way_of_the_disk);
+                     nor_when_memory_is_short, nor_by_way_of_the_disk);
 }
