@@ -9,6 +9,7 @@
 enum {
     PLAIN_DIGITS_MAX = 18, /* they fit a 64-bit integer, whatever they are */
     STAND_IN_BYTES = 24,   /* of the real that stands for a literal */
+    LITERALS_MAX = WEAVE_TRANSCRIPT_VALUES_MAX + WEAVE_ENVELOPES_VALUES_MAX,
 };
 
 void weave_error_set(struct weave_error *error, const char *format, ...)
@@ -167,7 +168,12 @@ static enum rethread_status scan(struct weave_json *json, struct rethread_bytes 
         }
         if (starts_number(*at)) {
             at = skip_number(at, end);
-            if (is_literal(from, at) && !add_literal(json, from, (size_t)(at - from)))
+            if (!is_literal(from, at))
+                continue;
+            /* One behind the other with nothing between them they count as no values. */
+            if (json->literal_count == LITERALS_MAX)
+                return too_large(error, "has too many numbers", LITERALS_MAX);
+            if (!add_literal(json, from, (size_t)(at - from)))
                 return RETHREAD_NO_MEMORY;
             continue;
         }

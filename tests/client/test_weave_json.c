@@ -157,6 +157,21 @@ START_TEST(test_limits)
 }
 END_TEST
 
+START_TEST(test_numbers_without_end)
+{
+    enum { NUMBERS = 6 << 20 };
+    struct weave_json json = fresh();
+    struct weave_error error = {0};
+    char *text = malloc(4 * (size_t)NUMBERS + 1);
+    ck_assert_ptr_nonnull(text);
+    for (size_t i = 0; i < NUMBERS; i++)
+        memcpy(text + 4 * i, "0.5 ", 4);
+    text[4 * (size_t)NUMBERS] = '\0';
+    ck_assert_int_eq(refused(&json, text, &error), RETHREAD_TOO_LARGE);
+    free(text);
+}
+END_TEST
+
 START_TEST(test_utf8)
 {
     static const struct {
@@ -194,5 +209,5 @@ int main(void)
 {
     return SUITE_RUN("weave_json", NULL, NULL, 0, test_numbers_as_written,
                      test_numbers_of_several_texts, test_malformed_numbers,
-                     test_where_it_is_malformed, test_limits, test_utf8);
+                     test_where_it_is_malformed, test_limits, test_numbers_without_end, test_utf8);
 }
