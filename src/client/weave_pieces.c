@@ -54,10 +54,17 @@ static json_t *string_of(struct rethread_bytes bytes)
 /* ---- Blocks of an envelope --------------------------------------------------------------------
  */
 
+/* A string may hold NULs: "thinking\0x" is not "thinking". */
+static bool is_text(const json_t *string, const char *text)
+{
+    size_t length = strlen(text);
+    return json_is_string(string) && json_string_length(string) == length &&
+           memcmp(json_string_value(string), text, length) == 0;
+}
+
 static bool is_type(const json_t *block, const char *type)
 {
-    const char *given = json_string_value(json_object_get(block, "type"));
-    return given != NULL && strcmp(given, type) == 0;
+    return is_text(json_object_get(block, "type"), type);
 }
 
 static bool has_field(const struct weave_pieces *pieces, const char *field)
@@ -83,7 +90,8 @@ static bool take_chat_block(struct reading *reading, json_t *block, bool *gave_t
     json_t *value = json_object_get(block, "value");
     if (json_is_string(field) && value != NULL) {
         const char *name = json_string_value(field);
-        if (!weave_transcript_hides(name, reading->field) || has_field(reading->pieces, name)) {
+        if (strlen(name) != json_string_length(field) ||
+            !weave_transcript_hides(name, reading->field) || has_field(reading->pieces, name)) {
             *left = true;
             return true;
         }
@@ -105,8 +113,7 @@ static bool is_envelope(const json_t *root)
 {
     const json_t *kind = json_object_get(root, "rethread");
     const json_t *blocks = json_object_get(root, "blocks");
-    if (!json_is_string(kind) || strcmp(json_string_value(kind), "blocks") != 0 ||
-        !json_is_array(blocks))
+    if (!is_text(kind, "blocks") || !json_is_array(blocks))
         return false;
     for (size_t i = 0; i < json_array_size(blocks); i++) {
         const json_t *entry = json_array_get(blocks, i);

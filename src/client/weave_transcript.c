@@ -33,9 +33,12 @@ static bool is_absent(const json_t *value)
     return value == NULL || json_is_null(value);
 }
 
+/* A string may hold NULs: "assistant\0x" is not "assistant". */
 static bool is_text(const json_t *string, const char *text)
 {
-    return json_is_string(string) && strcmp(json_string_value(string), text) == 0;
+    size_t length = strlen(text);
+    return json_is_string(string) && json_string_length(string) == length &&
+           memcmp(json_string_value(string), text, length) == 0;
 }
 
 bool weave_transcript_hides(const char *name, const char *field)
@@ -238,9 +241,9 @@ static enum rethread_status read_anthropic_message(const struct reader *reader, 
 
 static bool is_tool_call(const json_t *item)
 {
-    const char *type = json_string_value(json_object_get(item, "type"));
-    size_t length = type != NULL ? strlen(type) : 0;
-    return length >= 5 && strcmp(type + length - 5, "_call") == 0;
+    const json_t *type = json_object_get(item, "type");
+    size_t length = json_string_length(type);
+    return length >= 5 && memcmp(json_string_value(type) + length - 5, "_call", 5) == 0;
 }
 
 static bool is_message_of(const json_t *item, const char *role)

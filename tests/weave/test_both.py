@@ -27,6 +27,7 @@ BLOCKS = (
     {"field": "content", "value": "c"}, {"field": "thinking"}, {"field": 1, "value": 1},
     {"field": "thinking", "value": "v", "type": "thinking", "thinking": "w"},
     {"type": 1}, {"type": "thinking", "thinking": 5, "signature": []},
+    {"type": "thinking\0", "thinking": "n"}, {"field": "reasoning\0", "value": "n"},
 )
 
 
@@ -45,7 +46,7 @@ class Strange:
         value = {"rethread": "blocks", "blocks": entries}
         if self.rng.random() < 0.2:
             value = self.rng.choice((
-                {"rethread": "blocks"}, {"rethread": "else", "blocks": entries},
+                {"rethread": "blocks"}, {"rethread": "blocks\0", "blocks": entries},
                 {"rethread": "blocks", "blocks": {}}, {"rethread": 1, "blocks": []},
                 {"rethread": "blocks", "blocks": [*entries, {"at": 0}]},
                 {"rethread": "blocks", "blocks": [{"at": -1, "block": {}}]},

@@ -283,7 +283,7 @@ class Hard:
         return self.extra(tool)
 
     def chat_other(self):
-        role = self.rng.choice(("user", "user", "tool", "system", "developer", "function", ""))
+        role = self.rng.choice(("user", "user", "tool", "system", "developer", "assistant\0", ""))
         return [self.extra({"role": role, **self.content("text")})]
 
     # anthropic
@@ -300,7 +300,7 @@ class Hard:
 
     def anthropic_block(self):
         kind = self.rng.choice(("thinking", "thinking", "redacted_thinking", "text", "text",
-                                "tool_use", "server_tool_use", "unheard_of"))
+                                "tool_use", "server_tool_use", "thinking\0x"))
         if kind == "thinking":
             block = {"type": kind, "thinking": self.text(), "signature": self.text()}
             if self.chance(0.1):
@@ -358,7 +358,7 @@ class Hard:
 
     def responses_other(self):
         kind = self.rng.choice(("message", "message", None, "function_call_output", "compaction",
-                                "item_reference", "mcp_list_tools", "unheard_of"))
+                                "item_reference", "reasoning\0", "x_call\0"))
         if kind not in ("message", None):
             return [self.extra({"type": kind, "call_id": self.id(), "output": self.value()})]
         item = {"role": self.rng.choice(("user", "user", "system", "developer")),
