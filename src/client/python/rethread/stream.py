@@ -2,6 +2,11 @@
 
 Nothing of it is seen by others before the commit, but that a step is in flight. What is written
 is gathered into chunks; nothing is retried by itself.
+
+A step is committed as it was written or not at all. A chunk that the server refused stays with
+the stream, in its place: it is not to be written again, the next chunk brings it. After a chunk
+of which nobody knows whether it arrived (a TransportError, a cancelled call) the stream can only
+be aborted.
 """
 
 from __future__ import annotations
@@ -9,11 +14,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
+from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Callable, Concatenate, Coroutine, ParamSpec
+from typing import TYPE_CHECKING, Any, Callable, Concatenate, Coroutine, Iterator, ParamSpec
 
 from . import requests
-from .errors import RethreadError
+from .errors import (
+    Conflict, ConnectError, Internal, RethreadError, ServerError, TransportError,
+)
 from .requests import Request
 from .types import ID, AppendResult, BeginResult, ChunkResult
 from .wire import Buffer
@@ -30,6 +38,9 @@ CHUNK_BYTES = 8 << 10
 KEEP_ALIVES = 3
 """How often a claim is renewed in the time that it lasts."""
 
+GIVE_BACK_S = 1.0
+"""How long a cancelled begin waits for the claim, to give it back."""
+
 
 class _Draft:
     """What both kinds of stream know: the claim, and what was written and not yet sent."""
@@ -40,6 +51,7 @@ class _Draft:
         self._chunk_bytes = chunk_bytes
         self._begun: BeginResult | None = None
         self._ended = False
+        self._torn = False  # whether a chunk arrived is unknown
         self._unsent = bytearray()
         self._renewed = 0.0
         self._lasts_ms = 0
@@ -59,10 +71,15 @@ class _Draft:
             raise ValueError("the stream has not begun: use it in a with block")
         return self._begun
 
-    def _writable(self) -> None:
+    def _unended(self) -> None:
         self._open()
         if self._ended:
             raise ValueError("the stream has ended")
+
+    def _writable(self) -> None:
+        self._unended()
+        if self._torn:
+            raise TransportError("whether all of the step arrived is unknown: it can be aborted only")
 
     def _take_begun(self, begun: BeginResult) -> None:
         self._begun = begun
@@ -81,9 +98,19 @@ class _Draft:
             raise ValueError("the stream has begun already")
         return requests.begin(self._thread, segment=self._segment)
 
-    def _chunk_request(self) -> Request[ChunkResult]:
+    @contextmanager
+    def _chunk(self) -> Iterator[Request[ChunkResult]]:
+        """What is unsent, for the block to send."""
         data, self._unsent = bytes(self._unsent), bytearray()
-        return requests.chunk(self._thread, self.claim, [data] if data else [])
+        try:
+            yield requests.chunk(self._thread, self.claim, [data] if data else [])
+        except BaseException as error:
+            refused = isinstance(error, ServerError) and not isinstance(error, Internal)
+            if refused or isinstance(error, ConnectError):
+                self._unsent[:0] = data
+            elif data:
+                self._torn = True
+            raise
 
 
 def _commit(
@@ -107,7 +134,8 @@ class Stream(_Draft):
 
     Leaving the block without ``commit``, be it by an exception, aborts: nothing is kept. A claim
     lasts for a time after the last chunk (the server's ``--claim-timeout``): ``write`` sees to it,
-    and whoever waits for long without writing calls ``flush`` now and then.
+    and whoever waits for long without writing calls ``flush`` now and then. A stream belongs to
+    one operating-system thread.
     """
 
     def __init__(self, client: Client, thread: ID, segment: str | None, chunk_bytes: int) -> None:
@@ -128,7 +156,11 @@ class Stream(_Draft):
             pass  # the claim has ended, or will by itself; what matters is what ended the block
 
     def write(self, data: Buffer) -> None:
-        """Add bytes to the step. Raises Conflict once the claim has ended, OverBudget, TooLarge."""
+        """Add bytes to the step.
+
+        Raises Conflict once the claim has ended, and Busy, OverBudget, TooLarge: what was written
+        is not lost then and not to be written again; the next write, flush or commit brings it.
+        """
         self._writable()
         self._unsent += data
         if self._is_due():
@@ -137,13 +169,14 @@ class Stream(_Draft):
     def flush(self) -> None:
         """Send what was written so far, and keep the claim, also with nothing to send."""
         self._writable()
-        self._renew(self._client.run(self._chunk_request()).claim_expires_in_ms)
+        with self._chunk() as request:
+            self._renew(self._client.run(request).claim_expires_in_ms)
 
     commit = _commit(requests.commit)
 
     def abort(self) -> None:
         """Give the step up; nothing of it is kept."""
-        self._writable()
+        self._unended()
         self._ended = True
         self._client.run(requests.abort(self._thread, self.claim))
 
@@ -156,6 +189,7 @@ def _commit_async(
         self._writable()
         request = build(self._thread, self.claim, *args, **kwargs)
         async with self._sending:
+            self._writable()
             if self._unsent:
                 await self._send()
             result = await self._client.run(request)
@@ -179,7 +213,12 @@ class AsyncStream(_Draft):
         self._keeper: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> AsyncStream:
-        self._take_begun(await self._client.run(self._begin_request()))
+        begun = asyncio.ensure_future(self._client.run(self._begin_request()))
+        try:
+            self._take_begun(await asyncio.shield(begun))
+        except asyncio.CancelledError:
+            await self._give_back(begun)
+            raise
         self._keeper = asyncio.create_task(self._keep())
         return self
 
@@ -195,23 +234,43 @@ class AsyncStream(_Draft):
         except RethreadError:
             pass  # the claim has ended, or will by itself; what matters is what ended the block
 
-    async def _keep(self) -> None:
-        """Renew the claim in good time. What fails here fails at the next write as well."""
+    async def _give_back(self, begun: asyncio.Future[BeginResult]) -> None:
+        """Nobody is left to use the claim: abort, but let nobody wait for long either."""
+        async def abort() -> None:
+            try:
+                await self._client.run(requests.abort(self._thread, (await begun).claim))
+            except RethreadError:
+                pass
+
+        task = asyncio.create_task(abort())
         try:
-            while not self._ended:
-                await asyncio.sleep(max(self._lasts_ms / 1000 / KEEP_ALIVES, 0.001))
+            await asyncio.wait({task}, timeout=GIVE_BACK_S)
+        finally:
+            task.cancel()
+
+    async def _keep(self) -> None:
+        """Renew the claim in good time. What fails for good fails at the next write as well."""
+        while not self._ended and not self._torn:
+            await asyncio.sleep(max(self._lasts_ms / 1000 / KEEP_ALIVES, 0.001))
+            try:
                 async with self._sending:
-                    if not self._ended and self._is_due():
+                    if not self._ended and not self._torn and self._is_due():
                         await self._send()
-        except RethreadError:
-            pass
+            except Conflict:
+                return  # the claim has ended
+            except RethreadError:
+                pass
 
     async def _send(self) -> None:
-        result = await self._client.run(self._chunk_request())
-        self._renew(result.claim_expires_in_ms)
+        with self._chunk() as request:
+            self._renew((await self._client.run(request)).claim_expires_in_ms)
 
     async def write(self, data: Buffer) -> None:
-        """Add bytes to the step. Raises Conflict once the claim has ended, OverBudget, TooLarge."""
+        """Add bytes to the step.
+
+        Raises Conflict once the claim has ended, and Busy, OverBudget, TooLarge: what was written
+        is not lost then and not to be written again; the next write, flush or commit brings it.
+        """
         self._writable()
         self._unsent += data
         if self._is_due():
@@ -228,6 +287,6 @@ class AsyncStream(_Draft):
     async def abort(self) -> None:
         """Give the step up; nothing of it is kept."""
         async with self._sending:
-            self._writable()
+            self._unended()
             self._ended = True
             await self._client.run(requests.abort(self._thread, self.claim))

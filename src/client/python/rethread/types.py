@@ -6,6 +6,7 @@ fields that this client does not know are kept in ``extra``. Payload bytes never
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, Tuple, Union
 
@@ -25,6 +26,23 @@ class Segment:
 
     kind: str
     data: bytes = field(repr=False)
+
+    @classmethod
+    def of_tokens(cls, ids: Iterable[int]) -> Segment:
+        """A segment of kind ``tokens`` from token ids, as they were sampled."""
+        numbers = tuple(ids)
+        try:
+            return cls("tokens", struct.pack(f"<{len(numbers)}I", *numbers))
+        except struct.error:
+            raise ValueError("a token id is an integer of 32 bits, not negative") from None
+
+    @property
+    def token_ids(self) -> list[int]:
+        """The ids of a segment of kind ``tokens``; ValueError for any other."""
+        if self.kind != "tokens" or len(self.data) % 4 != 0:
+            raise ValueError(f"the segment holds no token ids, but {len(self.data)} bytes of "
+                             f"kind {self.kind}")
+        return list(struct.unpack(f"<{len(self.data) // 4}I", self.data))
 
 
 SegmentLike = Union[Buffer, Tuple[str, Buffer], Segment]
