@@ -92,13 +92,11 @@ static int hex_digit(char c)
 
 bool encode_from_hex(const char *text, unsigned char *out, size_t size)
 {
-    for (size_t i = 0; i < size; i++) {
-        int high = hex_digit(text[2 * i]);
-        int low = high >= 0 ? hex_digit(text[2 * i + 1]) : -1;
-        if (low < 0)
+    for (size_t i = 0; i < 2 * size; i++)
+        if (hex_digit(text[i]) < 0)
             return false;
-        out[i] = (unsigned char)(high << 4 | low);
-    }
+    for (size_t i = 0; i < size; i++)
+        out[i] = (unsigned char)(hex_digit(text[2 * i]) << 4 | hex_digit(text[2 * i + 1]));
     return true;
 }
 

@@ -5,9 +5,11 @@
 #include "cli/help.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* The program's result is what it printed: a full disk must not look like success. */
 static int finish_output(int code)
@@ -57,8 +59,23 @@ static int run(struct invocation *invocation, int argc, char **argv)
     return run_command(invocation, argc - used, argv + used);
 }
 
+/*
+ * A connection must not get the number of a standard file that was closed: what is printed would go
+ * to the server. What stands in fails in use, so that neither looks like an empty input or success.
+ */
+static bool hold_standard_files(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 &&
+            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+            return false;
+    return true;
+}
+
 int main(int argc, char **argv)
 {
+    if (!hold_standard_files())
+        return EXIT_SERVER;
     const char *address = getenv("RETHREAD_ADDRESS");
     struct invocation invocation = {
         .server = address != NULL && address[0] != '\0' ? address : "127.0.0.1:7411",

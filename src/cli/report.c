@@ -7,7 +7,7 @@
 
 static const char CLAIMED[] =
     "a step is being streamed into the thread: wait for its commit or abort, or until its claim "
-    "runs out. If you gave a claim, that one has ended";
+    "runs out";
 
 static const char *context;
 
@@ -87,6 +87,22 @@ static void report_error(const struct rethread_error *error)
                 error->message != NULL ? error->message : rethread_strerror(error->status), detail);
 }
 
+/* Whether somebody else's claim is in the way. Where a claim was given it is that one's end. */
+static bool is_claimed(const struct rethread_error *error, const struct rethread_result *result)
+{
+    if (error == NULL || result == NULL || error->status != RETHREAD_CONFLICT ||
+        error->cause == NULL || strcmp(error->cause, "claimed") != 0)
+        return false;
+    switch (rethread_result_method(result)) {
+    case RETHREAD_METHOD_CHUNK:
+    case RETHREAD_METHOD_COMMIT:
+    case RETHREAD_METHOD_ABORT:
+        return false;
+    default:
+        return true;
+    }
+}
+
 int report_failure(enum rethread_status status, const struct rethread_result *result,
                    const struct rethread *connection)
 {
@@ -97,8 +113,7 @@ int report_failure(enum rethread_status status, const struct rethread_result *re
         report_error(error);
         status = error->status;
     }
-    if (status == RETHREAD_CONFLICT && error != NULL && error->cause != NULL &&
-        strcmp(error->cause, "claimed") == 0)
+    if (is_claimed(error, result))
         report_line("%s", CLAIMED);
     switch (status) {
     case RETHREAD_BAD_REQUEST:

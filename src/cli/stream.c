@@ -165,17 +165,20 @@ static int commit(struct stream *stream)
 
 /* ---- The input --------------------------------------------------------------------------------*/
 
-enum awaited { AWAITED_INPUT, AWAITED_SIGNAL, AWAITED_TOO_LONG };
+enum awaited { AWAITED_INPUT, AWAITED_SIGNAL, AWAITED_SERVER, AWAITED_TOO_LONG };
 
-/* Waits for input, no longer than the claim allows. */
+/* Waits for input, no longer than the claim allows. Between calls a server only says farewell. */
 static enum awaited wait_for_input(const struct stream *stream)
 {
     struct pollfd fds[] = {{.fd = STDIN_FILENO, .events = POLLIN},
-                           {.fd = stream->wake[0], .events = POLLIN}};
+                           {.fd = stream->wake[0], .events = POLLIN},
+                           {.fd = rethread_fd(stream->connection), .events = POLLIN}};
     uint64_t wait_ms = stream->claim_lasts_ms / KEEP_ALIVES + 1;
-    int count = poll(fds, 2, wait_ms > INT_MAX ? INT_MAX : (int)wait_ms);
+    int count = poll(fds, 3, wait_ms > INT_MAX ? INT_MAX : (int)wait_ms);
     if (count < 0 || fds[1].revents != 0)
         return AWAITED_SIGNAL;
+    if (fds[2].revents != 0)
+        return AWAITED_SERVER;
     return count == 0 ? AWAITED_TOO_LONG : AWAITED_INPUT;
 }
 
@@ -192,6 +195,15 @@ static int send_some(struct stream *stream, bool *at_end)
     return EXIT_SERVER;
 }
 
+/* 0 while the connection lives; otherwise the exit code. */
+static int hear_server(struct stream *stream)
+{
+    enum rethread_status status = rethread_pump(stream->connection, RETHREAD_READ);
+    if (status == RETHREAD_OK)
+        return EXIT_DONE;
+    return command_fail(stream->invocation, status, NULL, stream->connection);
+}
+
 /* Until the end of the input: 0; or the exit code, and then the step is to be given up. */
 static int send_input(struct stream *stream)
 {
@@ -201,6 +213,9 @@ static int send_input(struct stream *stream)
         switch (wait_for_input(stream)) {
         case AWAITED_INPUT:
             code = send_some(stream, &at_end);
+            break;
+        case AWAITED_SERVER:
+            code = hear_server(stream);
             break;
         case AWAITED_TOO_LONG:
             code = send_chunk(stream, 0);

@@ -1,0 +1,102 @@
+"""rethread-cli where it is used in odd ways: closed standard files, servers that go, stale claims."""
+
+import os
+import socket
+import subprocess
+import threading
+import time
+import unittest
+
+from test_cli import CANARY, CLI, DONE, FAILED, MISS, Server, WithServer, run
+
+
+class Closed(WithServer):
+    def shell(self, redirection, *arguments):
+        """The command with a standard file closed, as a careless daemon would start it."""
+        return subprocess.run(["sh", "-c", f'exec "$@" {redirection}', "sh", CLI, *arguments, "--server",
+                               self.server.address], capture_output=True, timeout=20)
+
+    def test_no_standard_input(self):
+        done = self.shell("<&-", "stream", self.thread)
+        self.assertEqual((done.returncode, done.stdout), (FAILED, b""))
+        self.assertIn(b"cannot read the standard input: Bad file descriptor; nothing was kept", done.stderr)
+        self.assertNotIn("in_flight", self.json("stat", self.thread, code=MISS))
+        done = self.shell("<&-", "append", self.thread, "--segment", "text=-")
+        self.assertIn(b"cannot be read: Bad file descriptor", done.stderr)
+
+    def listen(self):
+        """A listener, and what the first to connect sends it."""
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listener.close)
+        got = []
+
+        def take():
+            connection, _ = listener.accept()
+            with connection:
+                while data := connection.recv(1 << 16):
+                    got.append(data)
+                    connection.sendall(b"no server")
+        thread = threading.Thread(target=take)
+        thread.start()
+        return listener.getsockname()[1], thread, got
+
+    def test_no_standard_error(self):
+        port, thread, got = self.listen()
+        done = subprocess.run(["sh", "-c", 'exec "$@" 2>&-', "sh", CLI, "ping", "--server", f"127.0.0.1:{port}"],
+                              capture_output=True, timeout=20)
+        thread.join(20)
+        self.assertEqual(done.returncode, FAILED)
+        self.assertNotIn(b"rethread-cli", b"".join(got))  # a message meant for people
+
+    def test_no_standard_output(self):
+        text = CANARY * 4000
+        self.cli("append", self.thread, "--segment", "text=-", stdin=text)
+        before = self.json("info")["server"]["bytes_received"]
+        done = self.shell(">&-", "replay", self.thread, "--reveal")
+        self.assertEqual(done.returncode, FAILED)
+        self.assertIn(b"cannot write the output", done.stderr)
+        # The payload went nowhere, least of all back over the connection.
+        self.assertLess(self.json("info")["server"]["bytes_received"] - before, len(text) // 2)
+
+
+class Streams(WithServer):
+    def test_a_server_that_dies_is_noticed_in_silence(self):
+        other = Server()
+        process = subprocess.Popen([CLI, "stream", self.thread, "--server", other.address], stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            deadline = time.monotonic() + 20
+            while b"in_flight" not in run("stat", self.thread, "--json", address=other.address).stdout:
+                self.assertLess(time.monotonic(), deadline)
+            other.process.kill()
+            self.assertEqual(process.wait(timeout=5), FAILED)  # a third of the claim would be 20 s
+            self.assertEqual(process.stderr.read(),
+                             b"rethread-cli stream: the server closed the connection before it answered\n")
+        finally:
+            process.kill()
+            process.communicate()
+            other.stop()
+
+    def test_a_stale_claim_is_not_said_to_be_another_stream(self):
+        self.cli("append", self.thread, "--bare")
+        for command in ("chunk", "commit", "abort"):
+            self.cli(command, self.thread, "--claim", "5", code=FAILED)
+            self.assertIn("the claim is over", self.err)
+            self.assertNotIn("is being streamed", self.err)
+        self.cli("begin", self.thread)
+        self.cli("begin", self.thread, code=FAILED)
+        self.assertIn("a step is being streamed into the thread", self.err)
+
+
+class Ids(WithServer):
+    def test_a_prefix_that_only_begins_like_digits(self):
+        # 32 characters, but 16 bytes, of which the first ten are themselves.
+        written = r"abcdefabcd\x00\x00\x00\x00\x00" + "\\\\"
+        digits = b"abcdefabcd\0\0\0\0\0\\".hex()
+        self.assertEqual((len(written), len(digits)), (32, 32))
+        self.cli("append", self.thread, "--bare", "--prefix", written)
+        self.assertEqual(self.json("replay", self.thread, "--prefix", digits)["status"], "complete")
+
+
+if __name__ == "__main__":
+    unittest.main()
