@@ -129,11 +129,11 @@ enum rethread_reason {
     RETHREAD_REASON_FORGOTTEN = 5,
     RETHREAD_REASON_REWOUND = 6,
     RETHREAD_REASON_CORRUPT = 7,
-    RETHREAD_REASON_BUDGET = 8,    /* left out by max_bytes or the frame limit */
+    RETHREAD_REASON_BUDGET = 8,    /* left out by max_bytes, max_tokens or the frame limit */
     RETHREAD_REASON_AMBIGUOUS = 9, /* several threads wrote the key; name the thread as well */
-    RETHREAD_REASON_PREFIX_MISMATCH = 10,
-    RETHREAD_REASON_MODEL_MISMATCH = 11,
-    RETHREAD_REASON_OTHER = 255, /* one that this library does not know */
+    RETHREAD_REASON_PREFIX_MISMATCH = 10, /* produced under another visible context */
+    RETHREAD_REASON_MODEL_MISMATCH = 11,  /* the given model may not read it */
+    RETHREAD_REASON_OTHER = 255,          /* one that this library does not know */
 };
 
 /* The reason as the contract spells it, "never_seen"; "" for NONE, "other" for OTHER. Static. */
@@ -462,8 +462,8 @@ struct rethread_list_options {
 /* ---- Synchronous calls --------------------------------------------------------------------- */
 
 /*
- * Each sends one request and waits for its response, for call_timeout_ms. Payloads of append are
- * sent from where they lie. Responses to requests submitted earlier that arrive meanwhile are kept
+ * Each sends one request and waits for its response, for call_timeout_ms. Payloads are sent from
+ * where they lie. Responses to requests submitted earlier that arrive meanwhile are kept
  * for rethread_collect() and rethread_next().
  *
  * Returns RETHREAD_OK, the server's error code, or INVALID_ARGUMENT, NO_MEMORY, TOO_LARGE, FULL,
