@@ -1,8 +1,9 @@
 """kill -9 of a server under load, again and again over one data directory.
 
-A ledger notes every append before it is sent and when `ack: disk` has answered. After each restart
-everything acknowledged must be there, byte for byte, an append that was on its way may be, and
-nothing else; an append that is sent again with its key is not done twice.
+A ledger notes every append before it is sent and when `ack: disk` has answered; some steps are
+streamed. After each restart everything acknowledged must be there, byte for byte, an append that was
+on its way may be, and nothing else; an append, or a commit, that is sent again with its key is not
+done twice.
 
 RETHREAD_KILLS: how many times (default 8). With 100 and more, restarts over 1 GiB are judged, too.
 """
@@ -60,11 +61,29 @@ class Thread:
         self.name = name
         self.kept = 0
         self.sent = 0
+        self.claims = {}  # of the steps that were streamed
 
     def append(self, client, step, ack):
-        return patiently(lambda: client.append(
-            self.name, payload(self.name, step), key=b"key %d" % step, ack=ack,
-            tool_calls=[b"%s call %d" % (self.name, step)]))
+        """The step, sent in one piece, or committed if it was streamed; (step, duplicate)."""
+        options = {"key": b"key %d" % step, "ack": ack,
+                   "tool_calls": [b"%s call %d" % (self.name, step)]}
+        if claim := self.claims.get(step):
+            result = patiently(lambda: client.call(
+                "commit", {"thread": self.name, "claim": claim, **options}))[0]
+            return result["step"], result["duplicate"]
+        result = patiently(lambda: client.append(self.name, payload(self.name, step), **options))
+        return result.step, result.duplicate
+
+    def stream(self, client, step, ack, parts):
+        """The step's bytes in so many parts, then its commit."""
+        begun = patiently(lambda: client.call("begin", {"thread": self.name}))[0]
+        named = {"thread": self.name, "claim": begun["claim"]}
+        whole = payload(self.name, step)
+        size = -(-len(whole) // parts)
+        for at in range(0, len(whole), size):
+            patiently(lambda part=whole[at:at + size]: client.call("chunk", named, [part]))
+        self.claims[step] = begun["claim"]
+        return self.append(client, step, ack)
 
 
 class Writer(threading.Thread):
@@ -97,8 +116,11 @@ class Writer(threading.Thread):
         step = thread.sent
         durable = self.chance.random() < 0.7
         thread.sent += 1
-        result = thread.append(client, step, "disk" if durable else "memory")
-        assert (result.step, result.duplicate) == (step, False), (thread.name, step, result)
+        ack = "disk" if durable else "memory"
+        thread.claims.pop(step, None)
+        result = (thread.stream(client, step, ack, self.chance.randrange(1, 6))
+                  if self.chance.random() < 0.3 else thread.append(client, step, ack))
+        assert result == (step, False), (thread.name, step, result)
         if durable:
             thread.kept = step + 1
             self.acknowledged += 1
@@ -146,8 +168,7 @@ class Kill(unittest.TestCase):
         if thread.kept == 0:
             return
         last = thread.kept - 1
-        again = thread.append(client, last, "disk")
-        self.assertEqual((again.duplicate, again.step), (True, last), thread.name)
+        self.assertEqual(thread.append(client, last, "disk"), (last, True), thread.name)
         found = patiently(lambda: client.replay(
             tool_call=b"%s call %d" % (thread.name, last), last=1))
         self.assertEqual((found.status, found.thread), ("complete", thread.name))

@@ -201,8 +201,9 @@ class Lifetimes(StreamCase):
 
     def test_a_claim_keeps_the_thread(self):
         old, new = self.new("old"), self.new("new")
-        self.raw.append(old, b"0")
+        self.raw.append(old, b"0", ttl_ms=60000)
         claims = {t: self.raw.begin(t)["claim"] for t in (old, new)}
+        self.raw.call("touch", {"threads": [old], "ttl_ms": 200})
         for _ in range(2):
             self.others_have_gone()
             self.holds(old, [[("text", b"0")]], in_flight=True)
