@@ -113,8 +113,10 @@ static void show_begin(const struct rethread_begin_result *begin)
 {
     char text[TABLE_HUMAN_BYTES];
     print_id(begin->thread);
-    printf(": step %" PRIu64 " is taken, claim %" PRIu64 ", which ends in %s without a chunk\n",
-           begin->step, begin->claim, table_duration(begin->claim_expires_in_ms, text));
+    printf(": step %" PRIu64 " is taken, version %" PRIu64 ", claim %" PRIu64
+           ", which ends in %s without a chunk\n",
+           begin->step, begin->version, begin->claim,
+           table_duration(begin->claim_expires_in_ms, text));
 }
 
 static void show_chunk(const struct rethread_chunk_result *chunk)

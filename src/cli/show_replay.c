@@ -86,6 +86,9 @@ static void show_head(const struct rethread_replay_result *replay)
         printf(", %zu of %zu steps missing", missing, replay->step_count);
     else if (replay->status != RETHREAD_MISS)
         printf(", %zu step%s", replay->step_count, replay->step_count == 1 ? "" : "s");
+    /* With `have` such steps are not listed again. */
+    if (missing == 0 && replay->status == RETHREAD_PARTIAL)
+        fputs(", missing steps are before these and not in what you have", stdout);
     if (replay->version.set)
         printf(", version %" PRIu64, replay->version.value);
     if (replay->ambiguous)

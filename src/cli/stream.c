@@ -20,6 +20,8 @@ enum {
     KEEP_ALIVES = 3, /* in the time that a claim lasts */
     BUSY_TRIES = 10,
     BUSY_WAIT_MS = 100,
+    FRAME_BYTES_MAX = 1 << 26, /* the library's default */
+    FRAME_BYTES_ELSE = 1024,   /* what of a frame is no payload, at the most */
 };
 
 static const int SIGNALS[] = {SIGINT, SIGTERM, SIGHUP};
@@ -32,6 +34,7 @@ struct stream {
     struct rethread *connection;
     int wake[2]; /* the pipe that signals write to: its ends for reading and writing */
     char *buffer;
+    size_t buffer_bytes;
     struct rethread_bytes thread;
     struct rethread_u64 claim;
     uint64_t claim_lasts_ms;
@@ -185,7 +188,7 @@ static enum awaited wait_for_input(const struct stream *stream)
 /* Sends what there is. Sets *at_end at the end of the input; 0, or the exit code. */
 static int send_some(struct stream *stream, bool *at_end)
 {
-    ssize_t got = read(STDIN_FILENO, stream->buffer, stream->invocation->chunk_bytes);
+    ssize_t got = read(STDIN_FILENO, stream->buffer, stream->buffer_bytes);
     *at_end = got == 0;
     if (got > 0)
         return send_chunk(stream, (size_t)got);
@@ -241,6 +244,15 @@ static int run_on(struct stream *stream)
     return code;
 }
 
+/* A chunk fits into a frame, however much was asked for. */
+static size_t chunk_bytes_max(const struct invocation *invocation)
+{
+    size_t frame_bytes =
+        invocation->frame_max_bytes != 0 ? (size_t)invocation->frame_max_bytes : FRAME_BYTES_MAX;
+    size_t room_bytes = frame_bytes - FRAME_BYTES_ELSE;
+    return invocation->chunk_bytes < room_bytes ? invocation->chunk_bytes : room_bytes;
+}
+
 int command_run_stream(struct invocation *invocation)
 {
     struct stream stream = {.invocation = invocation,
@@ -253,7 +265,8 @@ int command_run_stream(struct invocation *invocation)
         rethread_close(stream.connection);
         return EXIT_SERVER;
     }
-    stream.buffer = keep_get(&invocation->keep, invocation->chunk_bytes);
+    stream.buffer_bytes = chunk_bytes_max(invocation);
+    stream.buffer = keep_get(&invocation->keep, stream.buffer_bytes);
     code = run_on(&stream);
     unwatch_signals(&stream);
     rethread_close(stream.connection);

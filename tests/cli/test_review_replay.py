@@ -1,8 +1,8 @@
 """rethread-cli where it is used in odd ways: closed standard files, servers that go, stale claims."""
 
-import os
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 import unittest
@@ -86,6 +86,33 @@ class Streams(WithServer):
         self.cli("begin", self.thread)
         self.cli("begin", self.thread, code=FAILED)
         self.assertIn("a step is being streamed into the thread", self.err)
+
+
+    def test_chunks_fit_into_frames(self):
+        text = b"x" * 200000
+        with tempfile.TemporaryFile() as f:
+            f.write(text)
+            f.seek(0)
+            done = subprocess.run([CLI, "stream", self.thread, "--frame-max", "64K", "--chunk-bytes", "128K", "--server",
+                                   self.server.address], stdin=f, capture_output=True, timeout=20)
+        self.assertEqual((done.returncode, done.stderr), (DONE, b""))
+        self.assertEqual(self.json("stat", self.thread)["bytes"], len(text))
+
+    def test_begin_tells_the_version(self):
+        self.cli("append", self.thread, "--bare")
+        self.assertRegex(self.cli("begin", self.thread), r"^%s: step 1 is taken, version 1, claim \d+, which" % self.thread)
+
+
+class Partial(WithServer):
+    def test_what_is_not_listed_is_not_hidden(self):
+        # A claude's step, which no other model may read, is not listed again to who holds the other.
+        self.cli("append", self.thread, "--text", "mine", "--model", "claude-opus-4-1")
+        self.cli("append", self.thread, "--text", "yours", "--model", "qwen3-8b")
+        asked = ["replay", self.thread, "--model", "qwen3-8b", "--have", "2:1:1"]
+        result = self.json(*asked)
+        self.assertEqual((result["status"], result["extends"], result["steps"]), ("partial", True, []))
+        self.assertIn(": partial, 0 steps, missing steps are before these and not in what you have, version 2",
+                      self.cli(*asked))
 
 
 class Ids(WithServer):

@@ -56,7 +56,7 @@ class TestStreaming(WithServer):
 
     def test_for_people(self):
         text = self.cli("begin", self.thread)
-        self.assertRegex(text, r"^%s: step 0 is taken, claim \d+, which ends in (1m 00s|59\.\d s|60\.0 s) without a chunk\n$"
+        self.assertRegex(text, r"^%s: step 0 is taken, version 0, claim \d+, which ends in (1m 00s|59\.\d s|60\.0 s) without a chunk\n$"
                          % self.thread)
         claim = text.split("claim ")[1].split(",")[0]
         self.cli("chunk", self.thread, "--claim", claim, "--text", "x")

@@ -92,6 +92,13 @@ class Streams(unittest.TestCase):
             self.assertEqual(drafts.committed(), [b"x"])
 
 
+    def test_the_version_that_was_begun_on(self):
+        with FakeServer(Drafts()) as server, rethread.Client(server.address) as c:
+            with c.stream("t") as stream:
+                self.assertEqual(stream.version, 4)
+            self.assertRaises(ValueError, lambda: c.stream("t").version)
+
+
 class AsyncStreams(unittest.IsolatedAsyncioTestCase):
     async def test_a_refused_chunk_is_sent_again(self):
         drafts = Drafts()

@@ -62,6 +62,11 @@ class _Draft:
         return self._open().step
 
     @property
+    def version(self) -> int:
+        """The thread's version, which stays until the commit makes the next."""
+        return self._open().version
+
+    @property
     def claim(self) -> int:
         """The claim that ``begin`` returned."""
         return self._open().claim

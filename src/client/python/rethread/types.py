@@ -85,11 +85,12 @@ class Step:
 class Replay:
     """An ordered selection of a thread's steps, with their bytes.
 
-    ``status``: ``complete``, ``partial`` (some steps are missing, each with its reason) or
-    ``miss`` (``reason`` says why; with ``never_seen``, ``vouch_ms`` is how far back the server
-    can tell). A miss is a normal result. ``head`` is the number of the thread's last step,
-    ``first_changed`` the first step that was replaced since ``have``, or, where it said what is
-    kept, the first whose reasoning differs; ``extends`` is whether none does.
+    ``status``: ``complete``, ``partial`` (some steps are missing, each with its reason; with
+    ``have`` they may be older ones, not listed again) or ``miss`` (``reason`` says why; with
+    ``never_seen``, ``vouch_ms`` is how far back the server can tell). A miss is a normal result.
+    ``head`` is the number of the thread's last step, ``first_changed`` the first step that was
+    replaced since ``have``, or, where it said what is kept, the first whose reasoning differs;
+    ``extends`` is whether none does.
     ``kept_from`` and ``dropped`` say what a policy or ``pin`` left out, which is not missing:
     the first step that was kept, and how many were not. ``found`` is the place, in the list of
     prefixes, of the one that was known. ``in_flight``: a step is being streamed into the thread.
