@@ -9,6 +9,10 @@
 #include "thread/thread.h"
 #include "wire/parse.h"
 
+#include <stdlib.h>
+
+enum { PREFIXES_MAX = 1024 /* of a list, see schema/options.def */ };
+
 /* A step key that was asked for. */
 struct step_key_asked {
     bool asked;
@@ -52,20 +56,52 @@ static struct step_key_asked asked_key(const struct wire_request *request)
     return (struct step_key_asked){0};
 }
 
-/*
- * The position behind the newest step of the thread's spine that carries the key; 0, and *why, when
- * there is none. Where the newest of all is in this spine, the index leads straight to it.
- */
-static uint32_t find_in_thread(struct replay *replay, const struct thread *thread,
-                               const struct snapshot *now, const struct step_key_asked *asked,
-                               const struct index_record *record, enum reason *why)
+/* The step that the key leads to, if it is in this spine; it is the newest that carries it. */
+static const struct step *led_to(const struct lane *lane, const struct snapshot *now,
+                                 const struct index_record *record)
 {
-    struct lane *lane = replay->lane;
+    if (!record || record_is_tombstone(record) || record_is_cold(record)) {
+        return NULL;
+    }
+    const struct step *step = step_of_key(record);
+    bool here = step->number >= now->spine->lost && step->number < now->length &&
+                spine_step(lane, now->spine, step->number) == step;
+    return here ? step : NULL;
+}
+
+/* Why no step of the thread carries the key. */
+static enum reason why_none(const struct lane *lane, const struct thread *thread,
+                            const struct snapshot *now, const struct index_record *record)
+{
     bool gone = record && record_is_tombstone(record);
     const struct cold *cold = record && record_is_cold(record) ? (struct cold *)record : NULL;
     const struct step *step = record && !gone && !cold ? step_of_key(record) : NULL;
-    if (step && step->number >= now->spine->lost && step->number < now->length &&
-        spine_step(lane, now->spine, step->number) == step) {
+    if (gone && ((const struct tombstone *)record)->version == thread_fingerprint(thread)) {
+        return (enum reason)record->flags;
+    }
+    if (cold && cold_state(cold) == COLD_GONE && cold->version == thread_fingerprint(thread)) {
+        return (enum reason)cold->reason;
+    }
+    if (cold && cold_state(cold) == COLD_KEY && cold->owner_low == thread->record.hash_low &&
+        cold->owner_high == thread->hash_high) {
+        return REASON_REWOUND; /* and the disk does not know yet */
+    }
+    if (step && step->owner == lane_ref(lane, thread) && step->version <= now->version) {
+        return REASON_REWOUND; /* and not buried yet; what came after `now` has later versions */
+    }
+    return now->spine->lost > 0 ? (enum reason)now->spine->lost_reason : REASON_NEVER_SEEN;
+}
+
+/*
+ * The position behind the newest step of the thread's spine that carries the key; 0: there is none.
+ * Where the newest of all is in this spine, the index leads straight to it.
+ */
+static uint32_t find_in_thread(struct lane *lane, const struct snapshot *now,
+                               const struct step_key_asked *asked,
+                               const struct index_record *record)
+{
+    const struct step *step = led_to(lane, now, record);
+    if (step) {
         return step->number + 1;
     }
     for (uint32_t at = now->length; at > now->spine->lost; at--) {
@@ -73,18 +109,6 @@ static uint32_t find_in_thread(struct replay *replay, const struct thread *threa
         if (step_has_key(spine_step(lane, now->spine, at - 1), asked->kind, asked->id)) {
             return at;
         }
-    }
-    *why = now->spine->lost > 0 ? (enum reason)now->spine->lost_reason : REASON_NEVER_SEEN;
-    if (gone && ((const struct tombstone *)record)->version == thread_fingerprint(thread)) {
-        *why = (enum reason)record->flags;
-    } else if (cold && cold_state(cold) == COLD_GONE &&
-               cold->version == thread_fingerprint(thread)) {
-        *why = (enum reason)cold->reason;
-    } else if (cold && cold_state(cold) == COLD_KEY && cold->owner_low == thread->record.hash_low &&
-               cold->owner_high == thread->hash_high) {
-        *why = REASON_REWOUND; /* and the disk does not know yet */
-    } else if (step && step->owner == lane_ref(lane, thread) && step->version <= now->version) {
-        *why = REASON_REWOUND; /* and not buried yet; what came after `now` has later versions */
     }
     return 0;
 }
@@ -108,6 +132,12 @@ static enum status use_named(struct replay *replay, struct bytes id, struct look
     }
 }
 
+static enum status miss_named(struct replay *replay, const struct lookup *found)
+{
+    replay->result->in_flight = found->unborn != NULL;
+    return select_miss(replay, found->reason, found->version);
+}
+
 static enum status replay_thread(struct replay *replay, const struct step_key_asked *asked)
 {
     struct lane *lane = replay->lane;
@@ -127,21 +157,19 @@ static enum status replay_thread(struct replay *replay, const struct step_key_as
         return status;
     }
     if (!found.thread) {
-        replay->result->in_flight = found.unborn != NULL;
-        return select_miss(replay, found.reason, found.version);
+        return miss_named(replay, &found);
     }
     replay->result->in_flight = select_in_flight(lane, found.thread);
     struct snapshot now = spine_snapshot(lane, found.thread);
     if (!asked->asked) {
         return select_steps(replay, found.thread, &now, UINT32_MAX);
     }
-    enum reason why = REASON_NONE;
-    uint32_t end = find_in_thread(replay, found.thread, &now, asked, record, &why);
+    uint32_t end = find_in_thread(lane, &now, asked, record);
     if (end > 0) {
         return select_steps(replay, found.thread, &now, end);
     }
     replay->result->thread = thread_id(found.thread);
-    return select_miss(replay, why, now.version);
+    return select_miss(replay, why_none(lane, found.thread, &now, record), now.version);
 }
 
 /*
@@ -242,12 +270,6 @@ static enum status replay_key(struct replay *replay, const struct step_key_asked
     return select_steps(replay, thread, &now, step->number + 1);
 }
 
-static enum status replay_one(struct replay *replay, const struct step_key_asked *asked)
-{
-    return wire_given(replay->request, WIRE_FIELD_thread) ? replay_thread(replay, asked)
-                                                          : replay_key(replay, asked);
-}
-
 /* Has the disk be asked for all of them at once. False: there was nothing to ask for. */
 static bool ask_for_prefixes(struct lane *lane, struct wire_list prefixes)
 {
@@ -263,6 +285,112 @@ static bool ask_for_prefixes(struct lane *lane, struct wire_list prefixes)
     return any;
 }
 
+/* Of a list: one prefix, and its place there. */
+struct prefix_asked {
+    const uint8_t *bytes;
+    uint32_t at;
+};
+
+static int by_bytes(const void *a, const void *b)
+{
+    const struct prefix_asked *left = a, *right = b;
+    int order = memcmp(left->bytes, right->bytes, WIRE_PREFIX_BYTES);
+    return order ? order : (left->at > right->at) - (left->at < right->at);
+}
+
+/* The place of a prefix among those asked for, in the order of their bytes; `count`: it is not
+ * there. */
+static uint32_t place_of(const struct prefix_asked *asked, uint32_t count, const uint8_t *bytes)
+{
+    uint32_t low = 0;
+    for (uint32_t high = count; low < high;) {
+        uint32_t middle = low + (high - low) / 2;
+        if (memcmp(asked[middle].bytes, bytes, WIRE_PREFIX_BYTES) < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < count && memcmp(asked[low].bytes, bytes, WIRE_PREFIX_BYTES) == 0 ? asked[low].at
+                                                                                  : count;
+}
+
+/*
+ * The first prefix of the list that a step of the thread carries, in *found, and the position
+ * behind the newest such step; 0: none does. The index leads to some; for those before the first of
+ * them the steps are gone through, once for all.
+ */
+static uint32_t find_prefix(struct lane *lane, const struct snapshot *now, struct wire_list list,
+                            uint32_t *found)
+{
+    struct prefix_asked asked[PREFIXES_MAX];
+    const struct step *led = NULL;
+    uint32_t count = 0;
+    struct bytes id;
+    assert(list.count <= PREFIXES_MAX);
+    while (!led && wire_list_next(&list, &id)) {
+        struct lookup_key key = lookup_key(lane, RECORD_PREFIX, id);
+        led = led_to(lane, now, index_find(lane->threads->index, key.hash, lookup_match, &key));
+        if (!led) {
+            asked[count] = (struct prefix_asked){.bytes = id.data, .at = count};
+            count++;
+        }
+    }
+    uint32_t end = led ? led->number + 1 : 0;
+    *found = count;
+    qsort(asked, count, sizeof *asked, by_bytes);
+    for (uint32_t at = now->length; at > now->spine->lost && *found > 0; at--) {
+        struct bytes prefix = step_prefix(spine_step(lane, now->spine, at - 1));
+        uint32_t place = prefix.size > 0 ? place_of(asked, count, prefix.data) : count;
+        lane->work++;
+        if (place < *found) {
+            *found = place;
+            end = at;
+        }
+    }
+    return end;
+}
+
+/* What is known of those that the thread does not carry: of the first of which it is anything. */
+static enum reason why_no_prefix(const struct lane *lane, const struct thread *thread,
+                                 const struct snapshot *now, struct wire_list list)
+{
+    enum reason why = REASON_NEVER_SEEN;
+    struct bytes id;
+    while (why == REASON_NEVER_SEEN && wire_list_next(&list, &id)) {
+        struct lookup_key key = lookup_key(lane, RECORD_PREFIX, id);
+        why = why_none(lane, thread, now,
+                       index_find(lane->threads->index, key.hash, lookup_match, &key));
+    }
+    return why;
+}
+
+static enum status replay_prefixes_of(struct replay *replay)
+{
+    struct lookup found;
+    struct wire_list list = replay->request->prefix_list;
+    enum status status = use_named(replay, replay->request->thread, &found);
+    if (status) {
+        return status;
+    }
+    if (!found.thread) {
+        return miss_named(replay, &found);
+    }
+    replay->result->in_flight = select_in_flight(replay->lane, found.thread);
+    struct snapshot now = spine_snapshot(replay->lane, found.thread);
+    uint32_t at;
+    uint32_t end = find_prefix(replay->lane, &now, list, &at);
+    if (end == 0) {
+        replay->result->thread = thread_id(found.thread);
+        return select_miss(replay, why_no_prefix(replay->lane, found.thread, &now, list),
+                           now.version);
+    }
+    status = select_steps(replay, found.thread, &now, end);
+    replay->result->has_found = status == STATUS_OK;
+    replay->result->found = at;
+    return status;
+}
+
 /*
  * The first that leads to a thread that is there. Where none does, the answer is that of the first
  * of which something is known.
@@ -276,9 +404,12 @@ static enum status replay_prefixes(struct replay *replay)
     if (ask_for_prefixes(replay->lane, prefixes)) {
         return lane_put_back(replay->lane, WANT_DISK);
     }
+    if (wire_given(replay->request, WIRE_FIELD_thread)) {
+        return replay_prefixes_of(replay);
+    }
     for (uint32_t at = 0; wire_list_next(&prefixes, &asked.id); at++) {
         *replay->result = blank;
-        enum status status = replay_one(replay, &asked);
+        enum status status = replay_key(replay, &asked);
         if (status != STATUS_OK) {
             return status;
         }
@@ -311,5 +442,6 @@ enum status thread_replay(struct lane *lane, const struct wire_request *request,
         return replay_prefixes(&replay);
     }
     struct step_key_asked asked = asked_key(request);
-    return replay_one(&replay, &asked);
+    return wire_given(request, WIRE_FIELD_thread) ? replay_thread(&replay, &asked)
+                                                  : replay_key(&replay, &asked);
 }

@@ -48,6 +48,20 @@ static bool model_fits(const struct thread_replay_result *result, const struct s
                : profiles_may_read(result->profiles, model, result->model);
 }
 
+/* The verdict on one foreign model is kept, since a thread's steps are mostly of one. */
+static void judge_model(struct thread_replay_result *result, const struct step *step)
+{
+    if (result->model.size == 0) {
+        return;
+    }
+    struct bytes model = step_model(step);
+    if (model.size > 0 && !bytes_equal(model, result->model) &&
+        !bytes_equal(model, result->judged_model)) {
+        result->judged_fits = model_fits(result, step);
+        result->judged_model = model;
+    }
+}
+
 /* Why a position is missing, but for the budgets. */
 static enum reason reason_missing(const struct thread_replay_result *result,
                                   const struct step *step, uint32_t position)
@@ -232,6 +246,9 @@ static uint64_t first_difference(struct replay *replay, uint64_t unchanged)
             more = wire_step_next(&kept, &holds);
         }
         const struct step *step = spine_step(replay->lane, result->spine, at);
+        if (step) {
+            judge_model(result, step);
+        }
         enum reason missing = reason_missing(result, step, at);
         bool gone = !step || missing == REASON_CORRUPT;
         bool bare = !gone && step->segment_count == 0;
@@ -297,20 +314,6 @@ static bool fits(const struct thread_replay_result *result, struct fitting *fitt
            fitting->tokens <= fitting->tokens_max;
 }
 
-/* The verdict on one foreign model is kept, since a thread's steps are mostly of one. */
-static void judge_model(struct thread_replay_result *result, const struct step *step)
-{
-    if (result->model.size == 0) {
-        return;
-    }
-    struct bytes model = step_model(step);
-    if (model.size > 0 && !bytes_equal(model, result->model) &&
-        !bytes_equal(model, result->judged_model)) {
-        result->judged_fits = model_fits(result, step);
-        result->judged_model = model;
-    }
-}
-
 /* Takes the position into the reply, or says why it is missing there. */
 static void fit_one(const struct lane *lane, struct thread_replay_result *result,
                     struct fitting *fitting, uint32_t position)
@@ -347,6 +350,8 @@ static enum status fit(struct replay *replay)
     const struct wire_request *request = replay->request;
     uint64_t last = wire_given(request, WIRE_FIELD_last) ? request->last : UINT64_MAX;
     uint64_t entries = result->end - result->begin;
+    uint64_t kept = result->end - result->dropped;
+    entries = entries < kept ? entries : kept;
     struct fitting fitting = {
         .frame_max_bytes = replay->lane->threads->settings.frame_max_bytes,
         .payload_max_bytes =

@@ -249,6 +249,13 @@ static enum status check_chunk(const struct lane *lane, const struct wire_reques
     return append_check_size(lane, &step, error);
 }
 
+/* Never back: the claim was given, or last kept, on a lane whose clock may be ahead of ours. */
+static void keep_claim(struct lane *lane, struct thread *thread)
+{
+    uint64_t before_ms = life_streams_until_ms(thread);
+    life_stream(thread, until_ms(lane) > before_ms ? until_ms(lane) : before_ms);
+}
+
 enum status thread_chunk(struct lane *lane, const struct wire_request *request,
                          struct thread_chunk_result *result, struct wire_error *error)
 {
@@ -263,7 +270,7 @@ enum status thread_chunk(struct lane *lane, const struct wire_request *request,
         status ? status : draft_add(lane, draft, request->payloads, request->payload_count, error);
     if (status == STATUS_OK) {
         use(lane, thread);
-        life_stream(thread, until_ms(lane));
+        keep_claim(lane, thread);
         *result = (struct thread_chunk_result){.step_bytes = draft->payload_bytes,
                                                .claim_expires_in_ms = expires_in_ms(lane, thread)};
     }
