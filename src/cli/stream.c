@@ -237,6 +237,9 @@ static int run_on(struct stream *stream)
     if (code != EXIT_DONE)
         return code;
     code = send_input(stream);
+    /* Ctrl-C ends the writer of a pipe too: an end of the input that came with it is none. */
+    if (code == EXIT_DONE && was_interrupted(stream))
+        code = EXIT_SERVER;
     if (code == EXIT_DONE)
         code = commit(stream);
     if (code != EXIT_DONE)

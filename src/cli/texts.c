@@ -67,7 +67,8 @@ const char text_stream[] =
     "an interrupt (ctrl-C), it aborts, and nothing of the step is kept; a second interrupt ends "
     "the\n"
     "program at once, and the server lets go of the step when the claim runs out. An empty input\n"
-    "is a mistake, unless --bare or --segment says what the step is then.\n"
+    "is a mistake, unless --bare or --segment says what the step is then. A writer that failed\n"
+    "cannot be told from one that is done: who needs that uses begin, chunk and commit.\n"
     "\n"
     "  model-client --reasoning-only | rethread-cli stream conv-1 --model m --tool-call call_7\n";
 

@@ -1,5 +1,7 @@
 """rethread-cli where it is used in odd ways: closed standard files, servers that go, stale claims."""
 
+import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -87,6 +89,23 @@ class Streams(WithServer):
         self.cli("begin", self.thread, code=FAILED)
         self.assertIn("a step is being streamed into the thread", self.err)
 
+
+    def test_an_interrupted_pipe_is_not_a_whole_step(self):
+        """Ctrl-C ends the writer of the pipe as well: the end of the input must not win."""
+        cpus = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(cpus)})  # so that the stream sees both at once
+        self.addCleanup(os.sched_setaffinity, 0, cpus)
+        for _ in range(20):
+            process = subprocess.Popen([CLI, "stream", self.thread, "--server", self.server.address],
+                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            process.stdin.write(b"cut in the mid")
+            process.stdin.flush()
+            while not self.json("info")["memory"]["streaming_bytes"]:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=20)
+            self.assertEqual((process.returncode, out, err), (
+                -signal.SIGINT, b"", b"rethread-cli stream: interrupted: nothing of the step was kept\n"))
 
     def test_chunks_fit_into_frames(self):
         text = b"x" * 200000

@@ -114,15 +114,15 @@ class AsyncStreams(unittest.IsolatedAsyncioTestCase):
             self.assertEqual(drafts.ended[0][1], b"onetwo")
 
     async def test_the_keeper_outlives_a_busy_server_and_loses_nothing(self):
-        drafts = Faulty(claim_ms=900)
+        drafts = Faulty(claim_ms=1500)
         with FakeServer(drafts) as server:
             async with rethread.AsyncClient(server.address) as c:
                 async with c.stream("t") as stream:
                     await stream.write(b"one")
                     drafts.refuse = "chunk"
-                    await asyncio.sleep(0.4)  # one sign of life is refused
+                    await asyncio.sleep(0.7)  # one sign of life is refused
                     drafts.refuse = None
-                    await asyncio.sleep(1.2)  # longer than the claim lasts
+                    await asyncio.sleep(2.0)  # longer than the claim lasts
                     await stream.write(b"two")
                     await stream.commit()
             self.assertEqual(drafts.committed(), [b"onetwo"])
