@@ -21,9 +21,10 @@ enum status append_conflict(struct wire_error *error, const char *cause, uint64_
 
 enum status append_stale(struct wire_error *error, uint64_t version)
 {
-    wire_fail(error, STATUS_CONFLICT, "",
-              "the claim is over, or not of this thread; unless it was committed, what was streamed "
-              "under it is gone: replay, then begin again");
+    wire_fail(
+        error, STATUS_CONFLICT, "",
+        "the claim is over, or not of this thread; unless it was committed, what was streamed "
+        "under it is gone: replay, then begin again");
     error->version = (int64_t)version;
     error->cause = "claimed";
     return STATUS_CONFLICT;
