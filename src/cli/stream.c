@@ -14,12 +14,15 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
     KEEP_ALIVES = 3, /* in the time that a claim lasts */
     BUSY_TRIES = 10,
     BUSY_WAIT_MS = 100,
+    TIMEOUT_MS = 30000,        /* the library's default */
+    GRACE_MS = 1000,           /* for an answer, once interrupted */
     FRAME_BYTES_MAX = 1 << 26, /* the library's default */
     FRAME_BYTES_ELSE = 1024,   /* what of a frame is no payload, at the most */
 };
@@ -91,18 +94,76 @@ static bool was_interrupted(struct stream *stream)
 
 /* ---- Requests ---------------------------------------------------------------------------------*/
 
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Until the connection or a signal has news, or the time is up. */
+static void wait_for_news(const struct stream *stream, int64_t left_ms)
+{
+    int wants = rethread_wants(stream->connection);
+    short events = (short)(((wants & RETHREAD_READ) != 0 ? POLLIN : 0) |
+                           ((wants & RETHREAD_WRITE) != 0 ? POLLOUT : 0));
+    struct pollfd fds[] = {{.fd = rethread_fd(stream->connection), .events = events},
+                           {.fd = stream->wake[0], .events = POLLIN}};
+    (void)poll(fds, stream->interrupted_by != 0 ? 1 : 2,
+               left_ms > INT_MAX ? INT_MAX : (int)left_ms);
+}
+
+/* Waits for the answer to what was submitted, but not for long once there was an interrupt. */
+static enum rethread_status await(struct stream *stream, enum rethread_status submitted,
+                                  uint32_t msgid, struct rethread_result **result)
+{
+    uint64_t timeout_ms = stream->invocation->timeout_ms;
+    int64_t now = now_ms();
+    int64_t deadline = now + (timeout_ms != 0 ? (int64_t)timeout_ms : TIMEOUT_MS);
+    bool hurried = false;
+    *result = NULL;
+    if (submitted != RETHREAD_OK)
+        return submitted;
+    for (;;) {
+        enum rethread_status status = rethread_collect(stream->connection, msgid, 0, result);
+        if (status != RETHREAD_TIMEOUT)
+            return status;
+        now = now_ms();
+        if (!hurried && was_interrupted(stream)) {
+            hurried = true;
+            deadline = deadline < now + GRACE_MS ? deadline : now + GRACE_MS;
+        }
+        if (now >= deadline) {
+            rethread_abandon(stream->connection, msgid);
+            return RETHREAD_TIMEOUT;
+        }
+        wait_for_news(stream, deadline - now);
+    }
+}
+
+/* What was interrupted is said once, at the end. */
+static int fail(const struct stream *stream, enum rethread_status status,
+                const struct rethread_result *result)
+{
+    if (stream->interrupted_by != 0 && status == RETHREAD_TIMEOUT)
+        return EXIT_SERVER;
+    return command_fail(stream->invocation, status, result, stream->connection);
+}
+
 static int begin(struct stream *stream)
 {
     struct rethread_begin_options options = {.thread = stream->thread,
                                              .segment = stream->invocation->kind};
     struct rethread_result *result = NULL;
-    enum rethread_status status = rethread_begin(stream->connection, &options, &result);
+    uint32_t msgid = 0;
+    enum rethread_status status = rethread_submit_begin(stream->connection, &options, &msgid);
+    status = await(stream, status, msgid, &result);
     int code = EXIT_DONE;
     if (status == RETHREAD_OK) {
         stream->claim = rethread_u64(rethread_result_begin(result)->claim);
         stream->claim_lasts_ms = rethread_result_begin(result)->claim_expires_in_ms;
     } else {
-        code = command_fail(stream->invocation, status, result, stream->connection);
+        code = fail(stream, status, result);
     }
     rethread_result_free(result);
     return code;
@@ -117,18 +178,21 @@ static int send_chunk(struct stream *stream, size_t size)
                                              .payloads = &payload,
                                              .payload_count = size != 0};
     struct rethread_result *result = NULL;
-    enum rethread_status status = rethread_chunk(stream->connection, &options, &result);
-    for (int i = 1; status == RETHREAD_BUSY && i < BUSY_TRIES; i++) {
+    enum rethread_status status = RETHREAD_BUSY;
+    for (int i = 0; status == RETHREAD_BUSY && i < BUSY_TRIES; i++) {
+        uint32_t msgid = 0;
         rethread_result_free(result);
-        usleep(BUSY_WAIT_MS * 1000);
-        status = rethread_chunk(stream->connection, &options, &result);
+        if (i > 0)
+            usleep(BUSY_WAIT_MS * 1000);
+        status = rethread_submit_chunk(stream->connection, &options, &msgid);
+        status = await(stream, status, msgid, &result);
     }
     int code = EXIT_DONE;
     if (status == RETHREAD_OK) {
         stream->claim_lasts_ms = rethread_result_chunk(result)->claim_expires_in_ms;
         stream->bytes += size;
     } else {
-        code = command_fail(stream->invocation, status, result, stream->connection);
+        code = fail(stream, status, result);
     }
     rethread_result_free(result);
     return code;
@@ -138,7 +202,11 @@ static int send_chunk(struct stream *stream, size_t size)
 static void give_up(struct stream *stream)
 {
     struct rethread_abort_options options = {.thread = stream->thread, .claim = stream->claim};
-    (void)rethread_abort(stream->connection, &options, NULL);
+    struct rethread_result *result = NULL;
+    uint32_t msgid = 0;
+    enum rethread_status status = rethread_submit_abort(stream->connection, &options, &msgid);
+    (void)await(stream, status, msgid, &result);
+    rethread_result_free(result);
 }
 
 static int commit(struct stream *stream)
@@ -210,7 +278,7 @@ static int hear_server(struct stream *stream)
 /* Until the end of the input: 0; or the exit code, and then the step is to be given up. */
 static int send_input(struct stream *stream)
 {
-    int code = EXIT_DONE;
+    int code = stream->interrupted_by != 0 ? EXIT_SERVER : EXIT_DONE;
     bool at_end = false;
     while (code == EXIT_DONE && !at_end) {
         switch (wait_for_input(stream)) {
@@ -224,9 +292,13 @@ static int send_input(struct stream *stream)
             code = send_chunk(stream, 0);
             break;
         case AWAITED_SIGNAL:
-            code = was_interrupted(stream) ? EXIT_SERVER : EXIT_DONE;
             break;
         }
+        /*
+         * Ctrl-C ends the writer of a pipe too: an end of the input that came with it is none.
+         */
+        if (was_interrupted(stream))
+            return EXIT_SERVER;
     }
     return code;
 }
@@ -237,9 +309,6 @@ static int run_on(struct stream *stream)
     if (code != EXIT_DONE)
         return code;
     code = send_input(stream);
-    /* Ctrl-C ends the writer of a pipe too: an end of the input that came with it is none. */
-    if (code == EXIT_DONE && was_interrupted(stream))
-        code = EXIT_SERVER;
     if (code == EXIT_DONE)
         code = commit(stream);
     if (code != EXIT_DONE)

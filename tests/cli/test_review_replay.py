@@ -107,6 +107,45 @@ class Streams(WithServer):
             self.assertEqual((process.returncode, out, err), (
                 -signal.SIGINT, b"", b"rethread-cli stream: interrupted: nothing of the step was kept\n"))
 
+    def test_an_interrupt_does_not_wait_for_a_server_that_hangs(self):
+        """In each phase before the commit; what a commit came to is waited for."""
+        for flags, sent in ((["--bare"], False), ([], True)):
+            other = Server()
+            self.addCleanup(other.stop)
+            self.addCleanup(other.process.send_signal, signal.SIGCONT)
+            if not sent:
+                other.process.send_signal(signal.SIGSTOP)
+            process = subprocess.Popen([CLI, "stream", self.thread, *flags, "--server", other.address],
+                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            self.addCleanup(process.kill)
+            if sent:
+                while b"in_flight" not in run("stat", self.thread, "--json", address=other.address).stdout:
+                    time.sleep(0.01)
+                other.process.send_signal(signal.SIGSTOP)
+                process.stdin.write(b"never answered")
+                process.stdin.flush()
+            time.sleep(0.5)
+            started = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=20)
+            self.assertLess(time.monotonic() - started, 10)
+            self.assertEqual((process.returncode, err), (
+                -signal.SIGINT, b"rethread-cli stream: interrupted: nothing of the step was kept\n"))
+
+    def test_an_interrupt_while_it_begins_gives_the_claim_back(self):
+        other = Server()
+        self.addCleanup(other.stop)
+        other.process.send_signal(signal.SIGSTOP)
+        process = subprocess.Popen([CLI, "stream", self.thread, "--server", other.address],
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        other.process.send_signal(signal.SIGCONT)
+        process.communicate(timeout=20)
+        self.assertEqual(process.returncode, -signal.SIGINT)
+        self.assertNotIn(b"in_flight", run("stat", self.thread, "--json", address=other.address).stdout)
+
     def test_chunks_fit_into_frames(self):
         text = b"x" * 200000
         with tempfile.TemporaryFile() as f:
