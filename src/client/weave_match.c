@@ -33,6 +33,7 @@ struct matcher {
     struct weave_matches *matches;
     size_t *step_linked; /* to a call: what ids say before conflicts are known; likewise below */
     size_t *call_linked;
+    bool ids_repeat; /* some id is that of several calls, or of several steps */
 };
 
 typedef void (*group_fn)(struct matcher *matcher, const struct group *group);
@@ -99,19 +100,34 @@ static bool add_key(struct keys *keys, struct rethread_bytes bytes, size_t index
     return true;
 }
 
-/* Sorts the keys, and hands over each that as many calls as steps have. */
-static void each_group(struct matcher *matcher, struct keys *keys, group_fn use)
+/* Sorts the keys and drops what is there twice; whether several calls, or steps, share one. */
+static bool sort_keys(struct keys *keys)
 {
     size_t kept = 0;
+    bool repeat = false;
     if (keys->count > 0)
         qsort(keys->items, keys->count, sizeof *keys->items, compare_keys);
-    for (size_t i = 0; i < keys->count; i++)
-        if (kept == 0 || compare_keys(&keys->items[kept - 1], &keys->items[i]) != 0)
-            keys->items[kept++] = keys->items[i];
-    for (size_t i = 0; i < kept;) {
+    for (size_t i = 0; i < keys->count; i++) {
+        const struct key *key = &keys->items[i];
+        const struct key *last = kept > 0 ? &keys->items[kept - 1] : NULL;
+        if (last != NULL && compare_keys(last, key) == 0)
+            continue;
+        repeat |= last != NULL && last->is_step == key->is_step &&
+                  compare_bytes(last->bytes, key->bytes) == 0;
+        keys->items[kept++] = *key;
+    }
+    keys->count = kept;
+    return repeat;
+}
+
+/* Hands over each key that as many calls as steps have. */
+static void each_group(struct matcher *matcher, const struct keys *keys, group_fn use)
+{
+    for (size_t i = 0; i < keys->count;) {
         struct group group = {.calls = &keys->items[i]};
         size_t end = i;
-        for (; end < kept && compare_bytes(keys->items[i].bytes, keys->items[end].bytes) == 0;
+        for (;
+             end < keys->count && compare_bytes(keys->items[i].bytes, keys->items[end].bytes) == 0;
              end++)
             group.call_count += !keys->items[end].is_step;
         group.steps = group.calls + group.call_count;
@@ -125,13 +141,26 @@ static void each_group(struct matcher *matcher, struct keys *keys, group_fn use)
 /* ---- By tool calls ----------------------------------------------------------------------------
  */
 
+/* Whether the hash that was recorded is another than the call's. */
+static bool looks_other(const struct matcher *matcher, size_t call, size_t step)
+{
+    const struct rethread_step *of = step_at(matcher, step);
+    return has_visible(of) &&
+           memcmp(of->visible.data, call_at(matcher, call)->visible, RETHREAD_VISIBLE_BYTES) != 0;
+}
+
 /* Whether the hash, or without one the number, says that a repeated id means the same call. */
 static bool agree(const struct matcher *matcher, size_t call, size_t step)
 {
     const struct rethread_step *of = step_at(matcher, step);
-    if (!has_visible(of))
-        return of->step == call;
-    return memcmp(of->visible.data, call_at(matcher, call)->visible, RETHREAD_VISIBLE_BYTES) == 0;
+    return has_visible(of) ? !looks_other(matcher, call, step) : of->step == call;
+}
+
+/* The one call and the one step with an id: it outweighs a text that was edited, no more. */
+static bool is_certain(const struct matcher *matcher, size_t call, size_t step)
+{
+    return !looks_other(matcher, call, step) ||
+           (step_at(matcher, step)->turn == call_at(matcher, call)->turn && !matcher->ids_repeat);
 }
 
 static void note_link(size_t *linked, size_t other)
@@ -141,8 +170,9 @@ static void note_link(size_t *linked, size_t other)
 
 static void link_group(struct matcher *matcher, const struct group *group)
 {
-    for (size_t i = 0; group->call_count > 1 && i < group->call_count; i++)
-        if (!agree(matcher, group->calls[i].index, group->steps[i].index))
+    bool single = group->call_count == 1;
+    for (size_t i = 0; i < group->call_count; i++)
+        if (!(single ? is_certain : agree)(matcher, group->calls[i].index, group->steps[i].index))
             return;
     for (size_t i = 0; i < group->call_count; i++) {
         size_t call = group->calls[i].index;
@@ -168,8 +198,10 @@ static bool match_tool_calls(struct matcher *matcher)
         for (size_t j = 0; added && is_held(step) && j < step->tool_calls.count; j++)
             added = add_key(&keys, step->tool_calls.items[j], i, true);
     }
-    if (added)
+    if (added) {
+        matcher->ids_repeat = sort_keys(&keys);
         each_group(matcher, &keys, link_group);
+    }
     free(keys.items);
     for (size_t call = 0; added && call < transcript->call_count; call++) {
         size_t step = matcher->call_linked[call];
@@ -221,8 +253,10 @@ static bool match_visible(struct matcher *matcher)
         if (is_held(step) && has_visible(step) && is_open(matcher, &key))
             added = add_key(&keys, key.bytes, i, true);
     }
-    if (added)
+    if (added) {
+        sort_keys(&keys);
         each_group(matcher, &keys, pair_group);
+    }
     free(keys.items);
     return added;
 }
@@ -243,6 +277,8 @@ static void match_positions(struct matcher *matcher)
     const struct rethread_replay_result *replay = matcher->replay;
     const size_t *call_of_step = matcher->matches->call_of_step;
     uint64_t thread_steps = replay->head.set ? replay->head.value + 1 : 0;
+    /* A call that does not look as it did: then the others may not be what they were either. */
+    bool changed = false;
     if (thread_steps != matcher->transcript->call_count)
         return;
     for (size_t i = 0; i < replay->step_count; i++) {
@@ -250,12 +286,19 @@ static void match_positions(struct matcher *matcher)
         bool paired = call_of_step[i] != WEAVE_NONE;
         if (paired && call_of_step[i] != step->step)
             return;
-        if (!paired && is_held(step) && fits(matcher, i) && contradict(matcher, step->step, i))
+        if (paired || !is_held(step) || !fits(matcher, i))
+            continue;
+        if (contradict(matcher, step->step, i))
             return;
+        changed |= looks_other(matcher, step->step, i);
     }
-    for (size_t i = 0; i < replay->step_count; i++)
-        if (call_of_step[i] == WEAVE_NONE && fits(matcher, i))
-            pair(matcher, step_at(matcher, i)->step, i, RETHREAD_BY_POSITION);
+    for (size_t i = 0; i < replay->step_count; i++) {
+        const struct rethread_step *step = step_at(matcher, i);
+        bool known = is_held(step) && has_visible(step);
+        if (call_of_step[i] == WEAVE_NONE && fits(matcher, i) &&
+            (known ? !looks_other(matcher, step->step, i) : !changed))
+            pair(matcher, step->step, i, RETHREAD_BY_POSITION);
+    }
 }
 
 /* ---- All ---------------------------------------------------------------------------------------

@@ -172,6 +172,10 @@ def with_ids(value, new):
 ID_MEMBERS = ("id", "call_id", "tool_call_id", "tool_use_id")
 
 
+NO_HASHES = 4
+"""Which of the replays is without the hashes of the visible replies."""
+
+
 def replays(recorded, rng):
     """The whole replay, and what a policy, a budget or a loss may leave of it."""
     steps = [held(n, step) for n, step in enumerate(recorded.steps)]

@@ -16,8 +16,6 @@ from rethread.weave import unweave, weave
 SCALE = int(os.environ.get("RETHREAD_TEST_SCALE", "100"))
 HARD = max(5, 40 * SCALE // 100)
 EVERY_REAL = 7
-# Not those after which the position alone speaks for a pair: it says nothing of what is there now.
-DAMAGE = [kind for kind in Damage.KINDS if kind not in ("substitute", "swap")]
 RESPONSE_BYTES_MAX = 8 << 20
 
 
@@ -110,7 +108,7 @@ class Served(ServerCase):
         for t in sources:
             recorded = Recorded(t)
             replay = self.client.replay(self.append(recorded.steps))
-            for kind in DAMAGE:
+            for kind in Damage.KINDS:
                 damage = Damage(recorded, random.Random(f"{t.name} {kind}"))
                 getattr(damage, kind)()
                 woven, report = weave(damage.items, replay, *recorded.how)

@@ -6,7 +6,7 @@ import random
 import unittest
 from collections import Counter
 
-from damage import Damage, Recorded, replays
+from damage import NO_HASHES, Damage, Recorded, replays
 from support import ENVELOPE, canonical, replay_of
 from transcripts import available, hard, real
 
@@ -104,13 +104,16 @@ class Damaged(unittest.TestCase):
         """All damage, woven with the whole replay, and where ids are unique with parts of it."""
         recorded = Recorded(t, unique_ids)
         outcomes = Counter()
-        for kind in DAMAGE:
+        for kind in Damage.KINDS:
             rng = random.Random(f"{t.name} {kind}")
             damage = Damage(recorded, rng)
             getattr(damage, kind)()
             for n, replay in enumerate(replays(recorded, rng)):
                 if n > 0 and not unique_ids:
                     break
+                # Without hashes the position is all there is, and says nothing of what is there now.
+                if n == NO_HASHES and kind in ("substitute", "swap"):
+                    continue
                 woven, report = weave(damage.items, replay, *recorded.how)
                 self.assertEqual(recorded.misplaced(woven), [],
                                  f"{t.name}, {kind}, replay {n}: {report.as_json()}")
@@ -131,15 +134,11 @@ class Damaged(unittest.TestCase):
         for t in itertools.islice(real(), 0, None, 41):
             if len(str(t.value)) < 300_000:
                 outcomes += self.judge(t, unique_ids=True)
-        for kind in DAMAGE:
+        for kind in Damage.KINDS:
             self.assertGreater(outcomes[kind, 0, "woven"], 20, f"after {kind} little is woven")
         # One reply is gone from each conversation; all others find their reasoning.
         self.assertLess(outcomes["remove", 0, "unmatched"], outcomes["remove", 0, "woven"])
         self.assertGreater(outcomes["remove", 0, "unmatched"], 5)
-
-
-# Not those after which the position alone speaks for a pair: it says nothing of what is there now.
-DAMAGE = [kind for kind in Damage.KINDS if kind not in ("substitute", "swap")]
 
 
 if __name__ == "__main__":

@@ -249,10 +249,6 @@ class _Matcher:
         visible = self._steps[pair[0]].visible
         return None if visible is None else visible == self._calls[pair[1]].visible
 
-    def _is_likely(self, pair: Pair) -> bool:
-        same = self._looks_the_same(pair)
-        return self._steps[pair[0]].step == pair[1] if same is None else same
-
     def _called_others(self, pair: Pair) -> bool:
         """Both called tools, and none in common."""
         ids, others = self._step_ids[pair[0]], self._call_ids[pair[1]]
@@ -261,10 +257,21 @@ class _Matcher:
     def _by_tool_calls(self) -> None:
         in_calls = _holders(dict(enumerate(self._call_ids)))
         in_steps = _holders({n: self._step_ids[n] for n in self._held})
+        repeats = any(len(holders) > 1 for holders in (*in_calls.values(), *in_steps.values()))
+
+        def certain(pair: Pair) -> bool:
+            """The one call and the one step with an id: it outweighs a text that was edited."""
+            turn = self._steps[pair[0]].turn
+            elsewhere = turn is not None and turn != self._calls[pair[1]].turn
+            return self._looks_the_same(pair) is not False or not (elsewhere or repeats)
+
+        def likely(pair: Pair) -> bool:
+            same = self._looks_the_same(pair)
+            return self._steps[pair[0]].step == pair[1] if same is None else same
+
         links = set()
         for pairs in _even(in_steps, in_calls):
-            # An id that is there once outweighs a text that was edited; one that repeats does not.
-            if len(pairs) == 1 or all(map(self._is_likely, pairs)):
+            if all(map(certain if len(pairs) == 1 else likely, pairs)):
                 links.update(pairs)
         # Where ids of one call lead to two steps, or the other way round, they say nothing.
         by_step, by_call = Counter(n for n, _ in links), Counter(number for _, number in links)
@@ -289,8 +296,14 @@ class _Matcher:
         free = set(self._open_calls())
         pairs = [(n, step.step) for n, step in enumerate(self._steps)
                  if n not in self.matches and step.step in free]
-        if not any(map(self._called_others, pairs)):
-            self.matches.update({n: (number, "position") for n, number in pairs})
+        if any(map(self._called_others, pairs)):
+            return
+        looks = [self._looks_the_same(pair) for pair in pairs]
+        # A reply that does not look as it did: then the others may not be what they were either.
+        changed = False in looks
+        for (n, number), same in zip(pairs, looks):
+            if same or (same is None and not changed):
+                self.matches[n] = (number, "position")
 
 
 def _holders(keyed: Mapping[int, Iterable[bytes]]) -> dict[bytes, list[int]]:
