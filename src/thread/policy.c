@@ -87,7 +87,7 @@ struct policy_bounds policy_bounds(const struct lane *lane, const struct spine *
     case WIRE_POLICY_NONE:
     case WIRE_POLICY_AUTO:
     case WIRE_POLICY_COUNT:
-        assert(!"not to be asked here");
+        assert(false); /* not to be asked here */
     }
     return bounds;
 }

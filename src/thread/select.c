@@ -161,6 +161,9 @@ static void leave_out(struct replay *replay, const struct thread *thread)
     struct thread_replay_result *result = replay->result;
     struct policy_asked asked = asked_policy(replay);
     struct policy_bounds bounds = policy_bounds(replay->lane, result->spine, result->end, asked);
+    if (asked.policy == WIRE_POLICY_SINCE_FINAL || asked.policy == WIRE_POLICY_LAST_TURNS) {
+        replay->lane->work += result->end - bounds.from; /* gone through from the end */
+    }
     result->kept_from = bounds.from;
     result->tool_turns = bounds.tool_turns;
     result->has_dropped = replay->request->policy != WIRE_POLICY_ALL || replay->request->pin;

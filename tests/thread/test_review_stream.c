@@ -120,9 +120,55 @@ START_TEST(a_list_of_prefixes_costs_one_look)
 }
 END_TEST
 
+/* What a policy goes through to find its boundary ends a turn as well. */
+START_TEST(a_boundary_that_is_far_back_is_work)
+{
+    for (unsigned i = 0; i < STEPS; i++) {
+        char line[60];
+        snprintf(line, sizeof line, "append t turn=%u final=0 : b", i);
+        ck_assert_str_ne(domain_say(&domain, line), "again");
+    }
+    lane_tend(domain.lane);
+    SAY("replay t policy=since_final last=1",
+        "complete t v500 head 499 kept_from 0 dropped 0: 499=b");
+    ck_assert_uint_ge(lane_work(domain.lane), STEPS);
+    lane_tend(domain.lane);
+    SAY("replay t policy=last_turns turns=400 last=1",
+        "complete t v500 head 499 kept_from 100 dropped 100: 499=b");
+    ck_assert_uint_ge(lane_work(domain.lane), 400);
+    lane_tend(domain.lane);
+    SAY("replay t policy=current_turn",
+        "complete t v500 head 499 kept_from 499 dropped 499: 499=b");
+    ck_assert_uint_lt(lane_work(domain.lane), 100);
+}
+END_TEST
+
+START_TEST(numbers_at_their_limits)
+{
+    SAY("append t : aa", "step 0 v1 created");
+    SAY("append t : bb", "step 1 v2");
+    SAY("replay t have=9223372036854775807,9223372036854775807",
+        "complete t v2 head 1 first_changed 0: 0=aa 1=bb");
+    SAY("replay t have=2,9223372036854775807", "complete t v2 head 1 first_changed 2:");
+    SAY("replay t have=2,9223372036854775807,0,1", "complete t v2 head 1 extends:");
+    SAY("replay t have=2,9223372036854775807,0,1,4294967295",
+        "complete t v2 head 1 breaks first_changed 4294967295:");
+    SAY("replay t have=2,1 last=18446744073709551615", "complete t v2 head 1:");
+    SAY("replay t policy=last_turns turns=4294967295 turn=4294967295 "
+        "max_tokens=9223372036854775807",
+        "complete t v2 head 1 kept_from 0 dropped 0: 0=aa 1=bb");
+    SAY("append t turn=4294967295 : cc", "step 2 v3");
+    SAY("replay t policy=tool_turns", "complete t v3 head 2 kept_from 3 dropped 3:");
+    SAY("replay t policy=current_turn turn=4294967295 pin=1",
+        "complete t v3 head 2 kept_from 2 dropped 2: 2=cc");
+    SAY("replay t pin=1", "complete t v3 head 2 kept_from 2 dropped 2: 2=cc");
+}
+END_TEST
+
 int main(void)
 {
     return SUITE_RUN("review: stream", setup, teardown, 60, a_slow_lane_does_not_shorten_a_claim,
                      nor_one_on_a_thread_that_is_there, what_is_left_out_takes_no_room,
-                     a_list_of_prefixes_costs_one_look);
+                     a_list_of_prefixes_costs_one_look, a_boundary_that_is_far_back_is_work,
+                     numbers_at_their_limits);
 }
