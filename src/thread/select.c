@@ -228,10 +228,40 @@ static uint64_t unchanged_until(const struct replay *replay, const struct thread
 }
 
 /*
+ * The budgets of a caller that says what it keeps are for all that it keeps, not for what it is
+ * sent: the newest whole steps that fit. Positions below are left out for them.
+ */
+static uint32_t budget_end(const struct replay *replay)
+{
+    const struct wire_request *request = replay->request;
+    const struct thread_replay_result *result = replay->result;
+    uint64_t bytes_left =
+        wire_given(request, WIRE_FIELD_max_bytes) ? request->max_bytes : UINT64_MAX;
+    uint64_t tokens_left =
+        wire_given(request, WIRE_FIELD_max_tokens) ? request->max_tokens : UINT64_MAX;
+    if (bytes_left == UINT64_MAX && tokens_left == UINT64_MAX) {
+        return 0;
+    }
+    replay->lane->work += result->end - result->kept_from;
+    for (uint32_t at = result->end; at > result->kept_from; at--) {
+        const struct step *step = spine_step(replay->lane, result->spine, at - 1);
+        if (is_left_out(replay->lane, result, at - 1) || reason_missing(result, step, at - 1)) {
+            continue;
+        }
+        if (step->payload_bytes > bytes_left || step_tokens(step) > tokens_left) {
+            return at;
+        }
+        bytes_left -= step->payload_bytes;
+        tokens_left -= step_tokens(step);
+    }
+    return 0;
+}
+
+/*
  * The first position, up to have.step, whose reasoning as it is kept now is not what the caller has
- * in its context; UINT64_MAX: it is the same. What is missing does
- * not break the context of a caller that does not have it, but is a hole in what it holds. A bare
- * step has nothing to be held: it may be among `kept` or not.
+ * in its context; UINT64_MAX: it is the same. What is missing does not break the context of a
+ * caller that does not have it, but is a hole in what it holds. A bare step has nothing to be held:
+ * it may be among `kept` or not.
  */
 static uint64_t first_difference(struct replay *replay, uint64_t unchanged)
 {
@@ -253,6 +283,7 @@ static uint64_t first_difference(struct replay *replay, uint64_t unchanged)
             judge_model(result, step);
         }
         enum reason missing = reason_missing(result, step, at);
+        missing = missing == REASON_NONE && at < result->budget_end ? REASON_BUDGET : missing;
         bool gone = !step || missing == REASON_CORRUPT;
         bool bare = !gone && step->segment_count == 0;
         bool wanted = !is_left_out(replay->lane, result, at);
@@ -278,6 +309,7 @@ static void skip_held(struct replay *replay, const struct thread *thread,
     uint64_t unchanged = have->step < 0 ? 0 : unchanged_until(replay, thread, now);
     uint64_t changed = unchanged;
     if (have->has_kept) {
+        result->budget_end = budget_end(replay);
         changed = first_difference(replay, unchanged);
         result->has_extends = true;
         result->extends = changed == UINT64_MAX;
@@ -331,8 +363,8 @@ static void fit_one(const struct lane *lane, struct thread_replay_result *result
     }
     if (missing != REASON_NONE) {
         fitting->whole = false;
-    } else if (fitting->full || !fits(result, fitting, step)) {
-        if (!fitting->full) {
+    } else if (fitting->full || position < result->budget_end || !fits(result, fitting, step)) {
+        if (position >= result->budget_end) {
             result->budget_end = position + 1;
         }
         fitting->full = true;

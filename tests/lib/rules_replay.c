@@ -31,6 +31,7 @@ struct view {
     const struct rules_query *query;
     bool kept[RULES_STEPS]; /* by policy and floor */
     uint32_t mismatch_from;
+    uint32_t spent_until; /* with `kept` the budgets are for all that is kept: none below fits */
 };
 
 static const struct rules_step *step_at(const struct view *view, uint32_t at)
@@ -209,8 +210,10 @@ static enum reason why_not(const struct view *view, uint32_t at)
     if (at >= view->mismatch_from) {
         return REASON_PREFIX_MISMATCH;
     }
-    return may_read(step_at(view, at)->model, view->query->model) ? REASON_NONE
-                                                                  : REASON_MODEL_MISMATCH;
+    if (!may_read(step_at(view, at)->model, view->query->model)) {
+        return REASON_MODEL_MISMATCH;
+    }
+    return at < view->spent_until ? REASON_BUDGET : REASON_NONE;
 }
 
 static bool is_mismatch(enum reason reason)
@@ -255,7 +258,7 @@ static bool differs(const struct view *view, uint32_t at, uint32_t same)
     bool bare = at >= view->thread->lost && at < view->end && !view->thread->places[at].corrupt &&
                 step_at(view, at)->size == 0;
     if (view->query->kept[at]) {
-        return at >= same || (!bare && (!ours || is_mismatch(reason)));
+        return at >= same || (!bare && (!ours || is_mismatch(reason) || reason == REASON_BUDGET));
     }
     return ours && !bare && reason == REASON_NONE;
 }
@@ -333,6 +336,22 @@ static void list(const struct view *view, uint32_t begin, struct rules_answer *a
     }
 }
 
+/* The position behind the newest step that no longer fits the budgets; 0: all do. */
+static uint32_t spent_until(const struct view *view)
+{
+    uint64_t bytes = 0, tokens = 0;
+    for (uint32_t at = view->end; at-- > 0;) {
+        if (view->kept[at] && why_not(view, at) == REASON_NONE) {
+            bytes += step_at(view, at)->size;
+            tokens += tokens_of(step_at(view, at));
+            if (bytes > view->query->max_bytes || tokens > view->query->max_tokens) {
+                return at + 1;
+            }
+        }
+    }
+    return 0;
+}
+
 static void select_steps(struct rules *rules, unsigned t, uint32_t end,
                          const struct rules_query *query, struct rules_answer *answer)
 {
@@ -355,6 +374,7 @@ static void select_steps(struct rules *rules, unsigned t, uint32_t end,
     for (uint32_t at = 0; at < end; at++) {
         answer->dropped += !view.kept[at];
     }
+    view.spent_until = query->has_have && query->has_kept ? spent_until(&view) : 0;
     list(&view, skip_held(&view, t, answer), answer);
     if (!answer->miss) {
         thread->floor = floor; /* a miss gives nothing: nothing was dropped by it */

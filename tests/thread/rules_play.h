@@ -207,6 +207,8 @@ static void do_call(void)
     struct caller *caller = &callers[t];
     struct rules_query query = invent_query(t);
     query.fail = false;
+    query.max_bytes = one_in(4) ? below(30) : UINT64_MAX;
+    query.max_tokens = one_in(4) ? below(15) : UINT64_MAX;
     if (is_damaged(&rules.threads[t]) && caller->version != rules.threads[t].version) {
         caller->there = false; /* as in invent_have */
         memset(caller->has, 0, sizeof caller->has);

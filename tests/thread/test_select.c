@@ -123,6 +123,27 @@ START_TEST(tokens_have_a_budget_too)
 }
 END_TEST
 
+START_TEST(a_budget_is_for_all_that_is_kept)
+{
+    three_turns();
+    SAY("replay t max_tokens=8", "partial t v4 head 3: 0?budget 1=bb 2=cccc 3=dd");
+    /* Who holds just that is told so, and that there was more. */
+    SAY("replay t max_tokens=8 have=4,3,1,2,3", "partial t v4 head 3 extends:");
+    SAY("append t turn=4 tokens=2 : ee", "step 4 v5");
+    SAY("replay t max_tokens=8 have=4,3,1,2,3", "partial t v5 head 4 extends: 4=ee");
+    /* What no longer fits has to leave the context. */
+    SAY("replay t max_tokens=7 have=4,3,1,2,3",
+        "partial t v5 head 4 breaks first_changed 1: 1?budget 2=cccc 3=dd 4=ee");
+    SAY("replay t max_bytes=4 have=4,3,2,3",
+        "partial t v5 head 4 breaks first_changed 2: 2?budget 3=dd 4=ee");
+    /* What fits now comes back. */
+    SAY("replay t max_tokens=8 have=4,3,2,3",
+        "partial t v5 head 4 breaks first_changed 1: 1=bb 2=cccc 3=dd 4=ee");
+    /* Without `kept` it is for what is sent. */
+    SAY("replay t max_tokens=2 have=4,3", "complete t v5 head 4: 4=ee");
+}
+END_TEST
+
 START_TEST(last_counts_what_is_kept)
 {
     three_turns();
@@ -228,8 +249,8 @@ int main(void)
     return SUITE_RUN("select", open_domain, close_domain, 0, each_policy_keeps_its_steps,
                      a_key_ends_what_a_policy_sees, a_profile_says_the_policy,
                      another_prefix_undoes_all_that_follows, who_may_not_read_gets_nothing,
-                     tokens_have_a_budget_too, last_counts_what_is_kept,
-                     what_is_held_is_compared_with_what_is_kept,
+                     tokens_have_a_budget_too, a_budget_is_for_all_that_is_kept,
+                     last_counts_what_is_kept, what_is_held_is_compared_with_what_is_kept,
                      what_was_lost_is_not_held_against_who_never_had_it,
                      a_pin_drops_once_and_for_all, a_miss_moves_no_floor,
                      the_first_prefix_that_is_known_answers);
