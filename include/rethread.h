@@ -342,6 +342,7 @@ struct rethread_append_options {
 /* A streamed append: the thread's next step is taken, and a claim returned. */
 struct rethread_begin_options {
     struct rethread_bytes thread; /* required */
+    struct rethread_u64 expect;   /* as of an append, and judged at once */
     const char *segment;          /* kind of what the chunks bring: "text" (the default), ... */
 };
 

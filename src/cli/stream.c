@@ -152,8 +152,11 @@ static int fail(const struct stream *stream, enum rethread_status status,
 
 static int begin(struct stream *stream)
 {
-    struct rethread_begin_options options = {.thread = stream->thread,
-                                             .segment = stream->invocation->kind};
+    struct rethread_begin_options options = {
+        .thread = stream->thread,
+        /* Judged now as well: what would be refused at the end need not be produced. */
+        .expect = stream->invocation->arguments.commit.expect,
+        .segment = stream->invocation->kind};
     struct rethread_result *result = NULL;
     uint32_t msgid = 0;
     enum rethread_status status = rethread_submit_begin(stream->connection, &options, &msgid);

@@ -90,6 +90,19 @@ static struct thread_begin_result begun(struct lane *lane, const struct thread *
                                         .claim_expires_in_ms = expires_in_ms(lane, thread)};
 }
 
+/* Before anything is generated: a caller that is not up to date had better not begin. */
+static enum status check_expect(const struct wire_request *request, bool exists, uint32_t version,
+                                struct wire_error *error)
+{
+    if (!wire_given(request, WIRE_FIELD_expect)) {
+        return STATUS_OK;
+    }
+    if (request->expect == 0) {
+        return exists ? append_conflict(error, "exists", version) : STATUS_OK;
+    }
+    return request->expect == version ? STATUS_OK : append_conflict(error, "version", version);
+}
+
 /* Under the claim. */
 static enum status begin_claimed(struct lane *lane, const struct wire_request *request,
                                  struct thread *thread, struct thread_begin_result *result,
@@ -100,7 +113,8 @@ static enum status begin_claimed(struct lane *lane, const struct wire_request *r
         return append_conflict(error, "claimed", now.version);
     }
     struct draft *draft = NULL;
-    enum status status = append_check_room(&now, error);
+    enum status status = check_expect(request, true, now.version, error);
+    status = status ? status : append_check_room(&now, error);
     status = status ? status : make_draft(lane, request, 0, &draft, error);
     if (status) {
         return status;
@@ -147,11 +161,16 @@ static enum status begin_unborn(struct lane *lane, const struct wire_request *re
         return stream_lives(lane, found->unborn) ? append_conflict(error, "claimed", past.version)
                                                  : lane_put_back(lane, WANT_CLAIM);
     }
-    if (found->reason == REASON_CORRUPT) {
+    bool afresh = wire_given(request, WIRE_FIELD_expect) && request->expect == 0;
+    if (found->reason == REASON_CORRUPT && !afresh) {
         return append_conflict(error, "version", 0);
     }
+    if (afresh) {
+        past = (struct snapshot){0};
+    }
     struct draft *draft = NULL;
-    enum status status = append_check_room(&past, error);
+    enum status status = check_expect(request, false, past.version, error);
+    status = status ? status : append_check_room(&past, error);
     status = status
                  ? status
                  : make_draft(lane, request, thread_unborn_bytes(request->thread), &draft, error);

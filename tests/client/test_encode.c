@@ -163,10 +163,11 @@ START_TEST(streaming_sends_every_option)
         {.bytes = rethread_text("more")},
         {RETHREAD_KIND_OPAQUE, rethread_text("sealed")},
     };
-    struct rethread_begin_options begin = {rethread_text("t"), "tokens"};
+    struct rethread_begin_options begin = {
+        .thread = rethread_text("t"), .expect = rethread_u64(3), .segment = "tokens"};
     SENDS(rethread_submit_begin(fake.connection, &begin, &msgid),
-          "\"begin\", [{\"thread\": b\"t\", \"segment\": \"tokens\"}]]");
-    begin.segment = NULL;
+          "\"begin\", [{\"thread\": b\"t\", \"expect\": 3, \"segment\": \"tokens\"}]]");
+    begin = (struct rethread_begin_options){.thread = rethread_text("t")};
     SENDS(rethread_submit_begin(fake.connection, &begin, &msgid),
           "\"begin\", [{\"thread\": b\"t\"}]]");
     struct rethread_chunk_options chunk = {rethread_text("t"), rethread_u64(INT64_MAX), payloads,

@@ -217,8 +217,8 @@ class Streaming(StreamCase):
             ("claim", "abort", {"thread": t, "claim": "1"}, []),
             ("claim", "chunk", {"thread": t, "claim": 1 << 63}, [b"x"]),
             ("segments", "commit", {"thread": t, "claim": claim, "segments": ["x"]}, [b"x"]),
-            ("begin", "begin", {"thread": t}, [b"x"]), ("expect", "begin",
-                                                        {"thread": t, "expect": 0}, []),
+            ("begin", "begin", {"thread": t}, [b"x"]),
+            ("final", "begin", {"thread": t, "final": True}, []),
             ("visible", "commit", {"thread": t, "claim": claim, "visible": b"short"}, []),
         ):
             self.bad(names, method, options, payloads)

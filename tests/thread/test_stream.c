@@ -109,6 +109,28 @@ START_TEST(until_the_commit_nobody_sees_it)
 }
 END_TEST
 
+START_TEST(a_begin_may_expect_a_version)
+{
+    SAY("begin t expect=1", "conflict version v0");
+    SAY("begin t expect=0", "begun 0 v0");
+    SAY("chunk t : one", "bytes 3");
+    SAY("commit t expect=0", "step 0 v1 created");
+    SAY("begin t expect=0", "conflict exists v1");
+    SAY("begin t expect=2", "conflict version v1");
+    SAY("begin t expect=1", "begun 1 v1");
+    SAY("begin t expect=9", "conflict claimed v1"); /* whose claim it is matters more */
+    SAY("abort t", "aborted");
+    domain_wait(&domain, DOMAIN_TTL_MS);
+    SAY("begin t expect=2", "conflict version v1");
+    SAY("begin t expect=1", "begun 1 v1");
+    SAY("abort t", "aborted");
+    SAY("begin t expect=0", "begun 0 v0");
+    SAY("chunk t : two", "bytes 3");
+    SAY("commit t expect=0", "step 0 v1 created");
+    SAY("replay t", "complete t v1 head 0: 0=two");
+}
+END_TEST
+
 START_TEST(an_abort_leaves_nothing)
 {
     uint64_t before = live_bytes();
@@ -499,9 +521,9 @@ END_TEST
 int main(void)
 {
     return SUITE_RUN("stream", setup, teardown, 60, a_step_is_streamed,
-                     until_the_commit_nobody_sees_it, an_abort_leaves_nothing,
-                     what_is_gone_stays_as_gone_as_it_was, others_are_in_conflict_meanwhile,
-                     a_claim_is_for_one_step_of_one_thread,
+                     until_the_commit_nobody_sees_it, a_begin_may_expect_a_version,
+                     an_abort_leaves_nothing, what_is_gone_stays_as_gone_as_it_was,
+                     others_are_in_conflict_meanwhile, a_claim_is_for_one_step_of_one_thread,
                      a_claim_ends_exactly_when_its_time_is_over, others_go_on_when_the_time_is_over,
                      the_setting_says_how_long, a_claim_keeps_the_thread_alive,
                      the_maximum_age_wins, forget_ends_it, segments_of_a_commit,

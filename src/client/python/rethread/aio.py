@@ -200,10 +200,11 @@ class AsyncClient:
                 future.set_exception(error)
 
     def stream(
-        self, thread: ID, *, segment: str | None = None, chunk_bytes: int = CHUNK_BYTES
+        self, thread: ID, *, expect: int | None = None, segment: str | None = None,
+        chunk_bytes: int = CHUNK_BYTES
     ) -> AsyncStream:
         """As :meth:`rethread.Client.stream`, for an ``async with`` block."""
-        return AsyncStream(self, thread, segment, chunk_bytes)
+        return AsyncStream(self, thread, expect, segment, chunk_bytes)
 
     async def iter_threads(
         self, *, starts_with: str | bytes | None = None, limit: int | None = None

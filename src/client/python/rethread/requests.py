@@ -110,15 +110,19 @@ def _split(segments: Iterable[SegmentLike] | Buffer) -> tuple[list[str], list[Bu
     return kinds, payloads
 
 
-def begin(thread: ID, *, segment: str | None = None) -> Request[BeginResult]:
+def begin(
+    thread: ID, *, expect: int | None = None, segment: str | None = None
+) -> Request[BeginResult]:
     """Take a thread's next step for a long generation, to be stored as it is produced.
 
+    ``expect``: as in append, and judged at once; with 0, commit needs it too.
     ``segment``: the kind of what the chunks bring, ``text`` (default), ``tokens``, ``opaque``.
     Until commit or abort, other appends are conflicts with cause ``claimed``. See Client.stream.
 
     Raises Conflict, OverBudget, Busy, BadRequest.
     """
-    return Request("begin", _given(thread=thread, segment=segment), (), results.begin)
+    return Request("begin", _given(thread=thread, expect=expect, segment=segment), (),
+                   results.begin)
 
 
 def chunk(

@@ -45,8 +45,11 @@ GIVE_BACK_S = 1.0
 class _Draft:
     """What both kinds of stream know: the claim, and what was written and not yet sent."""
 
-    def __init__(self, thread: ID, segment: str | None, chunk_bytes: int) -> None:
+    def __init__(
+        self, thread: ID, expect: int | None, segment: str | None, chunk_bytes: int
+    ) -> None:
         self._thread = thread
+        self._expect = expect
         self._segment = segment
         self._chunk_bytes = chunk_bytes
         self._begun: BeginResult | None = None
@@ -101,7 +104,7 @@ class _Draft:
     def _begin_request(self) -> Request[BeginResult]:
         if self._begun is not None:
             raise ValueError("the stream has begun already")
-        return requests.begin(self._thread, segment=self._segment)
+        return requests.begin(self._thread, expect=self._expect, segment=self._segment)
 
     @contextmanager
     def _chunk(self) -> Iterator[Request[ChunkResult]]:
@@ -143,8 +146,9 @@ class Stream(_Draft):
     one operating-system thread.
     """
 
-    def __init__(self, client: Client, thread: ID, segment: str | None, chunk_bytes: int) -> None:
-        super().__init__(thread, segment, chunk_bytes)
+    def __init__(self, client: Client, thread: ID, expect: int | None, segment: str | None,
+                 chunk_bytes: int) -> None:
+        super().__init__(thread, expect, segment, chunk_bytes)
         self._client = client
 
     def __enter__(self) -> Stream:
@@ -210,9 +214,9 @@ class AsyncStream(_Draft):
     The claim is kept by itself while the block lasts, however long nothing is written.
     """
 
-    def __init__(self, client: AsyncClient, thread: ID, segment: str | None,
+    def __init__(self, client: AsyncClient, thread: ID, expect: int | None, segment: str | None,
                  chunk_bytes: int) -> None:
-        super().__init__(thread, segment, chunk_bytes)
+        super().__init__(thread, expect, segment, chunk_bytes)
         self._client = client
         self._sending = asyncio.Lock()
         self._keeper: asyncio.Task[None] | None = None

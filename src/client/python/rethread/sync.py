@@ -197,9 +197,11 @@ class Client:
         return Pipeline(self)
 
     def stream(
-        self, thread: ID, *, segment: str | None = None, chunk_bytes: int = CHUNK_BYTES
+        self, thread: ID, *, expect: int | None = None, segment: str | None = None,
+        chunk_bytes: int = CHUNK_BYTES
     ) -> Stream:
         """One step, written while it is produced; ``segment`` is its kind, ``text`` by default.
+        ``expect``: the version that the thread must have, before anything is generated.
 
         Use it in a ``with`` block, and end with its ``commit``, which takes what append takes::
 
@@ -208,7 +210,7 @@ class Client:
                     step.write(piece)
                 step.commit(model="m", tool_calls=["call_7"])
         """
-        return Stream(self, thread, segment, chunk_bytes)
+        return Stream(self, thread, expect, segment, chunk_bytes)
 
     def iter_threads(self, *, starts_with: str | bytes | None = None,
                      limit: int | None = None) -> Iterator[ThreadEntry]:
