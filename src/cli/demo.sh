@@ -166,6 +166,45 @@ transcript() {
     [ "$step" = "$steps" ] || fail "$step steps came back, not $steps"
 }
 
+# The conversation as a client has it, in Anthropic's form: nothing hidden is in it.
+visible() {
+    separator='['
+    while IFS= read -r line; do
+        content=$(field content "$line") call=$(field tool_call "$line")
+        printf '%s' "$separator"
+        separator=','
+        case $(field role "$line") in
+        user) printf '{"role":"user","content":"%s"}' "$content" ;;
+        tool)
+            printf '{"role":"user","content":[{"type":"tool_result","tool_use_id":"%s",' "$asked"
+            printf '"content":"%s"}]}' "$content"
+            ;;
+        assistant)
+            asked=$call
+            printf '{"role":"assistant","content":['
+            [ -z "$content" ] || printf '{"type":"text","text":"%s"}' "$content"
+            [ -z "$content" ] || [ -z "$call" ] || printf ','
+            [ -z "$call" ] || printf '{"type":"tool_use","id":"%s","name":"%s","input":{}}' \
+                "$call" "$(field call "$line" | sed 's/(.*//')"
+            printf ']}'
+            ;;
+        esac
+    done <"$conversation"
+    printf ']\n'
+}
+
+# The hidden blocks are in place again: each thinking block before what it led to.
+weave() {
+    visible >"visible.json"
+    printf '  %s$ rethread-cli weave %s --as anthropic --model demo-model < visible.json%s\n' \
+        "$dim" "$thread" "$plain"
+    "$cli" weave "$thread" --as anthropic --model demo-model --policy all \
+        <"visible.json" >"woven.json" 2>"shown" || fail "weaving"
+    sed 's/^/    /' "shown"
+    blocks=$(grep -o '"type": *"thinking"' "woven.json" | wc -l)
+    [ "$blocks" = "$steps" ] || fail "$blocks thinking blocks are in place, not $steps"
+}
+
 start_server
 echo "A server of its own listens on $RETHREAD_ADDRESS."
 
@@ -180,7 +219,14 @@ show 0 replay "$thread"
 title "3. and puts each where it belongs"
 transcript
 
-title "4. Nothing is doubled, nothing overwritten"
+title "4. or has all of it put into the request that the vendor wants"
+weave
+echo "  $blocks thinking blocks with their signatures are in place. A model that is to have only the"
+echo "  reasoning of the current turn is given less, and told how much was left out:"
+show 0 replay "$thread" --policy current_turn
+grep -q 'left out' "shown" || fail "it does not say what was left out"
+
+title "5. Nothing is doubled, nothing overwritten"
 last=$((steps - 1))
 echo "  The answer to the last append was lost? Sent again with its key, it is recognised:"
 show 0 append "$thread" --key "request-$last" --segment "text=text-$last" \
@@ -190,26 +236,26 @@ echo "  Another worker, which knows only $last steps, is told so:"
 show 3 append "$thread" --expect "$last" --text "stale thoughts"
 grep -q conflict "shown" || fail "the stale append was not a conflict"
 
-title "5. The user comes back late: past the ttl the steps are on disk, all of them"
+title "6. The user comes back late: past the ttl the steps are on disk, all of them"
 show 0 touch "$thread" --ttl-ms 500ms
 echo "  ... half a second without a use later:"
 await_demotion
 show 0 replay "$thread"
 all_from_disk
 
-title "6. A crash: the server is killed (kill -9) and started again"
+title "7. A crash: the server is killed (kill -9) and started again"
 kill -KILL "$server_pid"
 wait "$server_pid" 2>/dev/null || :
 start_server
 show 0 replay "$thread"
 all_from_disk
 
-title "7. What is gone is a typed miss, never a silent gap"
+title "8. What is gone is a typed miss, never a silent gap"
 show 0 forget "$thread"
 show 1 replay "$thread"
 grep -q 'miss: forgotten' "shown" || fail "the miss did not say why"
 
-title "8. The server drains and stops"
+title "9. The server drains and stops"
 kill -TERM "$server_pid"
 code=0
 wait "$server_pid" || code=$?
