@@ -110,7 +110,7 @@ RETHREAD_API const char *rethread_woven_by_name(enum rethread_woven_by by);
 enum rethread_woven_outcome {
     RETHREAD_WOVEN = 0,
     RETHREAD_WOVEN_BARE = 1,      /* there was no reasoning */
-    RETHREAD_WOVEN_ALREADY = 2,   /* the call has hidden reasoning, which it keeps */
+    RETHREAD_WOVEN_ALREADY = 2,   /* the call has reasoning, which it keeps, or refers to it */
     RETHREAD_WOVEN_MISSING = 3,   /* the replay does not have it: `reason` */
     RETHREAD_WOVEN_UNMATCHED = 4, /* which call it belongs to cannot be told */
 
@@ -120,6 +120,7 @@ enum rethread_woven_outcome {
     RETHREAD_WOVEN_TOKENS = 7,    /* token ids */
     RETHREAD_WOVEN_FOREIGN = 8,   /* blocks of another form, without text to take over */
     RETHREAD_WOVEN_MALFORMED = 9, /* bytes that JSON cannot carry, or a broken envelope of blocks */
+    RETHREAD_WOVEN_MOVED = 10,    /* blocks that stood between parts which are others by now */
 };
 
 /* "woven", "bare", "already", "missing", "unmatched", "unsigned", ... Static. */

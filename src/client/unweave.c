@@ -40,8 +40,17 @@ static bool add_segment(struct rethread_unwoven *unwoven, enum rethread_kind kin
     return true;
 }
 
-/* Takes the list of blocks over; they become one opaque segment. */
-static bool add_envelope(struct parting *parting, json_t *blocks)
+static bool is_among(const json_t *blocks)
+{
+    for (size_t i = 0; i < json_array_size(blocks); i++)
+        if (json_integer_value(json_object_get(json_array_get(blocks, i), "at")) > 0)
+            return true;
+    return false;
+}
+
+/* Takes the list of blocks over; they become one opaque segment. `parts`: the visible ones, which
+ * weaving wants to find again if blocks stand among them. */
+static bool add_envelope(struct parting *parting, json_t *blocks, size_t parts)
 {
     struct rethread_unwoven *unwoven = parting->unwoven;
     struct weave_text text = {0};
@@ -49,6 +58,8 @@ static bool add_envelope(struct parting *parting, json_t *blocks)
     bool made = envelope != NULL && blocks != NULL &&
                 json_object_set_new(envelope, "rethread", json_string("blocks")) == 0 &&
                 json_object_set(envelope, "blocks", blocks) == 0 &&
+                (!is_among(blocks) ||
+                 json_object_set_new(envelope, "of", json_integer((json_int_t)parts)) == 0) &&
                 weave_json_print(&parting->json, envelope, 0, &text) &&
                 weave_json_grow((void **)&unwoven->envelopes, &unwoven->envelope_room,
                                 unwoven->envelope_count, sizeof *unwoven->envelopes);
@@ -126,7 +137,7 @@ static bool part_chat(struct parting *parting, const struct weave_call *call)
             made = add_field(blocks, name, value);
     }
     made = made && json_array_append(parting->list, shown) == 0 &&
-           (plain || add_envelope(parting, json_incref(blocks)));
+           (plain || add_envelope(parting, json_incref(blocks), call->parts));
     json_decref(shown);
     json_decref(blocks);
     return made;
@@ -203,7 +214,7 @@ static bool part_blocks(struct parting *parting, const json_t *parts, size_t fir
             made = add_block(blocks, at, part);
         }
     }
-    made = made && (plain || add_envelope(parting, json_incref(blocks)));
+    made = made && (plain || add_envelope(parting, json_incref(blocks), at));
     json_decref(blocks);
     return made;
 }

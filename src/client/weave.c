@@ -24,7 +24,9 @@ struct loom {
     struct weave_transcript transcript;
     struct weave_matches matches;
     struct weave_json json;
-    json_t *list; /* the new one */
+    json_t *list;                 /* the new one */
+    struct rethread_bytes *names; /* sorted: of reasoning that the transcript has or refers to */
+    size_t name_count;
 };
 
 /* ---- Putting pieces in ------------------------------------------------------------------------
@@ -108,6 +110,46 @@ static enum rethread_woven_outcome outcome_of(const struct weave_pieces *pieces)
     return pieces->count > 0 ? RETHREAD_WOVEN : pieces->why;
 }
 
+static int compare_strings(const void *a, const void *b)
+{
+    struct rethread_bytes x = *(const struct rethread_bytes *)a;
+    struct rethread_bytes y = *(const struct rethread_bytes *)b;
+    if (x.size != y.size)
+        return x.size < y.size ? -1 : 1;
+    return x.size == 0 ? 0 : memcmp(x.data, y.data, x.size);
+}
+
+/* Gathers the ids of reasoning that the transcript has, or refers to. */
+static bool gather_names(struct loom *loom)
+{
+    const json_t *list = loom->transcript.list;
+    size_t room = 0;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *item = json_array_get(list, i);
+        if (!weave_transcript_names(&loom->transcript, item))
+            continue;
+        if (!weave_json_grow((void **)&loom->names, &room, loom->name_count, sizeof *loom->names))
+            return false;
+        loom->names[loom->name_count++] = weave_json_bytes(json_object_get(item, "id"));
+    }
+    if (loom->name_count > 0)
+        qsort(loom->names, loom->name_count, sizeof *loom->names, compare_strings);
+    return true;
+}
+
+/* Whether the transcript has one of them elsewhere: no id may be there twice. */
+static bool is_named(const struct loom *loom, const struct weave_pieces *pieces)
+{
+    for (size_t i = 0; loom->name_count > 0 && i < pieces->count; i++) {
+        const json_t *id = json_object_get(pieces->items[i].value, "id");
+        struct rethread_bytes name = weave_json_bytes(id);
+        if (json_is_string(id) && bsearch(&name, loom->names, loom->name_count, sizeof *loom->names,
+                                          compare_strings) != NULL)
+            return true;
+    }
+    return false;
+}
+
 /* The pieces for a call, if its step is there and may be woven in; the report says what became. */
 static enum rethread_status find_pieces(struct loom *loom, size_t number,
                                         struct weave_pieces *pieces)
@@ -128,11 +170,16 @@ static enum rethread_status find_pieces(struct loom *loom, size_t number,
         entry->outcome = RETHREAD_WOVEN_ALREADY;
         return RETHREAD_OK;
     }
-    enum rethread_status status =
-        weave_pieces_read(pieces, loom->transcript.as, loom->transcript.field, step->segments,
-                          &loom->json, &loom->woven->error);
+    enum rethread_status status = weave_pieces_read(
+        pieces, loom->transcript.as, loom->transcript.field, loom->transcript.calls[number].parts,
+        step->segments, &loom->json, &loom->woven->error);
     entry->outcome = outcome_of(pieces);
     entry->left_out = pieces->left_out;
+    if (status == RETHREAD_OK && is_named(loom, pieces)) {
+        weave_pieces_free(pieces);
+        entry->outcome = RETHREAD_WOVEN_ALREADY;
+        entry->left_out = 0;
+    }
     return status;
 }
 
@@ -204,7 +251,7 @@ static enum rethread_status run(struct loom *loom, const struct rethread_weave_o
         return status;
     loom->list = json_array();
     if (loom->list == NULL || !weave_match_steps(&loom->transcript, loom->replay, &loom->matches) ||
-        !begin_report(loom))
+        !gather_names(loom) || !begin_report(loom))
         return RETHREAD_NO_MEMORY;
     weave_json_limit(&loom->json, WEAVE_ENVELOPE_DEPTH_MAX, WEAVE_ENVELOPES_VALUES_MAX);
     status = add_calls(loom);
@@ -227,6 +274,7 @@ enum rethread_status rethread_weave(const struct rethread_weave_options *options
     struct loom loom = {.replay = replay, .woven = made};
     made->status = run(&loom, options, visible);
     json_decref(loom.list);
+    free(loom.names);
     weave_match_free(&loom.matches);
     weave_transcript_free(&loom.transcript);
     weave_json_free(&loom.json);
@@ -289,7 +337,8 @@ const char *rethread_woven_by_name(enum rethread_woven_by by)
 
 const char *rethread_woven_outcome_name(enum rethread_woven_outcome outcome)
 {
-    static const char *const names[] = {"woven",    "bare",   "already", "missing", "unmatched",
-                                        "unsigned", "opaque", "tokens",  "foreign", "malformed"};
+    static const char *const names[] = {"woven",     "bare",      "already", "missing",
+                                        "unmatched", "unsigned",  "opaque",  "tokens",
+                                        "foreign",   "malformed", "moved"};
     return (unsigned)outcome < sizeof names / sizeof *names ? names[outcome] : "";
 }

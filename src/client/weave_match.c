@@ -33,7 +33,10 @@ struct matcher {
     struct weave_matches *matches;
     size_t *step_linked; /* to a call: what ids say before conflicts are known; likewise below */
     size_t *call_linked;
-    bool ids_repeat; /* some id is that of several calls, or of several steps */
+    bool all_held;   /* the replay has every step of the thread */
+    bool as_many;    /* the transcript has as many calls as the thread has steps */
+    bool ids_repeat; /* some id is in several calls or in several steps */
+    bool changed;    /* ids led to several places: the transcript is not what it was */
 };
 
 typedef void (*group_fn)(struct matcher *matcher, const struct group *group);
@@ -100,34 +103,36 @@ static bool add_key(struct keys *keys, struct rethread_bytes bytes, size_t index
     return true;
 }
 
-/* Sorts the keys and drops what is there twice; whether several calls, or steps, share one. */
-static bool sort_keys(struct keys *keys)
+/* Sorts the keys; each call or step has each of its keys once from then on. */
+static void sort_keys(struct keys *keys)
 {
     size_t kept = 0;
-    bool repeat = false;
     if (keys->count > 0)
         qsort(keys->items, keys->count, sizeof *keys->items, compare_keys);
-    for (size_t i = 0; i < keys->count; i++) {
-        const struct key *key = &keys->items[i];
-        const struct key *last = kept > 0 ? &keys->items[kept - 1] : NULL;
-        if (last != NULL && compare_keys(last, key) == 0)
-            continue;
-        repeat |= last != NULL && last->is_step == key->is_step &&
-                  compare_bytes(last->bytes, key->bytes) == 0;
-        keys->items[kept++] = *key;
-    }
+    for (size_t i = 0; i < keys->count; i++)
+        if (kept == 0 || compare_keys(&keys->items[kept - 1], &keys->items[i]) != 0)
+            keys->items[kept++] = keys->items[i];
     keys->count = kept;
-    return repeat;
 }
 
-/* Hands over each key that as many calls as steps have. */
+/* Whether several calls, or several steps, have the same of the sorted keys. */
+static bool repeat(const struct keys *keys)
+{
+    for (size_t i = 1; i < keys->count; i++)
+        if (keys->items[i].is_step == keys->items[i - 1].is_step &&
+            compare_bytes(keys->items[i].bytes, keys->items[i - 1].bytes) == 0)
+            return true;
+    return false;
+}
+
+/* Hands over each of the sorted keys that as many calls as steps have. */
 static void each_group(struct matcher *matcher, const struct keys *keys, group_fn use)
 {
-    for (size_t i = 0; i < keys->count;) {
+    size_t kept = keys->count;
+    for (size_t i = 0; i < kept;) {
         struct group group = {.calls = &keys->items[i]};
         size_t end = i;
-        for (;
-             end < keys->count && compare_bytes(keys->items[i].bytes, keys->items[end].bytes) == 0;
+        for (; end < kept && compare_bytes(keys->items[i].bytes, keys->items[end].bytes) == 0;
              end++)
             group.call_count += !keys->items[end].is_step;
         group.steps = group.calls + group.call_count;
@@ -141,26 +146,60 @@ static void each_group(struct matcher *matcher, const struct keys *keys, group_f
 /* ---- By tool calls ----------------------------------------------------------------------------
  */
 
-/* Whether the hash that was recorded is another than the call's. */
-static bool looks_other(const struct matcher *matcher, size_t call, size_t step)
+static bool looks_the_same(const struct matcher *matcher, size_t call, size_t step)
 {
-    const struct rethread_step *of = step_at(matcher, step);
-    return has_visible(of) &&
-           memcmp(of->visible.data, call_at(matcher, call)->visible, RETHREAD_VISIBLE_BYTES) != 0;
+    return memcmp(step_at(matcher, step)->visible.data, call_at(matcher, call)->visible,
+                  RETHREAD_VISIBLE_BYTES) == 0;
 }
 
-/* Whether the hash, or without one the number, says that a repeated id means the same call. */
+/* Whether no other can be meant: one that looks alike, and that the replay does not have. */
+static bool is_there(const struct matcher *matcher, size_t call, size_t step)
+{
+    return matcher->all_held || step_at(matcher, step)->step == call;
+}
+
+/* Whether, of several with the same id, the step is the call's. */
 static bool agree(const struct matcher *matcher, size_t call, size_t step)
 {
-    const struct rethread_step *of = step_at(matcher, step);
-    return has_visible(of) ? !looks_other(matcher, call, step) : of->step == call;
+    if (!has_visible(step_at(matcher, step)))
+        return step_at(matcher, step)->step == call;
+    return looks_the_same(matcher, call, step) && is_there(matcher, call, step);
 }
 
-/* The one call and the one step with an id: it outweighs a text that was edited, no more. */
-static bool is_certain(const struct matcher *matcher, size_t call, size_t step)
+/* Whether all ids of one are among those of the other. */
+static bool has_ids(const struct rethread_bytes *ids, size_t count, const struct rethread_bytes *of,
+                    size_t of_count)
 {
-    return !looks_other(matcher, call, step) ||
-           (step_at(matcher, step)->turn == call_at(matcher, call)->turn && !matcher->ids_repeat);
+    for (size_t i = 0; i < count; i++) {
+        size_t j = 0;
+        while (j < of_count && compare_bytes(ids[i], of[j]) != 0)
+            j++;
+        if (j == of_count)
+            return false;
+    }
+    return true;
+}
+
+static bool same_ids(const struct matcher *matcher, size_t call_index, size_t step)
+{
+    const struct weave_call *call = call_at(matcher, call_index);
+    const struct rethread_bytes *ids = weave_transcript_ids(matcher->transcript, call);
+    struct rethread_ids others = step_at(matcher, step)->tool_calls;
+    return has_ids(ids, call->id_count, others.items, others.count) &&
+           has_ids(others.items, others.count, ids, call->id_count);
+}
+
+/* Whether, of an id that one call and one step have, the step is the call's. */
+static bool is_the_one(const struct matcher *matcher, size_t call, size_t step)
+{
+    const struct rethread_step *of = step_at(matcher, step);
+    bool same = has_visible(of) && looks_the_same(matcher, call, step);
+    if (matcher->ids_repeat)
+        return (same && call_at(matcher, call)->has_text) || agree(matcher, call, step);
+    /* Such an id outweighs a text that was edited. */
+    return same || !has_visible(of) ||
+           ((matcher->all_held || (matcher->as_many && of->step == call)) &&
+            of->turn == call_at(matcher, call)->turn && same_ids(matcher, call, step));
 }
 
 static void note_link(size_t *linked, size_t other)
@@ -170,9 +209,11 @@ static void note_link(size_t *linked, size_t other)
 
 static void link_group(struct matcher *matcher, const struct group *group)
 {
-    bool single = group->call_count == 1;
-    for (size_t i = 0; i < group->call_count; i++)
-        if (!(single ? is_certain : agree)(matcher, group->calls[i].index, group->steps[i].index))
+    if (group->call_count == 1 &&
+        !is_the_one(matcher, group->calls[0].index, group->steps[0].index))
+        return;
+    for (size_t i = 0; group->call_count > 1 && i < group->call_count; i++)
+        if (!agree(matcher, group->calls[i].index, group->steps[i].index))
             return;
     for (size_t i = 0; i < group->call_count; i++) {
         size_t call = group->calls[i].index;
@@ -199,7 +240,8 @@ static bool match_tool_calls(struct matcher *matcher)
             added = add_key(&keys, step->tool_calls.items[j], i, true);
     }
     if (added) {
-        matcher->ids_repeat = sort_keys(&keys);
+        sort_keys(&keys);
+        matcher->ids_repeat = repeat(&keys);
         each_group(matcher, &keys, link_group);
     }
     free(keys.items);
@@ -207,6 +249,8 @@ static bool match_tool_calls(struct matcher *matcher)
         size_t step = matcher->call_linked[call];
         if (step < CONFLICT && matcher->step_linked[step] == call)
             pair(matcher, call, step, RETHREAD_BY_TOOL_CALL);
+        else if (step != WEAVE_NONE)
+            matcher->changed = true;
     }
     return added;
 }
@@ -229,11 +273,16 @@ static bool contradict(const struct matcher *matcher, size_t call_index, size_t 
     return true;
 }
 
+/* One text is known again anywhere; several, or none, where no other can be meant. */
 static void pair_group(struct matcher *matcher, const struct group *group)
 {
-    for (size_t i = 0; i < group->call_count; i++)
-        if (contradict(matcher, group->calls[i].index, group->steps[i].index))
+    bool sure = group->call_count == 1 && call_at(matcher, group->calls[0].index)->has_text;
+    for (size_t i = 0; i < group->call_count; i++) {
+        size_t call = group->calls[i].index;
+        size_t step = group->steps[i].index;
+        if (contradict(matcher, call, step) || !(sure || is_there(matcher, call, step)))
             return;
+    }
     for (size_t i = 0; i < group->call_count; i++)
         pair(matcher, group->calls[i].index, group->steps[i].index, RETHREAD_BY_VISIBLE);
 }
@@ -272,31 +321,64 @@ static bool fits(const struct matcher *matcher, size_t index)
            matcher->matches->step_of_call[number] == WEAVE_NONE;
 }
 
-static void match_positions(struct matcher *matcher)
+/* One called tools, and the other is known to have called none. */
+static bool ended_otherwise(const struct matcher *matcher, size_t call_index, size_t step_index)
 {
-    const struct rethread_replay_result *replay = matcher->replay;
+    const struct weave_call *call = call_at(matcher, call_index);
+    const struct rethread_step *step = step_at(matcher, step_index);
+    return (step->final && !call->final) || (step->tool_calls.count > 0 && call->id_count == 0);
+}
+
+/* Whether the user spoke elsewhere than when the steps were recorded; steps that are all of one
+ * turn may have been appended without. */
+static bool is_out_of_turn(const struct matcher *matcher)
+{
+    const struct rethread_step *first = NULL;
+    bool one_turn = true;
+    bool one_distance = true;
+    for (size_t i = 0; i < matcher->replay->step_count; i++) {
+        const struct rethread_step *step = step_at(matcher, i);
+        if (!is_held(step) || step->step >= matcher->transcript->call_count)
+            continue;
+        if (first == NULL)
+            first = step;
+        one_turn &= step->turn == first->turn;
+        one_distance &= step->turn - call_at(matcher, step->step)->turn ==
+                        first->turn - call_at(matcher, first->step)->turn;
+    }
+    return !one_turn && !one_distance;
+}
+
+/* Whether positions may be asked; notes what says that they are no longer what they were. */
+static bool may_match_positions(struct matcher *matcher)
+{
     const size_t *call_of_step = matcher->matches->call_of_step;
-    uint64_t thread_steps = replay->head.set ? replay->head.value + 1 : 0;
-    /* A call that does not look as it did: then the others may not be what they were either. */
-    bool changed = false;
-    if (thread_steps != matcher->transcript->call_count)
-        return;
-    for (size_t i = 0; i < replay->step_count; i++) {
+    matcher->changed |= is_out_of_turn(matcher);
+    for (size_t i = 0; i < matcher->replay->step_count; i++) {
         const struct rethread_step *step = step_at(matcher, i);
         bool paired = call_of_step[i] != WEAVE_NONE;
         if (paired && call_of_step[i] != step->step)
-            return;
+            return false;
         if (paired || !is_held(step) || !fits(matcher, i))
             continue;
-        if (contradict(matcher, step->step, i))
-            return;
-        changed |= looks_other(matcher, step->step, i);
+        if (contradict(matcher, step->step, i) || ended_otherwise(matcher, step->step, i))
+            return false;
+        matcher->changed |= has_visible(step) && !looks_the_same(matcher, step->step, i);
     }
+    return true;
+}
+
+static void match_positions(struct matcher *matcher)
+{
+    const struct rethread_replay_result *replay = matcher->replay;
+    if (!matcher->as_many || !may_match_positions(matcher))
+        return;
     for (size_t i = 0; i < replay->step_count; i++) {
         const struct rethread_step *step = step_at(matcher, i);
-        bool known = is_held(step) && has_visible(step);
-        if (call_of_step[i] == WEAVE_NONE && fits(matcher, i) &&
-            (known ? !looks_other(matcher, step->step, i) : !changed))
+        if (matcher->matches->call_of_step[i] != WEAVE_NONE || !fits(matcher, i))
+            continue;
+        bool same = is_held(step) && has_visible(step) && looks_the_same(matcher, step->step, i);
+        if (same || !matcher->changed)
             pair(matcher, step->step, i, RETHREAD_BY_POSITION);
     }
 }
@@ -310,6 +392,17 @@ static size_t *open_numbers(size_t count)
     for (size_t i = 0; numbers != NULL && i < count; i++)
         numbers[i] = WEAVE_NONE;
     return numbers;
+}
+
+/* Whether every step of the thread is held. */
+static bool has_all_steps(const struct rethread_replay_result *replay)
+{
+    if (!replay->head.set || replay->step_count != replay->head.value + 1)
+        return false;
+    for (size_t i = 0; i < replay->step_count; i++)
+        if (!is_held(&replay->steps[i]) || replay->steps[i].step != i)
+            return false;
+    return true;
 }
 
 bool weave_match_steps(const struct weave_transcript *transcript,
@@ -327,6 +420,8 @@ bool weave_match_steps(const struct weave_transcript *transcript,
         .call_of_step = open_numbers(replay->step_count),
         .by_of_step = calloc(replay->step_count + 1, sizeof *matches->by_of_step),
     };
+    matcher.all_held = has_all_steps(replay);
+    matcher.as_many = replay->head.set && replay->head.value + 1 == transcript->call_count;
     bool matched = matcher.step_linked != NULL && matcher.call_linked != NULL &&
                    matches->step_of_call != NULL && matches->call_of_step != NULL &&
                    matches->by_of_step != NULL && match_tool_calls(&matcher) &&

@@ -9,6 +9,7 @@ struct reading {
     struct weave_pieces *pieces;
     enum rethread_transcript as;
     const char *field;
+    size_t parts; /* visible ones of the call */
     struct rethread_segments segments;
     struct weave_json *json;
     struct weave_error *error;
@@ -113,7 +114,9 @@ static bool is_envelope(const json_t *root)
 {
     const json_t *kind = json_object_get(root, "rethread");
     const json_t *blocks = json_object_get(root, "blocks");
-    if (!is_text(kind, "blocks") || !json_is_array(blocks))
+    const json_t *of = json_object_get(root, "of");
+    if (!is_text(kind, "blocks") || !json_is_array(blocks) ||
+        (of != NULL && (!json_is_integer(of) || json_integer_value(of) < 0)))
         return false;
     for (size_t i = 0; i < json_array_size(blocks); i++) {
         const json_t *entry = json_array_get(blocks, i);
@@ -125,11 +128,32 @@ static bool is_envelope(const json_t *root)
     return true;
 }
 
-static bool take_blocks(struct reading *reading, size_t segment, const json_t *blocks)
+/* Whether parts were merged, parted or left out since the blocks stood among them. */
+static bool has_moved(const struct reading *reading, const json_t *envelope)
 {
+    const json_t *of = json_object_get(envelope, "of");
+    const json_t *blocks = json_object_get(envelope, "blocks");
+    if (of == NULL || (uint64_t)json_integer_value(of) == reading->parts)
+        return false;
+    for (size_t i = 0; i < json_array_size(blocks); i++) {
+        const json_t *entry = json_array_get(blocks, i);
+        if (json_integer_value(json_object_get(entry, "at")) > 0 &&
+            weave_transcript_is_hidden(reading->as, json_object_get(entry, "block")))
+            return true;
+    }
+    return false;
+}
+
+static bool take_blocks(struct reading *reading, size_t segment, const json_t *envelope)
+{
+    const json_t *blocks = json_object_get(envelope, "blocks");
     bool gave_text = false;
     bool left = false;
     bool added = true;
+    if (has_moved(reading, envelope)) {
+        leave_out(reading, segment, RETHREAD_WOVEN_MOVED);
+        return true;
+    }
     for (size_t i = 0; added && i < json_array_size(blocks); i++) {
         const json_t *entry = json_array_get(blocks, i);
         json_t *block = json_object_get(entry, "block");
@@ -186,7 +210,7 @@ static enum rethread_status take_whole(struct reading *reading, size_t segment, 
     if (status != RETHREAD_OK)
         return status;
     if (envelope && is_envelope(root)) {
-        added = take_blocks(reading, segment, json_object_get(root, "blocks"));
+        added = take_blocks(reading, segment, root);
     } else if (envelope) {
         leave_out(reading, segment, RETHREAD_WOVEN_MALFORMED);
     } else if (weave_transcript_is_hidden(reading->as, root)) {
@@ -326,12 +350,14 @@ static bool place_text(struct reading *reading)
 }
 
 enum rethread_status weave_pieces_read(struct weave_pieces *pieces, enum rethread_transcript as,
-                                       const char *field, struct rethread_segments segments,
-                                       struct weave_json *json, struct weave_error *error)
+                                       const char *field, size_t parts,
+                                       struct rethread_segments segments, struct weave_json *json,
+                                       struct weave_error *error)
 {
     struct reading reading = {.pieces = pieces,
                               .as = as,
                               .field = field,
+                              .parts = parts,
                               .segments = segments,
                               .json = json,
                               .error = error,

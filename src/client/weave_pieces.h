@@ -27,12 +27,14 @@ struct weave_pieces {
 };
 
 /*
+ * `parts`: the visible parts of the call that they are for.
  * Envelopes are read with `json`, whose table of literals then knows their numbers; the segments
  * must live as long. NO_MEMORY; TOO_LARGE: the envelopes are. To be freed in any case.
  */
 enum rethread_status weave_pieces_read(struct weave_pieces *pieces, enum rethread_transcript as,
-                                       const char *field, struct rethread_segments segments,
-                                       struct weave_json *json, struct weave_error *error);
+                                       const char *field, size_t parts,
+                                       struct rethread_segments segments, struct weave_json *json,
+                                       struct weave_error *error);
 /* Sorts them by `at`, which is at most `count` from then on, and by `order`. */
 void weave_pieces_settle(struct weave_pieces *pieces, size_t count);
 

@@ -59,6 +59,16 @@ bool weave_transcript_is_hidden(enum rethread_transcript as, const json_t *block
     return as == RETHREAD_RESPONSES && is_text(type, "reasoning");
 }
 
+bool weave_transcript_names(const struct weave_transcript *transcript, const json_t *item)
+{
+    const json_t *type = json_object_get(item, "type");
+    if (transcript->as != RETHREAD_RESPONSES || !json_is_string(json_object_get(item, "id")))
+        return false;
+    if (type == NULL)
+        return json_object_get(item, "role") == NULL;
+    return is_text(type, "item_reference") || weave_transcript_is_hidden(RETHREAD_RESPONSES, item);
+}
+
 /* ---- Calls ------------------------------------------------------------------------------------
  */
 
@@ -97,12 +107,13 @@ static enum rethread_status add_id(const struct reader *reader, struct weave_cal
 /* Parts of a content that have the type add their text. */
 static enum rethread_status read_content(const struct reader *reader, size_t item,
                                          const json_t *content, const char *type, bool typed,
-                                         struct weave_visible *visible)
+                                         struct weave_visible *visible, bool *has_text)
 {
     if (is_absent(content))
         return RETHREAD_OK;
     if (json_is_string(content)) {
         weave_visible_text(visible, weave_json_bytes(content));
+        *has_text |= json_string_length(content) > 0;
         return RETHREAD_OK;
     }
     if (!json_is_array(content))
@@ -115,8 +126,10 @@ static enum rethread_status read_content(const struct reader *reader, size_t ite
         if (given == NULL ? typed : !json_is_string(given))
             return wrong(reader, item, ".content[%zu].type: is no string", i);
         const json_t *text = json_object_get(part, "text");
-        if (is_text(given, type) && json_is_string(text))
-            weave_visible_text(visible, weave_json_bytes(text));
+        if (!is_text(given, type) || !json_is_string(text))
+            continue;
+        weave_visible_text(visible, weave_json_bytes(text));
+        *has_text |= json_string_length(text) > 0;
     }
     return RETHREAD_OK;
 }
@@ -144,8 +157,9 @@ static enum rethread_status read_chat_call(const struct reader *reader, size_t i
     if (call == NULL)
         return RETHREAD_NO_MEMORY;
     weave_visible_begin(&visible);
-    enum rethread_status status =
-        read_content(reader, item, json_object_get(message, "content"), "text", false, &visible);
+    call->parts = 1;
+    enum rethread_status status = read_content(reader, item, json_object_get(message, "content"),
+                                               "text", false, &visible, &call->has_text);
     const json_t *tools = json_object_get(message, "tool_calls");
     if (status == RETHREAD_OK && !is_absent(tools) && !json_is_array(tools))
         status = wrong(reader, item, ".tool_calls: is no array");
@@ -156,6 +170,12 @@ static enum rethread_status read_chat_call(const struct reader *reader, size_t i
         call->final = false;
         weave_visible_tool(&visible, weave_json_bytes(chat_tool_name(tool)));
         status = add_id(reader, call, json_object_get(tool, "id"));
+    }
+    /* What tool_calls were before there could be several. */
+    const json_t *function = json_object_get(message, "function_call");
+    if (json_is_object(function)) {
+        call->final = false;
+        weave_visible_tool(&visible, weave_json_bytes(json_object_get(function, "name")));
     }
     weave_visible_end(&visible, call->visible);
     const char *name;
@@ -191,11 +211,15 @@ static enum rethread_status read_anthropic_call(const struct reader *reader, siz
     if (call == NULL)
         return RETHREAD_NO_MEMORY;
     weave_visible_begin(&visible);
-    enum rethread_status status = read_content(reader, item, content, "text", true, &visible);
+    enum rethread_status status =
+        read_content(reader, item, content, "text", true, &visible, &call->has_text);
     size_t count = json_is_array(content) ? json_array_size(content) : 0;
+    call->parts = json_string_length(content) > 0;
     for (size_t i = 0; status == RETHREAD_OK && i < count; i++) {
         const json_t *block = json_array_get(content, i);
-        call->hidden |= weave_transcript_is_hidden(RETHREAD_ANTHROPIC, block);
+        bool hidden = weave_transcript_is_hidden(RETHREAD_ANTHROPIC, block);
+        call->hidden |= hidden;
+        call->parts += !hidden;
         if (!is_text(json_object_get(block, "type"), "tool_use"))
             continue;
         call->final = false;
@@ -239,10 +263,18 @@ static enum rethread_status read_anthropic_message(const struct reader *reader, 
 /* ---- Responses --------------------------------------------------------------------------------
  */
 
+/* It asks for leave to call a tool, and has no call_id. */
+static bool is_approval_request(const json_t *item)
+{
+    return is_text(json_object_get(item, "type"), "mcp_approval_request");
+}
+
 static bool is_tool_call(const json_t *item)
 {
     const json_t *type = json_object_get(item, "type");
     size_t length = json_string_length(type);
+    if (is_approval_request(item))
+        return true;
     return length >= 5 && memcmp(json_string_value(type) + length - 5, "_call", 5) == 0;
 }
 
@@ -270,8 +302,10 @@ static enum rethread_status read_run(const struct reader *reader, struct weave_c
         const json_t *item = json_array_get(list, call->first + i);
         if (is_message_of(item, "assistant"))
             status = read_content(reader, call->first + i, json_object_get(item, "content"),
-                                  "output_text", false, &visible);
-        call->hidden |= weave_transcript_is_hidden(RETHREAD_RESPONSES, item);
+                                  "output_text", false, &visible, &call->has_text);
+        bool hidden = weave_transcript_is_hidden(RETHREAD_RESPONSES, item);
+        call->hidden |= hidden;
+        call->parts += !hidden;
     }
     for (size_t i = 0; status == RETHREAD_OK && i < call->count; i++) {
         const json_t *item = json_array_get(list, call->first + i);
@@ -281,7 +315,7 @@ static enum rethread_status read_run(const struct reader *reader, struct weave_c
             continue;
         if (!json_is_string(name))
             name = json_object_get(item, "type");
-        call->final &= !json_is_string(id);
+        call->final &= !json_is_string(id) && !is_approval_request(item);
         weave_visible_tool(&visible, weave_json_bytes(name));
         status = add_id(reader, call, id);
     }

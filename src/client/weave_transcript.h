@@ -19,6 +19,8 @@ struct weave_call {
     bool occupied; /* and is more than an empty place: nothing may be woven in */
     size_t first_id;
     size_t id_count;
+    size_t parts;  /* of it that are visible: blocks of the content, items of the run */
+    bool has_text; /* it shows more than what tools it calls */
     unsigned char visible[RETHREAD_VISIBLE_BYTES];
 };
 
@@ -60,5 +62,8 @@ bool weave_transcript_hides(const char *name, const char *field);
 
 /* Whether a block (anthropic) or an item (responses) is hidden. */
 bool weave_transcript_is_hidden(enum rethread_transcript as, const json_t *block);
+
+/* Whether an item is there with an id by which it is, or refers to, hidden reasoning. */
+bool weave_transcript_names(const struct weave_transcript *transcript, const json_t *item);
 
 #endif

@@ -26,6 +26,7 @@ CHAT_VISIBLE = ("role", "content", "tool_calls", "name", "refusal", "audio", "fu
 FIELD_BYTES_MAX = 64
 ANTHROPIC_HIDDEN = ("thinking", "redacted_thinking")
 RESPONSES_HIDDEN = ("reasoning",)
+APPROVAL = "mcp_approval_request"
 PLAIN_MEMBERS = {"thinking": ("thinking", "signature"), "redacted_thinking": ("data",)}
 
 
@@ -42,7 +43,10 @@ class Placed(NamedTuple):
 
 @dataclass(frozen=True)
 class Call:
-    """One model call of a transcript: its ``items[first : first + count]``."""
+    """One model call of a transcript: its ``items[first : first + count]``.
+
+    ``has_text``: it shows more than what tools it calls. ``parts``: those of it that are visible.
+    """
 
     first: int
     count: int
@@ -50,7 +54,9 @@ class Call:
     final: bool
     tool_calls: tuple[str, ...]
     visible: bytes
+    has_text: bool
     hidden: tuple[Placed, ...]
+    parts: int
 
     @property
     def is_woven(self) -> bool:
@@ -100,6 +106,8 @@ class Blocks(NamedTuple):
     """Whole hidden blocks of some format."""
 
     blocks: tuple[Placed, ...]
+    of: int | None = None
+    """The visible parts that their places were counted among."""
 
 
 class NoPlace(NamedTuple):
@@ -125,7 +133,10 @@ def _object(data: bytes) -> Any:
     if not data.startswith(b"{"):
         return None
     try:
-        value = json.loads(data.decode("utf-8"), parse_constant=_refuse)
+        value = json.loads(data.decode("utf-8"), parse_constant=_refuse,
+                           object_pairs_hook=_members)
+        if b"\\u" in data:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
@@ -135,9 +146,20 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
 
 
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuses what two readers would understand in two ways."""
+    members = dict(pairs)
+    if len(members) < len(pairs) or any("\0" in name for name in members):
+        raise ValueError("the same member twice, or a NUL in the name of one")
+    return members
+
+
 def _envelope(value: Any) -> Blocks | NoPlace:
     entries = value.get("blocks") if isinstance(value, dict) else None
     if not isinstance(entries, list) or value.get("rethread") != "blocks":
+        return NoPlace("malformed")
+    of = value.get("of")
+    if "of" in value and (type(of) is not int or not 0 <= of <= AT_MAX):
         return NoPlace("malformed")
     blocks = []
     for entry in entries:
@@ -145,15 +167,18 @@ def _envelope(value: Any) -> Blocks | NoPlace:
         if type(at) is not int or not 0 <= at <= AT_MAX or not isinstance(entry.get("block"), dict):
             return NoPlace("malformed")
         blocks.append(Placed(at, entry["block"]))
-    return Blocks(tuple(blocks))
+    return Blocks(tuple(blocks), of)
 
 
-def envelope(blocks: Iterable[Placed]) -> bytes:
-    """The one opaque segment that holds blocks as they are."""
-    entries = [{"at": at, "block": block} for at, block in blocks]
+def envelope(blocks: Sequence[Placed], parts: int) -> bytes:
+    """The one opaque segment that holds blocks as they are, among so many visible parts."""
+    value: dict[str, Any] = {
+        "rethread": "blocks", "blocks": [{"at": at, "block": block} for at, block in blocks],
+    }
+    if any(at > 0 for at, _ in blocks):
+        value["of"] = parts
     try:
-        text = json.dumps({"rethread": "blocks", "blocks": entries}, ensure_ascii=False,
-                          allow_nan=False, separators=(",", ":"))
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
         raise WeaveError(f"a hidden block is no JSON: {error}") from None
     return utf8(text)
@@ -194,14 +219,18 @@ class Format(ABC):
         """The items of a call that is not woven yet, with these blocks of the format."""
 
     @abstractmethod
-    def read(self, segments: Sequence[Segment], field: str) -> Reading:
-        """A step's segments as blocks of the format."""
+    def read(self, segments: Sequence[Segment], field: str, parts: int) -> Reading:
+        """A step's segments as blocks of the format, for a call of so many visible parts."""
 
-    def write(self, blocks: Sequence[Placed], field: str) -> list[tuple[str, bytes]]:
-        """The segments of a step that brings these blocks back."""
-        if not blocks:
+    def names(self, _items: Sequence[Any]) -> frozenset[str]:
+        """The ids of hidden blocks that a transcript has or refers to."""
+        return frozenset()
+
+    def write(self, call: Call, field: str) -> list[tuple[str, bytes]]:
+        """The segments of a step that brings what is hidden in a call back."""
+        if not call.hidden:
             return []
-        return self._plain(blocks, field) or [("opaque", envelope(blocks))]
+        return self._plain(call.hidden, field) or [("opaque", envelope(call.hidden, call.parts))]
 
     def _plain(self, _blocks: Sequence[Placed], _field: str) -> list[tuple[str, bytes]]:
         """Segments that any format can read; none where they would lose something."""
@@ -299,12 +328,15 @@ def _first(placed: tuple[int, Any]) -> int:
     return placed[0]
 
 
-def _take_own(reading: Reading, n: int, blocks: Iterable[Placed], types: Sequence[str]) -> None:
-    for placed in blocks:
-        if _is_of(placed.block, types):
-            reading.placed.append(placed)
-        else:
-            reading.leave_out([n], "foreign")
+def _take_own(reading: Reading, n: int, found: Blocks, types: Sequence[str], parts: int) -> None:
+    own = [placed for placed in found.blocks if _is_of(placed.block, types)]
+    if found.of not in (None, parts) and any(placed.at > 0 for placed in own):
+        # Parts were merged, parted or left out since: between which of them cannot be told.
+        reading.leave_out([n], "moved")
+        return
+    reading.placed += own
+    if len(own) < len(found.blocks):
+        reading.leave_out([n], "foreign")
 
 
 # ---- The formats ---------------------------------------------------------------------------------
@@ -330,11 +362,14 @@ class Chat(Format):
             tools = [] if tools is None else tools
             _expect(isinstance(tools, list) and len(tools) == len(_objects(tools)),
                     f"{place}.tool_calls", "is no array of objects")
+            if isinstance(message.get("function_call"), dict):
+                tools = [*tools, {"function": message["function_call"]}]
+            texts = _texts(content, "text")
             calls.append(Call(
                 n, 1, turn, not tools, _recordable(tool.get("id") for tool in tools),
-                _visible_hash(_texts(content, "text"), map(self._tool_name, tools)),
+                _visible_hash(texts, map(self._tool_name, tools)), any(texts),
                 tuple(Placed(0, {"field": name, "value": value})
-                      for name, value in message.items() if _is_hidden(name, field)),
+                      for name, value in message.items() if _is_hidden(name, field)), 1,
             ))
         return calls
 
@@ -358,7 +393,7 @@ class Chat(Format):
         value = blocks[0].block["value"]
         return [("text", utf8(value))] if isinstance(value, str) and value else []
 
-    def read(self, segments: Sequence[Segment], field: str) -> Reading:
+    def read(self, segments: Sequence[Segment], field: str, parts: int) -> Reading:
         reading = Reading()
         members: set[str] = set()
         texts: dict[int, bytes] = {}
@@ -386,7 +421,7 @@ class Chat(Format):
     def _read_blocks(reading: Reading, n: int, blocks: Iterable[Placed], members: set[str],
                      field: str) -> bytes:
         """Takes the members of chat in; the plain text of other blocks."""
-        text = b""
+        texts: list[bytes] = []
         for placed in blocks:
             name = placed.block.get("field")
             if isinstance(name, str) and "value" in placed.block:
@@ -398,10 +433,10 @@ class Chat(Format):
             else:
                 plain = utf8(_plain_text(placed.block))
                 taken = bool(plain)
-            text += plain
+            texts.append(plain)
             if not taken:
                 reading.leave_out([n], "foreign")
-        return text
+        return b"".join(texts)
 
 
 def _is_hidden(name: str, field: str) -> bool:
@@ -428,10 +463,12 @@ class Anthropic(Format):
                 continue
             _checked_content(content, place, type_if_absent=None)
             tools = [part for part in _objects(content) if part["type"] == "tool_use"]
+            texts = _texts(content, "text")
+            hidden = tuple(_hidden_in(_objects(content), ANTHROPIC_HIDDEN))
             calls.append(Call(
                 n, 1, turn, not tools, _recordable(tool.get("id") for tool in tools),
-                _visible_hash(_texts(content, "text"), (tool.get("name") for tool in tools)),
-                tuple(_hidden_in(_objects(content), ANTHROPIC_HIDDEN)),
+                _visible_hash(texts, (tool.get("name") for tool in tools)), any(texts), hidden,
+                len(self._parts(content)) - len(hidden),
             ))
         return calls
 
@@ -450,11 +487,14 @@ class Anthropic(Format):
         return [{**items[0], "content": parts}]
 
     def put_in(self, items: Sequence[Any], blocks: Sequence[Placed]) -> list[Any]:
-        content = items[0].get("content")
-        if not isinstance(content, list):
-            # The vendor refuses a text block without text.
-            content = [{"type": "text", "text": content}] if content else []
-        return [{**items[0], "content": _placed_in(content, blocks)}]
+        return [{**items[0], "content": _placed_in(self._parts(items[0].get("content")), blocks)}]
+
+    @staticmethod
+    def _parts(content: Any) -> list[Any]:
+        if isinstance(content, list):
+            return content
+        # The vendor refuses a text block without text.
+        return [{"type": "text", "text": content}] if content else []
 
     def _plain(self, blocks: Sequence[Placed], _field: str) -> list[tuple[str, bytes]]:
         segments: list[tuple[str, bytes]] = []
@@ -467,14 +507,14 @@ class Anthropic(Format):
             segments += zip(kinds, map(utf8, texts))
         return segments if len(segments) <= SEGMENTS_MAX else []
 
-    def read(self, segments: Sequence[Segment], field: str) -> Reading:
+    def read(self, segments: Sequence[Segment], field: str, parts: int) -> Reading:
         reading = Reading()
         found = [understand(segment, ANTHROPIC_HIDDEN) for segment in segments]
         n = 0
         while n < len(found):
             this = found[n]
             if isinstance(this, Blocks):
-                _take_own(reading, n, this.blocks, ANTHROPIC_HIDDEN)
+                _take_own(reading, n, this, ANTHROPIC_HIDDEN, parts)
             elif isinstance(this, NoPlace):
                 reading.leave_out([n], this.outcome)
             elif isinstance(this, Raw):
@@ -522,7 +562,17 @@ class Responses(Format):
         kind: str = item.get("type", "message")
         if kind == "message":
             return item.get("role") == "assistant"
-        return kind in RESPONSES_HIDDEN or kind.endswith("_call")
+        return kind in RESPONSES_HIDDEN or Responses._is_tool(item)
+
+    @staticmethod
+    def _is_tool(item: dict[str, Any]) -> bool:
+        kind: str = item.get("type", "")
+        return kind.endswith("_call") or kind == APPROVAL
+
+    @staticmethod
+    def _waits(tool: dict[str, Any]) -> bool:
+        """For a result or an approval; other tools were called and answered within the call."""
+        return isinstance(tool.get("call_id"), str) or tool["type"] == APPROVAL
 
     def _call(self, items: Sequence[Any], first: int, end: int, turn: int) -> Call:
         texts: list[str] = []
@@ -531,14 +581,25 @@ class Responses(Format):
                 _checked_content(items[n].get("content"), f"{self.member}[{n}].content")
                 texts += _texts(items[n].get("content"), "output_text")
         run = items[first:end]
-        tools = [item for item in run if item.get("type", "").endswith("_call")]
+        tools = [item for item in run if self._is_tool(item)]
         names = (tool["name"] if isinstance(tool.get("name"), str) else tool["type"]
                  for tool in tools)
+        hidden = tuple(_hidden_in(run, RESPONSES_HIDDEN))
         return Call(
-            first, len(run), turn, not any(isinstance(t.get("call_id"), str) for t in tools),
+            first, len(run), turn, not any(map(self._waits, tools)),
             _recordable(tool.get("call_id") for tool in tools), _visible_hash(texts, names),
-            tuple(_hidden_in(run, RESPONSES_HIDDEN)),
+            any(texts), hidden, len(run) - len(hidden),
         )
+
+    def names(self, items: Sequence[Any]) -> frozenset[str]:
+        return frozenset(item["id"] for item in items
+                         if isinstance(item.get("id"), str) and self._names_reasoning(item))
+
+    @staticmethod
+    def _names_reasoning(item: dict[str, Any]) -> bool:
+        if "type" not in item:
+            return "role" not in item
+        return item["type"] in ("item_reference", *RESPONSES_HIDDEN)
 
     def take_out(self, items: Sequence[Any], field: str) -> list[Any]:
         return [item for item in items if not _is_of(item, RESPONSES_HIDDEN)]
@@ -546,14 +607,14 @@ class Responses(Format):
     def put_in(self, items: Sequence[Any], blocks: Sequence[Placed]) -> list[Any]:
         return _placed_in(items, blocks)
 
-    def read(self, segments: Sequence[Segment], field: str) -> Reading:
+    def read(self, segments: Sequence[Segment], field: str, parts: int) -> Reading:
         reading = Reading()
         for n, segment in enumerate(segments):
             found = understand(segment, RESPONSES_HIDDEN)
             if isinstance(found, Text):
                 self._put(reading, n, found.data)
             elif isinstance(found, Blocks):
-                _take_own(reading, n, found.blocks, RESPONSES_HIDDEN)
+                _take_own(reading, n, found, RESPONSES_HIDDEN, parts)
             else:
                 reading.leave_out([n], found.outcome if isinstance(found, NoPlace) else "opaque")
         return reading

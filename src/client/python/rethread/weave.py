@@ -45,7 +45,7 @@ class WovenStep:
     or ``position``. ``outcome``: ``woven``, ``bare`` (nothing to weave), ``already`` (the message
     has hidden blocks of its own), ``missing`` (``reason`` says why), ``unmatched``, or why nothing
     of it has a place in this format: ``unsigned``, ``opaque``, ``tokens``, ``foreign``,
-    ``malformed``. ``left_out``: segments of which not everything had a place.
+    ``malformed``, ``moved``. ``left_out``: segments of which not everything had a place.
     """
 
     step: int
@@ -125,7 +125,7 @@ def unweave(
         visible += format_.take_out(own, name) if call.hidden else own
         end = call.first + call.count
         step: AppendStep = {
-            "segments": format_.write(call.hidden, name), "turn": call.turn, "final": call.final,
+            "segments": format_.write(call, name), "turn": call.turn, "final": call.final,
             "visible": call.visible,
         }
         if call.tool_calls:
@@ -150,6 +150,7 @@ def weave(
     calls = format_.calls(items, name)
     matches = _Matcher(calls, replay).matches
     woven = {number: items[c.first:c.first + c.count] for number, c in enumerate(calls)}
+    names = format_.names(items)
     told = []
     for n, step in enumerate(replay.steps):
         number, by = matches.get(n, (None, None))
@@ -158,7 +159,7 @@ def weave(
             outcome = "missing"
         elif number is not None:
             outcome, left_out, woven[number] = _put(
-                format_, calls[number], woven[number], step, name)
+                format_, calls[number], woven[number], step, name, names)
         told.append(WovenStep(step.step, number, by, outcome, step.missing, left_out))
     result: list[Any] = []
     end = 0
@@ -173,14 +174,17 @@ def weave(
     return _close(visible, format_, result + items[end:]), report
 
 
-def _put(format_: Format, call: Call, items: list[Any], step: Step,
-         field: str) -> tuple[str, int, list[Any]]:
+def _put(format_: Format, call: Call, items: list[Any], step: Step, field: str,
+         names: frozenset[str]) -> tuple[str, int, list[Any]]:
     """(outcome, segments left out, the call's items as they are now)"""
     if not step.segments:
         return "bare", 0, items
     if call.is_woven:
         return "already", 0, items
-    reading = format_.read(step.segments, field)
+    reading = format_.read(step.segments, field, call.parts)
+    if names and any(placed.block.get("id") in names for placed in reading.placed
+                     if isinstance(placed.block.get("id"), str)):
+        return "already", 0, items
     if reading.placed:
         items = format_.put_in(items, reading.placed)
     return reading.outcome, len(reading.left_out), items
@@ -228,10 +232,13 @@ class _Matcher:
     def __init__(self, calls: Sequence[Call], replay: Replay) -> None:
         self._calls = calls
         self._steps = replay.steps
-        self._head = replay.head
         self._held = [n for n, step in enumerate(replay.steps) if step.missing is None]
         self._call_ids = [frozenset(map(utf8, call.tool_calls)) for call in calls]
         self._step_ids = [frozenset(step.tool_calls) for step in replay.steps]
+        self._all_held = (replay.head is not None and len(self._held) == replay.head + 1
+                          and all(replay.steps[n].step == n for n in self._held))
+        self._as_many = replay.head is not None and len(calls) == replay.head + 1
+        self._ids_repeat = self._is_changed = False
         self.matches: Matches = {}
         self._by_tool_calls()
         self._by_visible()
@@ -249,35 +256,55 @@ class _Matcher:
         visible = self._steps[pair[0]].visible
         return None if visible is None else visible == self._calls[pair[1]].visible
 
+    def _is_there(self, pair: Pair) -> bool:
+        """The step cannot be one of those that look alike and that the replay does not have."""
+        return self._all_held or self._steps[pair[0]].step == pair[1]
+
+    def _is_likely(self, pair: Pair) -> bool:
+        """Of several with the same id: the step is the call's."""
+        same = self._looks_the_same(pair)
+        return self._steps[pair[0]].step == pair[1] if same is None else \
+            same and self._is_there(pair)
+
+    def _is_the_one(self, pair: Pair) -> bool:
+        """Of an id that one call and one step have: the step is the call's."""
+        n, number = pair
+        same = self._looks_the_same(pair)
+        if self._ids_repeat:
+            return bool(same and self._calls[number].has_text) or self._is_likely(pair)
+        # Such an id outweighs a text that was edited.
+        return same is not False or (
+            (self._all_held or self._as_many and self._steps[n].step == number)
+            and self._steps[n].turn == self._calls[number].turn and self._step_ids[n] == self._call_ids[number])
+
     def _called_others(self, pair: Pair) -> bool:
         """Both called tools, and none in common."""
         ids, others = self._step_ids[pair[0]], self._call_ids[pair[1]]
         return bool(ids and others) and ids.isdisjoint(others)
 
+    def _ended_otherwise(self, pair: Pair) -> bool:
+        """One called tools, and the other is known to have called none."""
+        n, number = pair
+        step, call = self._steps[n], self._calls[number]
+        return bool(step.final and not call.final) or \
+            bool(self._step_ids[n]) and not self._call_ids[number]
+
     def _by_tool_calls(self) -> None:
         in_calls = _holders(dict(enumerate(self._call_ids)))
         in_steps = _holders({n: self._step_ids[n] for n in self._held})
-        repeats = any(len(holders) > 1 for holders in (*in_calls.values(), *in_steps.values()))
-
-        def certain(pair: Pair) -> bool:
-            """The one call and the one step with an id: it outweighs a text that was edited."""
-            turn = self._steps[pair[0]].turn
-            elsewhere = turn is not None and turn != self._calls[pair[1]].turn
-            return self._looks_the_same(pair) is not False or not (elsewhere or repeats)
-
-        def likely(pair: Pair) -> bool:
-            same = self._looks_the_same(pair)
-            return self._steps[pair[0]].step == pair[1] if same is None else same
-
+        self._ids_repeat = any(len(holders) > 1 for ids in (in_calls, in_steps)
+                               for holders in ids.values())
         links = set()
         for pairs in _even(in_steps, in_calls):
-            if all(map(certain if len(pairs) == 1 else likely, pairs)):
+            if all(map(self._is_the_one if len(pairs) == 1 else self._is_likely, pairs)):
                 links.update(pairs)
         # Where ids of one call lead to two steps, or the other way round, they say nothing.
         by_step, by_call = Counter(n for n, _ in links), Counter(number for _, number in links)
         for n, number in links:
             if by_step[n] == by_call[number] == 1:
                 self.matches[n] = (number, "tool_call")
+            else:
+                self._is_changed = True
 
     def _by_visible(self) -> None:
         in_calls = _holders({number: [self._calls[number].visible]
@@ -285,25 +312,35 @@ class _Matcher:
         in_steps = _holders({n: [visible] for n in self._open_steps()
                              if (visible := self._steps[n].visible) is not None})
         for pairs in _even(in_steps, in_calls):
-            if not any(map(self._called_others, pairs)):
+            # One text is known again anywhere; several, or none, where no other can be meant.
+            sure = len(pairs) == 1 and self._calls[pairs[0][1]].has_text
+            if not any(map(self._called_others, pairs)) and (
+                    sure or all(map(self._is_there, pairs))):
                 self.matches.update({n: (number, "visible") for n, number in pairs})
 
     def _by_position(self) -> None:
-        if self._head is None or len(self._calls) != self._head + 1:
+        if not self._as_many:
             return
         if any(self._steps[n].step != number for n, (number, _) in self.matches.items()):
             return
         free = set(self._open_calls())
         pairs = [(n, step.step) for n, step in enumerate(self._steps)
                  if n not in self.matches and step.step in free]
-        if any(map(self._called_others, pairs)):
+        held = [pair for pair in pairs if self._steps[pair[0]].missing is None]
+        if any(map(self._called_others, held)) or any(map(self._ended_otherwise, held)):
             return
-        looks = [self._looks_the_same(pair) for pair in pairs]
-        # A reply that does not look as it did: then the others may not be what they were either.
-        changed = False in looks
-        for (n, number), same in zip(pairs, looks):
-            if same or (same is None and not changed):
+        changed = (self._is_changed or self._is_out_of_turn()
+                   or any(self._looks_the_same(pair) is False for pair in held))
+        for n, number in pairs:
+            if number in free and (self._looks_the_same((n, number)) or not changed):
+                free.remove(number)
                 self.matches[n] = (number, "position")
+
+    def _is_out_of_turn(self) -> bool:
+        """The user spoke elsewhere than when the steps were recorded."""
+        turns = [(self._steps[n].turn or 0, self._calls[self._steps[n].step].turn)
+                 for n in self._held if self._steps[n].step < len(self._calls)]
+        return len({turn for turn, _ in turns}) > 1 and len({a - b for a, b in turns}) > 1
 
 
 def _holders(keyed: Mapping[int, Iterable[bytes]]) -> dict[bytes, list[int]]:
