@@ -66,6 +66,8 @@ enum status thread_commit(struct lane *lane, const struct wire_request *request,
 enum status thread_abort(struct lane *lane, const struct wire_request *request,
                          struct wire_error *error);
 
+enum { THREAD_JUDGED_MAX = 4 }; /* a thread's steps are of few models */
+
 struct thread_replay_result {
     enum thread_state state;
     enum reason reason;  /* of a miss */
@@ -95,9 +97,12 @@ struct thread_replay_result {
     /* Private to the room. */
     const struct spine *spine;
     const struct profiles *profiles;
-    struct bytes model;        /* of the reader; empty: not given */
-    struct bytes judged_model; /* of other steps, with whether the reader may have them */
-    bool judged_fits;
+    struct bytes model;    /* of the reader; empty: not given */
+    unsigned judged_count; /* models of other steps, with whether the reader may have them: */
+    struct {
+        struct bytes model;
+        bool fits;
+    } judged[THREAD_JUDGED_MAX];
     bool has_hole;   /* before `begin`: a step that is missing, and that the caller does not have */
     bool tool_turns; /* only turns in which a tool was called are kept */
     uint32_t mismatch_from; /* positions from here on were produced under another prefix */

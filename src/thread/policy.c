@@ -100,8 +100,16 @@ bool policy_in_tool_turn(const struct lane *lane, const struct spine *spine, uin
     if (step->flags & STEP_IN_TOOL_TURN) {
         return true;
     }
-    /* What its turn came to in the end the last step of it knows. */
+    /* What its turn came to in the end the last step of it knows. Turns are short: where the next
+     * begins is looked for close by, then further and further away. */
+    uint32_t low = position + 1;
+    uint32_t high = low;
+    for (uint32_t width = 1; high < end && spine_step(lane, spine, high)->turn == step->turn;) {
+        low = high + 1;
+        high = width < end - low ? low + width : end;
+        width *= 2;
+    }
     uint32_t next =
-        step->turn == UINT32_MAX ? end : first_of_turn(lane, spine, position, end, step->turn + 1);
+        step->turn == UINT32_MAX ? end : first_of_turn(lane, spine, low, high, step->turn + 1);
     return (spine_step(lane, spine, next - 1)->flags & STEP_IN_TOOL_TURN) != 0;
 }

@@ -34,31 +34,47 @@ static bool is_left_out(const struct lane *lane, const struct thread_replay_resu
             !policy_in_tool_turn(lane, result->spine, result->end, position));
 }
 
+/* Where the verdict on a foreign model is kept; judged_count: it is not. */
+static unsigned find_judged(const struct thread_replay_result *result, struct bytes model)
+{
+    unsigned at = 0;
+    while (at < result->judged_count && !bytes_equal(model, result->judged[at].model)) {
+        at++;
+    }
+    return at;
+}
+
+static bool is_foreign(const struct thread_replay_result *result, struct bytes model)
+{
+    return model.size > 0 && !bytes_equal(model, result->model);
+}
+
 static bool model_fits(const struct thread_replay_result *result, const struct step *step)
 {
     if (result->model.size == 0) {
         return true;
     }
     struct bytes model = step_model(step);
-    if (model.size == 0 || bytes_equal(model, result->model)) {
+    if (!is_foreign(result, model)) {
         return true;
     }
-    return bytes_equal(model, result->judged_model)
-               ? result->judged_fits
-               : profiles_may_read(result->profiles, model, result->model);
+    unsigned at = find_judged(result, model);
+    return at < result->judged_count ? result->judged[at].fits
+                                     : profiles_may_read(result->profiles, model, result->model);
 }
 
-/* The verdict on one foreign model is kept, since a thread's steps are mostly of one. */
+/* The verdicts on the first few foreign models are kept: they cost a look at all profiles. */
 static void judge_model(struct thread_replay_result *result, const struct step *step)
 {
-    if (result->model.size == 0) {
+    if (result->model.size == 0 || result->judged_count == THREAD_JUDGED_MAX) {
         return;
     }
     struct bytes model = step_model(step);
-    if (model.size > 0 && !bytes_equal(model, result->model) &&
-        !bytes_equal(model, result->judged_model)) {
-        result->judged_fits = model_fits(result, step);
-        result->judged_model = model;
+    if (is_foreign(result, model) && find_judged(result, model) == result->judged_count) {
+        bool fits = profiles_may_read(result->profiles, model, result->model);
+        result->judged[result->judged_count].model = model;
+        result->judged[result->judged_count].fits = fits;
+        result->judged_count++;
     }
 }
 

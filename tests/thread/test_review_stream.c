@@ -165,10 +165,28 @@ START_TEST(numbers_at_their_limits)
 }
 END_TEST
 
+/* More of them than verdicts are kept. */
+START_TEST(steps_of_many_models)
+{
+    static const char *const models[] = {"qwen3-a", "grok", "glm-5", "o1", "gpt-5", "kimi-k2", "q"};
+    char line[60];
+    for (unsigned i = 0; i < 14; i++) {
+        snprintf(line, sizeof line, "append t model=%s : b", models[i % 7]);
+        ck_assert_str_ne(domain_say(&domain, line), "again");
+    }
+    SAY("replay t model=q",
+        "partial t v14 head 13: 0=b 1?model_mismatch 2=b 3?model_mismatch 4?model_mismatch 5=b 6=b "
+        "7=b 8?model_mismatch 9=b 10?model_mismatch 11?model_mismatch 12=b 13=b");
+    SAY("replay t model=o1 last=7 have=14,-1",
+        "partial t v14 head 13: 7=b 8?model_mismatch 9=b 10=b 11?model_mismatch 12=b "
+        "13?model_mismatch");
+}
+END_TEST
+
 int main(void)
 {
     return SUITE_RUN("review: stream", setup, teardown, 60, a_slow_lane_does_not_shorten_a_claim,
                      nor_one_on_a_thread_that_is_there, what_is_left_out_takes_no_room,
                      a_list_of_prefixes_costs_one_look, a_boundary_that_is_far_back_is_work,
-                     numbers_at_their_limits);
+                     numbers_at_their_limits, steps_of_many_models);
 }
