@@ -297,8 +297,10 @@ static bool part_calls(struct parting *parting, struct rethread_bytes model)
     const struct rethread_segment *segments = unwoven->segments;
     for (size_t i = 0; i < transcript->call_count; i++) {
         struct rethread_segments *of = &unwoven->steps[i].segments;
-        of->items = of->count > 0 ? segments : NULL;
-        segments += of->count;
+        if (of->count > 0) {
+            of->items = segments;
+            segments += of->count;
+        }
     }
     return pass(parting, next, json_array_size(transcript->list) - next);
 }

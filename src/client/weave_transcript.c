@@ -238,11 +238,11 @@ static enum rethread_status read_anthropic_user(const struct reader *reader, siz
     bool counts = json_is_string(content);
     if (!counts && !is_absent(content) && !json_is_array(content))
         return wrong(reader, item, ".content: is neither a string nor an array");
-    for (size_t i = 0; !counts && i < json_array_size(content); i++) {
+    for (size_t i = 0; i < json_array_size(content); i++) {
         const json_t *block = json_array_get(content, i);
         if (!json_is_object(block))
             return wrong(reader, item, ".content[%zu]: is no object", i);
-        counts = !is_text(json_object_get(block, "type"), "tool_result");
+        counts |= !is_text(json_object_get(block, "type"), "tool_result");
     }
     reader->transcript->users += counts;
     return RETHREAD_OK;

@@ -54,7 +54,7 @@ json_t *weave_transcript_with(const struct weave_transcript *transcript, json_t 
 static inline const struct rethread_bytes *
 weave_transcript_ids(const struct weave_transcript *transcript, const struct weave_call *call)
 {
-    return transcript->ids + call->first_id;
+    return transcript->ids != NULL ? transcript->ids + call->first_id : NULL;
 }
 
 /* Whether a member of a chat message of that name is hidden. */

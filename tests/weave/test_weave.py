@@ -88,6 +88,7 @@ class RoundTrip(unittest.TestCase):
                            ("chat", [{"role": "assistant", "content": 1}]),
                            ("chat", [{"role": "assistant", "reasoning": "\ud800"}]),
                            ("chat", [{"role": "assistant", "content": "\ud800"}]),
+                           ("chat", [{"role": "assistant", "reasoning": {"a\0": 1}}]),
                            ("chat", [{"role": "assistant", "reasoning_details": float("nan")}]),
                            ("chat", [{"role": "assistant", "reasoning_details": object()}])):
             with self.subTest(as_=as_, value=value), self.assertRaises(WeaveError):

@@ -181,7 +181,10 @@ def envelope(blocks: Sequence[Placed], parts: int) -> bytes:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
         raise WeaveError(f"a hidden block is no JSON: {error}") from None
-    return utf8(text)
+    data = utf8(text)
+    if "\\u0000" in text and _object(data) is None:
+        raise WeaveError("a hidden block has a NUL in the name of a member")
+    return data
 
 
 def _plain_text(block: dict[str, Any]) -> str:

@@ -235,8 +235,9 @@ class _Matcher:
         self._held = [n for n, step in enumerate(replay.steps) if step.missing is None]
         self._call_ids = [frozenset(map(utf8, call.tool_calls)) for call in calls]
         self._step_ids = [frozenset(step.tool_calls) for step in replay.steps]
-        self._all_held = (replay.head is not None and len(self._held) == replay.head + 1
-                          and all(replay.steps[n].step == n for n in self._held))
+        self._all_held = (replay.head is not None and len(replay.steps) == replay.head + 1
+                          and all(step.missing is None and step.step == n
+                                  for n, step in enumerate(replay.steps)))
         self._as_many = replay.head is not None and len(calls) == replay.head + 1
         self._ids_repeat = self._is_changed = False
         self.matches: Matches = {}
