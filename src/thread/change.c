@@ -242,10 +242,12 @@ enum status thread_forget(struct lane *lane, const struct wire_request *request,
             return lane_put_back(lane, WANT_DISK);
         }
         if (found.unborn) {
-            /* Its draft goes; there was no thread. */
+            /* Its draft goes; there was no thread, or one that the disk cannot read: look again. */
             if (life_kill(found.unborn, UINT64_MAX, REASON_FORGOTTEN)) {
                 thread_bury(lane, found.unborn, REASON_FORGOTTEN);
-                return STATUS_OK;
+                if (found.reason != REASON_CORRUPT) {
+                    return STATUS_OK;
+                }
             }
             continue;
         }

@@ -379,10 +379,18 @@ static struct cold *hold_name(struct lane *lane, const struct lookup_key *key)
     return marker;
 }
 
-static struct tier_head corrupt_head(const struct lookup *corrupt)
+uint64_t cold_corrupt_uid(const struct lookup *corrupt)
 {
     assert(corrupt->reason == REASON_CORRUPT);
-    return (struct tier_head){.uid = ((const struct cold *)corrupt->record)->uid,
+    if (record_is_cold(corrupt->record)) {
+        return ((const struct cold *)corrupt->record)->uid;
+    }
+    return corrupt->unborn ? corrupt->unborn->uid : 0;
+}
+
+static struct tier_head corrupt_head(const struct lookup *corrupt)
+{
+    return (struct tier_head){.uid = cold_corrupt_uid(corrupt),
                               .name = corrupt->key.hash,
                               .id = corrupt->key.id,
                               .tenant = corrupt->key.tenant};
@@ -451,7 +459,12 @@ void cold_due(struct lane *lane, struct tier_due *due)
     }
     if (record && record->kind == RECORD_THREAD && thread_is_unborn((struct thread *)record)) {
         struct snapshot before = spine_snapshot(lane, (struct thread *)record);
-        due_ended(lane, due, (enum reason)before.spine->lost_reason, before.version, before.length);
+        if (before.spine->lost_reason == REASON_CORRUPT) {
+            due_erase(lane, due, NULL); /* of it nothing is known here */
+        } else {
+            due_ended(lane, due, (enum reason)before.spine->lost_reason, before.version,
+                      before.length);
+        }
     } else if (record && record->kind == RECORD_THREAD) {
         struct thread *thread = (struct thread *)record;
         bool known;

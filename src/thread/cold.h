@@ -46,6 +46,9 @@ static inline enum cold_state cold_state(const struct cold *cold)
 void cold_erasing_begins(struct threads *threads, struct index_hash name);
 void cold_erasing_ends(struct threads *threads, struct index_hash name);
 
+/* By which the disk knows what was found corrupt, or is under an unborn thread; 0: not known. */
+uint64_t cold_corrupt_uid(const struct lookup *corrupt);
+
 /* Has the disk forget a thread of which it can give nothing back. NULL: that cannot be done now. */
 struct tier_change *cold_forget(struct lane *lane, const struct lookup *corrupt);
 

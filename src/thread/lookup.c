@@ -86,6 +86,13 @@ static struct lookup lookup_there(const struct lane *lane, struct lookup found,
                        before.length);
 }
 
+/* Dead, and unborn over what the disk cannot read: that is found again. */
+static bool covers_damage(const struct lane *lane, const struct thread *thread, uint64_t word)
+{
+    return (word & LIFE_DEAD) && thread_is_unborn(thread) &&
+           spine_snapshot(lane, thread).spine->lost_reason == REASON_CORRUPT;
+}
+
 struct lookup lookup_thread(struct lane *lane, struct bytes id)
 {
     struct lookup found = {.key = lookup_key(lane, RECORD_THREAD, id)};
@@ -105,7 +112,7 @@ struct lookup lookup_thread(struct lane *lane, struct bytes id)
         }
         struct thread *thread = (struct thread *)found.record;
         uint64_t word = life_load(thread);
-        if (life_is_demoted(word)) {
+        if (life_is_demoted(word) || covers_damage(lane, thread, word)) {
             /* Out of the way, as its killer is about to do, and on to the disk. */
             index_remove(lane->threads->index, lane->member, found.record);
             continue;

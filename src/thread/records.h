@@ -52,8 +52,8 @@ struct thread {
     uint64_t created_ms;
     uint64_t dies_ms; /* by its age, whatever its use; fixed before publication */
     /*
-     * What the tier has of it. Under the claim: uid (0: nothing was submitted) and the generation
-     * of the last change. `changes` are on their way; `unsaved`: one of them failed, so that the
+     * What the tier has of it. Under the claim: uid (0: nothing was submitted; of an unborn one,
+     * that of the damaged thread in whose place it is) and the generation of the last change. `changes` are on their way; `unsaved`: one of them failed, so that the
      * next must be whole. used_ms: the last use that was submitted.
      */
     uint64_t uid;

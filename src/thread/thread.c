@@ -49,6 +49,7 @@ struct thread *thread_create_unborn(struct lane *lane, const struct lookup *gone
         return NULL;
     }
     spine->lost_reason = (uint8_t)gone->reason;
+    thread->uid = gone->reason == REASON_CORRUPT ? cold_corrupt_uid(gone) : 0;
     /* The disk never hears of it; it has no deadline but its streamer's, and no age. */
     thread->dies_ms = UINT64_MAX;
     atomic_init(&thread->retention_ms, 0);
@@ -143,9 +144,11 @@ bool thread_expire(struct lane *lane, struct thread *thread)
     if (!life_kill(thread, lane->now_ms, reason)) {
         return false;
     }
-    if (!thread_is_unborn(thread)) {
-        lane_count(lane, METRIC_EXPIRED, 1);
+    if (thread_is_unborn(thread)) {
+        thread_bury(lane, thread, reason);
+        return true;
     }
+    lane_count(lane, METRIC_EXPIRED, 1);
     thread_end(lane, thread, reason, JOURNAL_NO_WAIT);
     return true;
 }
@@ -165,7 +168,8 @@ static void bury_unborn(struct lane *lane, struct thread *thread)
 {
     struct snapshot before = spine_snapshot(lane, thread);
     enum reason reason = (enum reason)before.spine->lost_reason;
-    if (reason == REASON_NEVER_SEEN) {
+    if (reason == REASON_NEVER_SEEN || reason == REASON_CORRUPT) {
+        /* What is damaged is on disk still, and is found there again. */
         index_remove(lane->threads->index, lane->member, &thread->record);
     } else {
         graveyard_bury(lane, &thread->record, thread->hash_high, reason, 0, before.version,
