@@ -6,16 +6,22 @@
  * rethread_unweave() goes the other way: it parts a whole transcript into what the client may see
  * and the steps to append. schema/weave.md has the rules; this is how to call them.
  *
- *     struct rethread_weave_options how = {.as = RETHREAD_CHAT, .model =
- * rethread_text("qwen3-32b")}; struct rethread_replay_options ask = {.thread =
- * rethread_text("conversation-17"), .model = how.model, .policy = "auto"}; struct rethread_result
- * *result; if (rethread_replay(connection, &ask, &result) == RETHREAD_OK) { struct rethread_woven
- * *woven; if (rethread_weave(&how, visible, rethread_result_replay(result), &woven) == RETHREAD_OK)
+ *     struct rethread_bytes model = rethread_text("qwen3-32b");
+ *     struct rethread_weave_options how = {.as = RETHREAD_CHAT, .model = model};
+ *     struct rethread_replay_options ask = {
+ *         .thread = rethread_text("conversation-17"),
+ *         .model = model,
+ *         .policy = "auto",
+ *     };
+ *     struct rethread_result *result;
+ *     struct rethread_woven *woven = NULL;
+ *     if (rethread_replay(connection, &ask, &result) == RETHREAD_OK) {
+ *         if (rethread_weave(&how, visible, rethread_result_replay(result), &woven) == RETHREAD_OK)
  *             call_the_model(rethread_woven_json(woven));
  *         else if (woven != NULL)
  *             complain(rethread_woven_error(woven));
- *         rethread_woven_free(woven);
  *     }
+ *     rethread_woven_free(woven);
  *     rethread_result_free(result);
  *
  * SHAPES. JSON is UTF-8 text: an array of messages or items, or the request object that holds it
