@@ -150,6 +150,14 @@ static bool is_named(const struct loom *loom, const struct weave_pieces *pieces)
     return false;
 }
 
+/* Whether the call has reasoning already; in its text, unless that is how it was recorded. */
+static bool is_occupied(const struct weave_call *call, const struct rethread_step *step)
+{
+    bool as_recorded = step->visible.data != NULL && step->visible.size == RETHREAD_VISIBLE_BYTES &&
+                       memcmp(step->visible.data, call->visible, RETHREAD_VISIBLE_BYTES) == 0;
+    return call->occupied || (call->thinks && !as_recorded);
+}
+
 /* The pieces for a call, if its step is there and may be woven in; the report says what became. */
 static enum rethread_status find_pieces(struct loom *loom, size_t number,
                                         struct weave_pieces *pieces)
@@ -166,7 +174,7 @@ static enum rethread_status find_pieces(struct loom *loom, size_t number,
     entry->outcome = RETHREAD_WOVEN_BARE;
     if (step->segments.count == 0)
         return RETHREAD_OK;
-    if (loom->transcript.calls[number].occupied) {
+    if (is_occupied(&loom->transcript.calls[number], step)) {
         entry->outcome = RETHREAD_WOVEN_ALREADY;
         return RETHREAD_OK;
     }

@@ -143,6 +143,28 @@ static const json_t *chat_tool_name(const json_t *tool)
     return json_is_string(name) ? name : json_object_get(json_object_get(tool, "custom"), "name");
 }
 
+static bool begins_with_think(const json_t *text)
+{
+    static const char tag[] = "<think>";
+    const char *at = json_string_value(text);
+    at += strspn(at, " \t\r\n");
+    return strncmp(at, tag, sizeof tag - 1) == 0;
+}
+
+/* Whether the first text that there is begins with reasoning. */
+static bool is_thinking(const json_t *content)
+{
+    if (json_is_string(content))
+        return begins_with_think(content);
+    for (size_t i = 0; i < json_array_size(content); i++) {
+        const json_t *part = json_array_get(content, i);
+        const json_t *text = json_object_get(part, "text");
+        if (is_text(json_object_get(part, "type"), "text") && json_string_length(text) > 0)
+            return begins_with_think(text);
+    }
+    return false;
+}
+
 static bool is_empty(const json_t *value)
 {
     return json_is_null(value) || (json_is_string(value) && json_string_length(value) == 0) ||
@@ -160,6 +182,7 @@ static enum rethread_status read_chat_call(const struct reader *reader, size_t i
     call->parts = 1;
     enum rethread_status status = read_content(reader, item, json_object_get(message, "content"),
                                                "text", false, &visible, &call->has_text);
+    call->thinks = status == RETHREAD_OK && is_thinking(json_object_get(message, "content"));
     const json_t *tools = json_object_get(message, "tool_calls");
     if (status == RETHREAD_OK && !is_absent(tools) && !json_is_array(tools))
         status = wrong(reader, item, ".tool_calls: is no array");

@@ -20,6 +20,7 @@ struct weave_call {
     size_t first_id;
     size_t id_count;
     size_t parts;  /* of it that are visible: blocks of the content, items of the run */
+    bool thinks;   /* chat: its text begins with reasoning that nobody parted from it */
     bool has_text; /* it shows more than what tools it calls */
     unsigned char visible[RETHREAD_VISIBLE_BYTES];
 };

@@ -24,6 +24,7 @@ CHAT_HIDDEN = ("reasoning", "reasoning_content", "thinking", "reasoning_details"
 CHAT_VISIBLE = ("role", "content", "tool_calls", "name", "refusal", "audio", "function_call",
                 "annotations")
 FIELD_BYTES_MAX = 64
+THINK = "<think>"
 ANTHROPIC_HIDDEN = ("thinking", "redacted_thinking")
 RESPONSES_HIDDEN = ("reasoning",)
 APPROVAL = "mcp_approval_request"
@@ -46,6 +47,7 @@ class Call:
     """One model call of a transcript: its ``items[first : first + count]``.
 
     ``has_text``: it shows more than what tools it calls. ``parts``: those of it that are visible.
+    ``thinks``: its text begins with reasoning that nobody parted from it.
     """
 
     first: int
@@ -57,6 +59,7 @@ class Call:
     has_text: bool
     hidden: tuple[Placed, ...]
     parts: int
+    thinks: bool = False
 
     @property
     def is_woven(self) -> bool:
@@ -373,6 +376,7 @@ class Chat(Format):
                 _visible_hash(texts, map(self._tool_name, tools)), any(texts),
                 tuple(Placed(0, {"field": name, "value": value})
                       for name, value in message.items() if _is_hidden(name, field)), 1,
+                next(filter(None, texts), "").lstrip(" \t\r\n").startswith(THINK),
             ))
         return calls
 

@@ -179,7 +179,7 @@ def _put(format_: Format, call: Call, items: list[Any], step: Step, field: str,
     """(outcome, segments left out, the call's items as they are now)"""
     if not step.segments:
         return "bare", 0, items
-    if call.is_woven:
+    if call.is_woven or call.thinks and step.visible != call.visible:
         return "already", 0, items
     reading = format_.read(step.segments, field, call.parts)
     if names and any(placed.block.get("id") in names for placed in reading.placed
