@@ -19,5 +19,5 @@ static void teardown(void)
 
 int main(void)
 {
-    return SUITE_RUN("rules", setup, teardown, 0, every_replay_is_as_the_rules_say);
+    return SUITE_RUN("rules", setup, teardown, 300, every_replay_is_as_the_rules_say);
 }

@@ -137,5 +137,5 @@ static void teardown(void)
 
 int main(void)
 {
-    return SUITE_RUN("rules: disk", setup, teardown, 0, no_replay_shows_what_was_in_memory);
+    return SUITE_RUN("rules: disk", setup, teardown, 300, no_replay_shows_what_was_in_memory);
 }
