@@ -94,7 +94,7 @@ struct name {
 static void take_name(struct name *name, struct bytes model)
 {
     const uint8_t *at = model.data;
-    const uint8_t *end = at + model.size;
+    const uint8_t *end = model.size > 0 ? at + model.size : at;
     const uint8_t *slash = model.size > 0 ? memrchr(at, '/', model.size) : NULL;
     char *to = name->text;
     for (at = slash != NULL ? slash + 1 : at; at != end && to != name->text + sizeof name->text;) {
