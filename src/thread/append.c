@@ -263,7 +263,7 @@ static enum status append_new(struct append *append, const struct lookup *found,
     struct thread *thread = NULL;
     struct spine *spine = NULL;
     bool continued = false;
-    enum status status = append_judge_gone(append, found, &continued);
+    enum status status = append_judge_gone(append, found, draft, &continued);
     if (status) {
         return status;
     }

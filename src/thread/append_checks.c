@@ -135,21 +135,18 @@ enum status append_check_claim(struct append *append, const struct draft *draft,
 
 /* ---- of one that is not ---- */
 
-enum status append_judge_gone(struct append *append, const struct lookup *gone, bool *continued)
+enum status append_judge_gone(struct append *append, const struct lookup *gone,
+                              const struct draft *draft, bool *continued)
 {
-    if (gone->reason == REASON_CORRUPT && !(append->has_expect && append->request->expect == 0)) {
+    bool none_expected = append->has_expect && append->request->expect == 0;
+    bool afresh = none_expected || (draft && draft->afresh);
+    if (gone->reason == REASON_CORRUPT && !afresh) {
         /* Its version is not known, and a tail must not pass for the whole. */
         return append_conflict(append->error, "version", 0);
     }
-    *continued = lookup_continues(gone);
+    *continued = !afresh && lookup_continues(gone);
     uint32_t version = *continued ? gone->version : 0;
-    if (!append->has_expect) {
-        return STATUS_OK;
-    }
-    if (append->request->expect == 0) {
-        *continued = false;
-        return STATUS_OK;
-    }
-    return append->request->expect == version ? STATUS_OK
-                                              : append_conflict(append->error, "version", version);
+    return !append->has_expect || append->request->expect == version
+               ? STATUS_OK
+               : append_conflict(append->error, "version", version);
 }

@@ -36,7 +36,9 @@ enum status append_check_claim(struct append *append, const struct draft *draft,
 enum status append_check_lifetimes(const struct append *append, const struct thread *thread);
 enum status append_never_on_disk(const struct append *append); /* refuses ack: disk */
 
-/* Whether it may follow on what is gone; *continued: with its numbers. */
-enum status append_judge_gone(struct append *append, const struct lookup *gone, bool *continued);
+/* Whether it may follow on what is gone; *continued: with its numbers. `draft`: what is to be
+ * committed, or NULL. */
+enum status append_judge_gone(struct append *append, const struct lookup *gone,
+                              const struct draft *draft, bool *continued);
 
 #endif

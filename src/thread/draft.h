@@ -17,6 +17,7 @@ struct draft {
     uint64_t claim; /* who names it may go on with the step */
     uint64_t payload_bytes;
     uint64_t charged_bytes; /* of the quarter */
+    bool afresh;            /* what is gone under the name is not to be gone on with */
     enum wire_kind kind;
     uint32_t first; /* arena refs of its blocks; 0: none */
     uint32_t last;

@@ -182,6 +182,7 @@ static enum status begin_unborn(struct lane *lane, const struct wire_request *re
         draft_free(lane, draft);
         return lane_put_back(lane, WANT_MEMORY);
     }
+    draft->afresh = afresh;
     thread->draft = lane_ref(lane, draft);
     life_stream(thread, until_ms(lane));
     if (!thread_publish(lane, found, thread)) {

@@ -21,7 +21,7 @@ static void setup_damaged(void)
 
 START_TEST(its_commit_has_the_damaged_one_erased)
 {
-    NOW("commit t", "conflict version v0");
+    NOW("commit t expect=1", "conflict version v0");
     NOW("commit t expect=0", "step 0 v1 created");
     run();
     ck_assert_uint_eq(tier_model_threads(model), 1);

@@ -126,7 +126,8 @@ START_TEST(a_begin_may_expect_a_version)
     SAY("abort t", "aborted");
     SAY("begin t expect=0", "begun 0 v0");
     SAY("chunk t : two", "bytes 3");
-    SAY("commit t expect=0", "step 0 v1 created");
+    SAY("commit t expect=1", "conflict version v0"); /* begin said that there is none */
+    SAY("commit t", "step 0 v1 created");
     SAY("replay t", "complete t v1 head 0: 0=two");
 }
 END_TEST

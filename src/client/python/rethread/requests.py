@@ -115,7 +115,7 @@ def begin(
 ) -> Request[BeginResult]:
     """Take a thread's next step for a long generation, to be stored as it is produced.
 
-    ``expect``: as in append, and judged at once; with 0, commit needs it too.
+    ``expect``: as in append, and judged at once.
     ``segment``: the kind of what the chunks bring, ``text`` (default), ``tokens``, ``opaque``.
     Until commit or abort, other appends are conflicts with cause ``claimed``. See Client.stream.
 
