@@ -53,8 +53,9 @@ struct thread {
     uint64_t dies_ms; /* by its age, whatever its use; fixed before publication */
     /*
      * What the tier has of it. Under the claim: uid (0: nothing was submitted; of an unborn one,
-     * that of the damaged thread in whose place it is) and the generation of the last change. `changes` are on their way; `unsaved`: one of them failed, so that the
-     * next must be whole. used_ms: the last use that was submitted.
+     * that of the damaged thread in whose place it is) and the generation of the last change.
+     * `changes` are on their way; `unsaved`: one of them failed, so that the next must be whole.
+     * used_ms: the last use that was submitted.
      */
     uint64_t uid;
     uint64_t loaded_ms; /* when it was brought back; 0: it was made here */

@@ -323,7 +323,7 @@ static uint32_t place_of(const struct prefix_asked *asked, uint32_t count, const
 static uint32_t find_prefix(struct lane *lane, const struct snapshot *now, struct wire_list list,
                             uint32_t *found)
 {
-    struct prefix_asked asked[PREFIXES_MAX];
+    struct prefix_asked asked[PREFIXES_MAX] = {{0}};
     const struct step *led = NULL;
     uint32_t count = 0;
     struct bytes id;

@@ -116,7 +116,7 @@ static const struct profile *first_fit(const struct profile *rows, unsigned coun
 
 const struct profile *profiles_find(const struct profiles *profiles, struct bytes model)
 {
-    struct name name;
+    struct name name = {.end = NULL};
     take_name(&name, model);
     const struct profile *found = NULL;
     if (profiles != NULL) {
