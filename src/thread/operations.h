@@ -97,16 +97,17 @@ struct thread_replay_result {
     /* Private to the room. */
     const struct spine *spine;
     const struct profiles *profiles;
-    struct bytes model;    /* of the reader; empty: not given */
-    unsigned judged_count; /* models of other steps, with whether the reader may have them: */
-    struct {
-        struct bytes model;
-        bool fits;
-    } judged[THREAD_JUDGED_MAX];
+    struct bytes model; /* of the reader; empty: not given */
+    bool all_returned;  /* none of the selection is missing or left out */
     bool has_hole;   /* before `begin`: a step that is missing, and that the caller does not have */
     bool tool_turns; /* only turns in which a tool was called are kept */
     uint32_t mismatch_from; /* positions from here on were produced under another prefix */
     uint32_t budget_end;    /* positions below it were left out for the budget */
+    unsigned judged_count;  /* models of other steps, with whether the reader may have them: */
+    struct {
+        struct bytes model;
+        bool fits;
+    } judged[THREAD_JUDGED_MAX]; /* last: set as far as they are counted */
 };
 
 enum status thread_replay(struct lane *lane, const struct wire_request *request,

@@ -437,7 +437,8 @@ enum status thread_replay(struct lane *lane, const struct wire_request *request,
         .error = error,
         .touch = !wire_given(request, WIRE_FIELD_touch) || request->touch,
     };
-    *result = (struct thread_replay_result){.head = -1};
+    memset(result, 0, offsetof(struct thread_replay_result, judged));
+    result->head = -1;
     if (request->prefix_is_list) {
         return replay_prefixes(&replay);
     }

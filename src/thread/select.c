@@ -26,8 +26,8 @@ enum status select_miss(struct replay *replay, enum reason reason, uint64_t vers
 
 /* ---- one position ---- */
 
-static bool is_left_out(const struct lane *lane, const struct thread_replay_result *result,
-                        uint32_t position)
+static inline bool is_left_out(const struct lane *lane, const struct thread_replay_result *result,
+                               uint32_t position)
 {
     return position < result->kept_from ||
            (result->tool_turns && position >= result->spine->lost &&
@@ -51,9 +51,6 @@ static bool is_foreign(const struct thread_replay_result *result, struct bytes m
 
 static bool model_fits(const struct thread_replay_result *result, const struct step *step)
 {
-    if (result->model.size == 0) {
-        return true;
-    }
     struct bytes model = step_model(step);
     if (!is_foreign(result, model)) {
         return true;
@@ -66,7 +63,7 @@ static bool model_fits(const struct thread_replay_result *result, const struct s
 /* The verdicts on the first few foreign models are kept: they cost a look at all profiles. */
 static void judge_model(struct thread_replay_result *result, const struct step *step)
 {
-    if (result->model.size == 0 || result->judged_count == THREAD_JUDGED_MAX) {
+    if (result->judged_count == THREAD_JUDGED_MAX) {
         return;
     }
     struct bytes model = step_model(step);
@@ -79,8 +76,8 @@ static void judge_model(struct thread_replay_result *result, const struct step *
 }
 
 /* Why a position is missing, but for the budgets. */
-static enum reason reason_missing(const struct thread_replay_result *result,
-                                  const struct step *step, uint32_t position)
+static inline enum reason reason_missing(const struct thread_replay_result *result,
+                                         const struct step *step, uint32_t position)
 {
     if (!step) {
         return (enum reason)result->spine->lost_reason;
@@ -91,7 +88,8 @@ static enum reason reason_missing(const struct thread_replay_result *result,
     if (position >= result->mismatch_from) {
         return REASON_PREFIX_MISMATCH;
     }
-    return model_fits(result, step) ? REASON_NONE : REASON_MODEL_MISMATCH;
+    return result->model.size == 0 || model_fits(result, step) ? REASON_NONE
+                                                               : REASON_MODEL_MISMATCH;
 }
 
 const struct step *thread_replay_step(const struct lane *lane,
@@ -100,6 +98,9 @@ const struct step *thread_replay_step(const struct lane *lane,
 {
     assert(position >= result->begin && position < result->end);
     *missing = REASON_NONE;
+    if (result->all_returned) {
+        return spine_step(lane, result->spine, position);
+    }
     if (is_left_out(lane, result, position)) {
         return NULL;
     }
@@ -295,7 +296,7 @@ static uint64_t first_difference(struct replay *replay, uint64_t unchanged)
             more = wire_step_next(&kept, &holds);
         }
         const struct step *step = spine_step(replay->lane, result->spine, at);
-        if (step) {
+        if (step && result->model.size > 0) {
             judge_model(result, step);
         }
         enum reason missing = reason_missing(result, step, at);
@@ -370,7 +371,7 @@ static void fit_one(const struct lane *lane, struct thread_replay_result *result
                     struct fitting *fitting, uint32_t position)
 {
     const struct step *step = spine_step(lane, result->spine, position);
-    if (step) {
+    if (step && result->model.size > 0) {
         judge_model(result, step);
     }
     enum reason missing = reason_missing(result, step, position);
@@ -430,6 +431,7 @@ static enum status fit(struct replay *replay)
     }
     result->begin = begin;
     result->state = fitting.whole ? THREAD_COMPLETE : THREAD_PARTIAL;
+    result->all_returned = fitting.whole && result->listed == result->end - result->begin;
     if (fitting.mismatch != REASON_NONE && request->on_mismatch == WIRE_MISMATCH_FAIL) {
         *result = (struct thread_replay_result){.thread = result->thread,
                                                 .head = -1,
