@@ -101,8 +101,8 @@ static const char *const GOLDEN[] = {
     "[1, 1, nil, [{'status': 'complete', 'found': 1, 'in_flight': true, 'kept_from': 2, 'dropped': "
     "2, "
     "'extends': false, 'steps': [{'step': 2, 'visible': b'0123456789abcdef', 'segments': []}]}]]",
-    "[1, 1, nil, [{'thread': b't', 'step': 4, 'version': 5, 'claim': 9223372036854775807, "
-    "'claim_expires_in_ms': 60000, 'bytes': 7, 'aborted': true}]]",
+    ("[1, 1, nil, [{'thread': b't', 'step': 4, 'version': 5, 'claim': 9223372036854775807, "
+     "'claim_expires_in_ms': 60000, 'bytes': 7, 'aborted': true}]]"),
     "[1, 1, nil, [{'touched': 2, 'missing': [[b'a', 'expired'], [b'b', 'never_seen']]}]]",
     "[1, 1, nil, [{'threads': [{'thread': b'a', 'version': 1}, {'thread': b'b'}], 'cursor': nil}]]",
     "[1, 1, nil, [{'server': {'uptime_ms': 5}, 'memory': {'used_bytes': 70000}}]]",
