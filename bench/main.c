@@ -34,7 +34,7 @@ static bool write_file(const struct report *report, const char *name, char **com
         return false;
     }
     if (command != NULL) {
-        report_write_page(report, out, command);
+        report_write_page(report, out, name, command);
     } else {
         report_write_json(report, out);
     }

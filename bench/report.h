@@ -1,12 +1,15 @@
 /*
- * Collects what was measured, one row for each metric of each case, and writes it as a table (laid
- * out by hand and Markdown at once) and as JSON, one object per row.
+ * Collects what was measured: rows, one for each metric of each case and peer; curves for the
+ * plots; notes. Writes them as a table (laid out by hand and Markdown at once), as a page that
+ * opens with the targets, and as JSON, one object per row.
  *
- * Strings are borrowed and must outlive the report, but for `what`, which is copied.
+ * Strings are borrowed and must outlive the report, but for `what`, notes and what curves are
+ * called, which are copied.
  */
 #ifndef RETHREAD_BENCH_REPORT_H
 #define RETHREAD_BENCH_REPORT_H
 
+#include "bench/hist.h"
 #include "bench/summary.h"
 
 #include <stdbool.h>
@@ -14,10 +17,14 @@
 #include <stdio.h>
 
 enum {
-    REPORT_ROWS_MAX = 1024,
-    REPORT_PARAMS_MAX = 4,
-    REPORT_WHAT_BYTES = 64,
-    REPORT_NOTES_MAX = 8
+    REPORT_ROWS_MAX = 4096,
+    REPORT_PARAMS_MAX = 8,
+    REPORT_WHAT_BYTES = 80,
+    REPORT_NOTES_MAX = 32,
+    REPORT_CURVES_MAX = 256,
+    REPORT_CURVE_BYTES = 48,
+    REPORT_POINTS_MAX = 16384, /* of one curve */
+    REPORT_PLOTS_MAX = 32,
 };
 
 struct report_param {
@@ -38,11 +45,34 @@ struct report_row {
     struct summary theirs; /* count 0: measured alone */
 };
 
+struct report_point {
+    double x;
+    double y;
+};
+
+struct report_curve {
+    const char *bench;
+    char plot[REPORT_CURVE_BYTES]; /* curves of one bench and plot share a picture */
+    char name[REPORT_CURVE_BYTES]; /* in the legend */
+    unsigned count;
+    struct report_point *points;
+};
+
+/* A picture that was made, for the page. */
+struct report_plot {
+    char *file;
+    const char *caption;
+};
+
 struct report {
     unsigned row_count;
     unsigned note_count;
+    unsigned curve_count;
+    unsigned plot_count;
     struct report_row *rows;
+    struct report_curve *curves;
     char *notes[REPORT_NOTES_MAX];
+    struct report_plot plots[REPORT_PLOTS_MAX];
 };
 
 bool report_create(struct report *report); /* false: no memory */
@@ -52,13 +82,39 @@ void report_add(struct report *report, const struct report_row *row);
 /* A line that the reader of the table must know, such as a peer that was left out. */
 void report_note(struct report *report, const char *note);
 
+/*
+ * The next point of a curve, which the first one begins. Plots that are drawn: "memory" and "disk"
+ * (x: minutes, y: MiB).
+ */
+void report_point(struct report *report, const char *bench, const char *plot, const char *name,
+                  double x, double y);
+/*
+ * A curve of latencies: what share of them is above what. Plots whose names begin with "latency"
+ * are drawn so; the rest of the name tells them apart ("latency at 50%").
+ */
+void report_latency(struct report *report, const char *bench, const char *plot, const char *name,
+                    const struct hist *hist_ns);
+
+/* The file is copied. */
+void report_plot(struct report *report, const char *file, const char *caption);
+
+/* The parameter of that name; NULL: it has none. */
+const struct report_param *report_param(const struct report_row *row, const char *name);
+
 /* Of the medians; above 1 is better than the peer; not a number when there is nothing to compare.
  */
 double report_ratio(const struct report_row *row);
 
+/* Median and, when there was more than one round, least and greatest, with fitting digits. */
+void report_put_summary(char *text, size_t size, const struct summary *summary);
+
 void report_write_table(const struct report *report, FILE *out);
 void report_write_json(const struct report *report, FILE *out);
-/* The table, with the machine, the day and the command that made it. */
-void report_write_page(const struct report *report, FILE *out, char *const *command);
+/*
+ * The targets, the table and the plots, with the machine, the day and the command that made them.
+ * `name` is the page's file, to which plots are linked.
+ */
+void report_write_page(const struct report *report, FILE *out, const char *name,
+                       char *const *command);
 
 #endif
