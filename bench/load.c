@@ -1,4 +1,11 @@
-/* The load generator; see load.h. Owns its connections and their buffers. */
+/*
+ * The load generator; see load.h. Owns its connections and their buffers.
+ *
+ * A connection's requests stand in a ring of in_flight slots, from `tail`, the oldest that is not
+ * answered, to `head`. In an open loop request n of the whole job is due at start + n / rate on
+ * connection n modulo their number; one whose ring is full sends later what is due on it meanwhile,
+ * and the latency counts from when it was due all the same.
+ */
 #include "bench/load.h"
 
 #include <assert.h>
@@ -12,20 +19,38 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { IN_BYTES = 256 * 1024, EVENTS = 64, WAIT_MS = 10000, SHOWN_BYTES = 60 };
+enum {
+    IN_BYTES = 256 * 1024,
+    OUT_BYTES = 256 * 1024, /* of several requests at once */
+    EVENTS = 64,
+    PATIENCE_S = 10,
+    WAIT_MS = 1000,
+    SHOWN_BYTES = 60,
+};
+
+static const uint64_t second_ns = 1000000000;
+
+struct slot {
+    struct protocol_item item;
+    bool is_open;
+    uint64_t from_ns; /* when it was due; closed loop: sent */
+};
 
 struct connection {
     int fd;
+    unsigned index;
     bool wants_write;
-    unsigned sent;     /* of this batch: slots 0 to sent - 1 */
-    unsigned answered; /* of these */
+    bool rests; /* nothing more is asked */
+    uint64_t head;
+    uint64_t tail;
+    unsigned batch_left; /* closed loop: still to be sent of this batch */
+    uint64_t turn;       /* open loop: how many of its own have been due and sent */
     size_t out_at;
     size_t out_size;
     size_t in_size;
     uint8_t *out;
     uint8_t *in;
-    uint64_t key[PROTOCOL_IN_FLIGHT_MAX];
-    bool is_open[PROTOCOL_IN_FLIGHT_MAX];
+    struct slot *slots;
 };
 
 struct load {
@@ -33,22 +58,32 @@ struct load {
     const struct server *server;
     unsigned connection_count;
     unsigned in_flight;
-    size_t value_bytes;
+    size_t request_max;
+    size_t reply_max;
+    size_t out_capacity;
     size_t in_capacity;
     int poll;
     struct connection *connections;
     /* Of the job that runs. */
     const struct load_job *job;
+    bool is_stopped;
+    unsigned resting;
     uint64_t issued;
     uint64_t done;
+    uint64_t start_ns;
+    uint64_t end_ns; /* UINT64_MAX: none */
+    uint64_t now_ns; /* of this turn */
+    uint64_t heard_ns;
+    uint64_t watch_ns;
+    uint64_t due; /* open loop: the next of the whole job whose time has not come */
     char *error;
 };
 
-static double now_s(void)
+static uint64_t read_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+    return (uint64_t)now.tv_sec * second_ns + (uint64_t)now.tv_nsec;
 }
 
 static bool fail(struct load *load, const char *what)
@@ -82,9 +117,10 @@ static bool fail_reply(struct load *load, const uint8_t *reply, size_t size)
 
 static bool connection_open(struct load *load, struct connection *connection)
 {
-    connection->out = malloc((load->value_bytes + PROTOCOL_SLACK_BYTES) * load->in_flight);
+    connection->out = malloc(load->out_capacity);
     connection->in = malloc(load->in_capacity);
-    if (connection->out == NULL || connection->in == NULL) {
+    connection->slots = calloc(load->in_flight, sizeof *connection->slots);
+    if (connection->out == NULL || connection->in == NULL || connection->slots == NULL) {
         return fail(load, "no memory");
     }
     connection->fd = server_connect(load->server);
@@ -98,11 +134,21 @@ static bool connection_open(struct load *load, struct connection *connection)
     return true;
 }
 
-struct load *load_open(const struct protocol *protocol, const struct server *server,
-                       unsigned connections, unsigned in_flight, size_t value_bytes,
-                       char error[LOAD_ERROR_BYTES])
+static void size_buffers(struct load *load, const struct load_shape *shape)
 {
-    assert(in_flight >= 1 && in_flight <= PROTOCOL_IN_FLIGHT_MAX);
+    size_t steps = shape->steps_max > 1 ? shape->steps_max : 1;
+    load->request_max = shape->request_bytes_max + PROTOCOL_SLACK_BYTES;
+    load->reply_max = shape->reply_bytes_max + steps * PROTOCOL_SLACK_BYTES;
+    load->in_capacity = IN_BYTES + load->reply_max;
+    size_t batch = load->request_max * load->in_flight;
+    size_t least = load->request_max > OUT_BYTES ? load->request_max : OUT_BYTES;
+    load->out_capacity = batch < least ? batch : least;
+}
+
+struct load *load_open(const struct protocol *protocol, const struct server *server,
+                       const struct load_shape *shape, char error[LOAD_ERROR_BYTES])
+{
+    assert(shape->in_flight >= 1 && shape->in_flight <= PROTOCOL_IN_FLIGHT_MAX);
     struct load *load = calloc(1, sizeof *load);
     if (load == NULL) {
         snprintf(error, LOAD_ERROR_BYTES, "no memory");
@@ -111,21 +157,20 @@ struct load *load_open(const struct protocol *protocol, const struct server *ser
     *load = (struct load){
         .protocol = protocol,
         .server = server,
-        .in_flight = in_flight,
-        .value_bytes = value_bytes,
-        .in_capacity = IN_BYTES + value_bytes + PROTOCOL_SLACK_BYTES,
+        .in_flight = shape->in_flight,
         .poll = epoll_create1(EPOLL_CLOEXEC),
-        .connections = calloc(connections, sizeof(struct connection)),
+        .connections = calloc(shape->connections, sizeof(struct connection)),
         .error = error,
     };
+    size_buffers(load, shape);
     bool ready = load->poll >= 0 && load->connections != NULL;
     if (!ready) {
         (void)fail_errno(load, "cannot start");
     }
-    while (ready && load->connection_count < connections) {
-        struct connection *connection = &load->connections[load->connection_count++];
-        connection->fd = -1;
-        ready = connection_open(load, connection);
+    while (ready && load->connection_count < shape->connections) {
+        unsigned index = load->connection_count++;
+        load->connections[index] = (struct connection){.fd = -1, .index = index};
+        ready = connection_open(load, &load->connections[index]);
     }
     if (!ready) {
         load_close(load);
@@ -143,6 +188,7 @@ void load_close(struct load *load)
         if (load->connections[i].fd >= 0) {
             close(load->connections[i].fd);
         }
+        free(load->connections[i].slots);
         free(load->connections[i].out);
         free(load->connections[i].in);
     }
@@ -169,6 +215,10 @@ static bool flush(struct load *load, struct connection *connection)
         connection->out_at += sent > 0 ? (size_t)sent : 0;
     }
     bool wants_write = connection->out_at < connection->out_size;
+    if (!wants_write) {
+        connection->out_at = 0;
+        connection->out_size = 0;
+    }
     if (wants_write != connection->wants_write) {
         connection->wants_write = wants_write;
         struct epoll_event event = {.events = EPOLLIN | (wants_write ? (uint32_t)EPOLLOUT : 0),
@@ -180,31 +230,82 @@ static bool flush(struct load *load, struct connection *connection)
     return true;
 }
 
-static uint64_t next_key(const struct load *load)
+/* When request `number` of the job is due, and whether it belongs to it at all. */
+static bool due_at(const struct load *load, uint64_t number, uint64_t *due_ns)
 {
-    const struct load_job *job = load->job;
-    return job->op == PROTOCOL_REPLAY
-               ? protocol_mix(load->issued ^ job->values->series) % job->key_count
-               : load->issued;
+    *due_ns = load->start_ns + (uint64_t)((double)number * 1e9 / load->job->rate);
+    return (load->job->count == 0 || number < load->job->count) && *due_ns < load->end_ns;
 }
 
-/* Nothing to send any more is no failure: the connection rests. */
-static bool send_batch(struct load *load, struct connection *connection)
+/* Whether this connection may send one more now; what its latency will count from. */
+static bool may_send(const struct load *load, const struct connection *connection,
+                     uint64_t *from_ns)
 {
-    connection->sent = 0;
-    connection->answered = 0;
-    connection->out_at = 0;
-    connection->out_size = 0;
-    while (connection->sent < load->in_flight && load->issued < load->job->count) {
-        unsigned slot = connection->sent++;
-        uint64_t key = next_key(load);
-        connection->key[slot] = key;
-        connection->is_open[slot] = true;
-        connection->out_size += load->protocol->request(load->job->values, load->job->op, slot, key,
-                                                        connection->out + connection->out_size);
-        load->issued++;
+    const struct load_job *job = load->job;
+    if (connection->rests || load->is_stopped) {
+        return false;
     }
-    return flush(load, connection);
+    if (job->rate > 0) {
+        uint64_t number = connection->turn * load->connection_count + connection->index;
+        return connection->head - connection->tail < load->in_flight &&
+               due_at(load, number, from_ns) && *from_ns <= load->now_ns;
+    }
+    *from_ns = load->now_ns;
+    return connection->batch_left > 0 && load->now_ns < load->end_ns &&
+           (job->count == 0 || load->issued < job->count);
+}
+
+static bool write_next(struct load *load, struct connection *connection)
+{
+    uint64_t from_ns;
+    if (load->out_capacity - connection->out_size < load->request_max ||
+        !may_send(load, connection, &from_ns)) {
+        return false;
+    }
+    unsigned place = (unsigned)(connection->head % load->in_flight);
+    struct slot *slot = &connection->slots[place];
+    if (!load->job->next(load->job->context, connection->index, &slot->item)) {
+        connection->rests = true;
+        load->resting++;
+        return false;
+    }
+    slot->from_ns = from_ns;
+    slot->is_open = true;
+    size_t size = load->protocol->request(load->job->values, &slot->item, place,
+                                          connection->out + connection->out_size);
+    assert(size <= load->request_max);
+    connection->out_size += size;
+    connection->head++;
+    connection->turn++;
+    connection->batch_left -= connection->batch_left > 0;
+    load->issued++;
+    return true;
+}
+
+/* Sends what may be sent now. */
+static bool pump(struct load *load, struct connection *connection)
+{
+    for (;;) {
+        bool wrote = false;
+        while (write_next(load, connection)) {
+            wrote = true;
+        }
+        if (connection->out_size == 0) {
+            return true;
+        }
+        if (!flush(load, connection)) {
+            return false;
+        }
+        if (!wrote || connection->out_size > 0) {
+            return true;
+        }
+    }
+}
+
+static bool start_batch(struct load *load, struct connection *connection)
+{
+    connection->batch_left = load->job->rate > 0 ? 0 : load->in_flight;
+    return pump(load, connection);
 }
 
 /* ---- Receiving ------------------------------------------------------------------------------- */
@@ -212,15 +313,23 @@ static bool send_batch(struct load *load, struct connection *connection)
 static bool take_reply(struct load *load, struct connection *connection, const uint8_t *reply,
                        size_t size)
 {
-    unsigned slot = load->protocol->reply_slot(reply, connection->answered);
-    if (slot >= connection->sent || !connection->is_open[slot] ||
-        !load->protocol->reply_is_right(load->job->values, load->job->op, slot,
-                                        connection->key[slot], reply, size)) {
+    unsigned oldest = (unsigned)(connection->tail % load->in_flight);
+    unsigned place = load->protocol->reply_slot(reply, oldest);
+    struct slot *slot = &connection->slots[place < load->in_flight ? place : oldest];
+    if (place >= load->in_flight || !slot->is_open ||
+        !load->protocol->reply_is_right(load->job->values, &slot->item, place, reply, size)) {
         return fail_reply(load, reply, size);
     }
-    connection->is_open[slot] = false;
-    connection->answered++;
+    slot->is_open = false;
     load->done++;
+    if (load->job->hist_ns != NULL) {
+        uint64_t now_ns = read_ns();
+        hist_record(load->job->hist_ns, now_ns > slot->from_ns ? now_ns - slot->from_ns : 0);
+    }
+    while (connection->tail < connection->head &&
+           !connection->slots[connection->tail % load->in_flight].is_open) {
+        connection->tail++;
+    }
     return true;
 }
 
@@ -230,11 +339,18 @@ static bool take_replies(struct load *load, struct connection *connection)
     while (at < connection->in_size) {
         const uint8_t *reply = connection->in + at;
         size_t left = connection->in_size - at;
-        size_t size = load->protocol->reply_bytes(reply, left);
-        if (size == PROTOCOL_BROKEN || size > load->value_bytes + PROTOCOL_SLACK_BYTES) {
+        if (connection->tail == connection->head) {
+            return fail_reply(load, reply, left);
+        }
+        const struct slot *oldest = &connection->slots[connection->tail % load->in_flight];
+        size_t size = load->protocol->reply_bytes(load->job->values, &oldest->item, reply, left);
+        if (size == PROTOCOL_BROKEN || size > load->reply_max) {
             return fail_reply(load, reply, left);
         }
         if (size == 0 || size > left) {
+            if (left > load->reply_max) {
+                return fail_reply(load, reply, left);
+            }
             break;
         }
         if (!take_reply(load, connection, reply, size)) {
@@ -242,8 +358,10 @@ static bool take_replies(struct load *load, struct connection *connection)
         }
         at += size;
     }
-    connection->in_size -= at;
-    memmove(connection->in, connection->in + at, connection->in_size);
+    if (at > 0) {
+        connection->in_size -= at;
+        memmove(connection->in, connection->in + at, connection->in_size);
+    }
     return true;
 }
 
@@ -258,60 +376,174 @@ static bool receive(struct load *load, struct connection *connection)
         return fail(load, "the server closed a connection");
     }
     connection->in_size += (size_t)got;
+    load->heard_ns = load->now_ns;
     if (!take_replies(load, connection)) {
         return false;
     }
-    if (connection->sent == 0 || connection->answered < connection->sent) {
+    if (load->job->rate > 0) {
+        return pump(load, connection);
+    }
+    if (connection->tail < connection->head || connection->batch_left > 0) {
         return true;
     }
-    return send_batch(load, connection);
+    load->now_ns = read_ns();
+    return start_batch(load, connection);
 }
 
 /* ---- Running --------------------------------------------------------------------------------- */
 
-static bool turn(struct load *load)
+/* Open loop: sends what has become due. */
+static bool send_due(struct load *load)
 {
-    struct epoll_event events[EVENTS];
-    int count = epoll_wait(load->poll, events, EVENTS, WAIT_MS);
-    if (count < 0) {
-        return errno == EINTR ? true : fail_errno(load, "epoll_wait");
+    uint64_t due_ns;
+    bool good = true;
+    while (good && due_at(load, load->due, &due_ns) && due_ns <= load->now_ns) {
+        good = pump(load, &load->connections[load->due % load->connection_count]);
+        load->due++;
     }
-    if (count == 0) {
+    return good;
+}
+
+static bool has_finished(const struct load *load)
+{
+    if (load->issued > load->done) {
+        return false;
+    }
+    uint64_t due_ns;
+    return load->is_stopped || load->job->rate <= 0 || load->resting == load->connection_count ||
+           !due_at(load, load->due, &due_ns);
+}
+
+static bool handle(struct load *load, const struct epoll_event *event)
+{
+    struct connection *connection = event->data.ptr;
+    if ((event->events & EPOLLOUT) != 0 && !pump(load, connection)) {
+        return false;
+    }
+    return (event->events & ~(uint32_t)EPOLLOUT) == 0 || receive(load, connection);
+}
+
+/* `may_wait`: nothing but this load's connections needs attention. */
+static bool turn(struct load *load, bool may_wait)
+{
+    const struct load_job *job = load->job;
+    int wait_ms = !may_wait || job->rate > 0                      ? 0
+                  : job->watch != NULL && job->watch_ms < WAIT_MS ? (int)job->watch_ms
+                                                                  : WAIT_MS;
+    struct epoll_event events[EVENTS];
+    int count = epoll_wait(load->poll, events, EVENTS, wait_ms);
+    if (count < 0 && errno != EINTR) {
+        return fail_errno(load, "epoll_wait");
+    }
+    load->now_ns = read_ns();
+    for (int i = 0; i < count; i++) {
+        if (!handle(load, &events[i])) {
+            return false;
+        }
+    }
+    if (job->rate > 0 && !send_due(load)) {
+        return false;
+    }
+    if (load->issued == load->done) {
+        load->heard_ns = load->now_ns;
+    }
+    if (load->now_ns > load->heard_ns + PATIENCE_S * second_ns) {
         return fail(load, "no answer for 10 seconds");
     }
-    for (int i = 0; i < count; i++) {
-        struct connection *connection = events[i].data.ptr;
-        if ((events[i].events & EPOLLOUT) != 0 && !flush(load, connection)) {
-            return false;
-        }
-        if ((events[i].events & ~(uint32_t)EPOLLOUT) != 0 && !receive(load, connection)) {
-            return false;
-        }
+    if (job->watch != NULL && load->now_ns >= load->watch_ns) {
+        load->watch_ns = load->now_ns + job->watch_ms * UINT64_C(1000000);
+        job->watch(job->watch_context, (double)(load->now_ns - load->start_ns) / 1e9);
     }
     return true;
 }
 
-bool load_run(struct load *load, const struct load_job *job, struct load_result *result)
+static bool begin(struct load *load, const struct load_job *job, struct load_result *result)
 {
-    assert(job->values->value_bytes <= load->value_bytes);
-    assert(job->op == PROTOCOL_REPLAY || job->count <= job->key_count);
+    assert(job->rate > 0 ? job->count != 0 || job->seconds > 0 || job->next != NULL : true);
     *result = (struct load_result){.seconds = 0};
     load->job = job;
+    load->is_stopped = false;
+    load->resting = 0;
     load->issued = 0;
     load->done = 0;
+    load->due = 0;
     load->error = result->error;
-    uint64_t cpu_before_ns = server_cpu_ns(load->server);
-    double before_s = now_s();
+    load->start_ns = read_ns();
+    load->now_ns = load->start_ns;
+    load->heard_ns = load->start_ns;
+    load->watch_ns = load->start_ns;
+    load->end_ns = job->seconds > 0 ? load->start_ns + (uint64_t)(job->seconds * 1e9) : UINT64_MAX;
     bool good = true;
-    for (unsigned i = 0; good && i < load->connection_count; i++) {
-        good = send_batch(load, &load->connections[i]);
+    for (unsigned i = 0; i < load->connection_count; i++) {
+        load->connections[i].rests = false;
+        load->connections[i].turn = 0;
     }
-    while (good && load->done < job->count) {
-        good = turn(load);
+    for (unsigned i = 0; good && job->rate <= 0 && i < load->connection_count; i++) {
+        good = start_batch(load, &load->connections[i]);
     }
-    result->seconds = now_s() - before_s;
-    double count = (double)job->count;
-    result->requests_per_second = count / result->seconds;
-    result->server_cpu_ns = (double)(server_cpu_ns(load->server) - cpu_before_ns) / count;
     return good;
+}
+
+static void end(const struct load *load, struct load_result *result)
+{
+    result->count = load->done;
+    result->seconds = (double)(read_ns() - load->start_ns) / 1e9;
+    result->requests_per_second = (double)load->done / result->seconds;
+}
+
+bool load_run(struct load *load, const struct load_job *job, struct load_result *result)
+{
+    uint64_t cpu_before_ns = server_cpu_ns(load->server);
+    bool good = begin(load, job, result);
+    while (good && !has_finished(load)) {
+        good = turn(load, true);
+    }
+    end(load, result);
+    if (result->count > 0) {
+        uint64_t used_ns = server_cpu_ns(load->server) - cpu_before_ns;
+        result->server_cpu_ns = (double)used_ns / (double)result->count;
+    }
+    return good;
+}
+
+bool load_run_beside(struct load *load, const struct load_job *job, struct load_result *result,
+                     struct load *other, const struct load_job *other_job,
+                     struct load_result *other_result)
+{
+    bool good = begin(load, job, result);
+    bool other_good = begin(other, other_job, other_result);
+    while (good && other_good && !has_finished(load)) {
+        good = turn(load, false);
+        other_good = turn(other, false);
+    }
+    end(load, result);
+    other->is_stopped = true;
+    while (good && other_good && !has_finished(other)) {
+        other_good = turn(other, true);
+    }
+    end(other, other_result);
+    return good && other_good;
+}
+
+/* ---- Sources --------------------------------------------------------------------------------- */
+
+bool load_each(void *context, unsigned connection, struct protocol_item *item)
+{
+    struct load_each *each = context;
+    (void)connection;
+    if (each->thread >= each->end) {
+        return false;
+    }
+    *item = (struct protocol_item){.op = each->op, .thread = each->thread++, .steps = 1};
+    return true;
+}
+
+bool load_any(void *context, unsigned connection, struct protocol_item *item)
+{
+    struct load_any *any = context;
+    (void)connection;
+    uint64_t number = protocol_mix(any->state++);
+    uint32_t thread = (uint32_t)(((number >> 32) * any->threads) >> 32);
+    *item = (struct protocol_item){.op = PROTOCOL_REPLAY, .thread = thread, .steps = 1};
+    return true;
 }

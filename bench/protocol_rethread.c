@@ -70,14 +70,14 @@ static void put_frame(uint8_t *out, size_t size)
     bytes_store_be32(out + 1, (uint32_t)(size - FRAME_HEAD));
 }
 
-static size_t request(const struct protocol_values *values, enum protocol_op op, unsigned slot,
-                      uint64_t key, uint8_t *out)
+static size_t request(const struct protocol_values *values, const struct protocol_item *item,
+                      unsigned slot, uint8_t *out)
 {
     assert(slot < PROTOCOL_IN_FLIGHT_MAX);
     struct writer writer = {.at = out + FRAME_HEAD};
     PUT(&writer, "\x94\x00");
     put_byte(&writer, slot);
-    switch (op) {
+    switch (item->op) {
     case PROTOCOL_APPEND:
         PUT(&writer, "\xa6"
                      "append"
@@ -97,20 +97,24 @@ static size_t request(const struct protocol_values *values, enum protocol_op op,
     PUT(&writer, "\x81\xa6"
                  "thread"
                  "\xb8");
-    protocol_write_key(values, key, writer.at);
-    writer.at += PROTOCOL_KEY_BYTES;
-    if (op == PROTOCOL_APPEND) {
-        put_bin_head(&writer, values->value_bytes);
-        protocol_write_value(values, key, writer.at);
-        writer.at += values->value_bytes;
+    protocol_write_name(values, item->thread, writer.at);
+    writer.at += PROTOCOL_NAME_BYTES;
+    if (item->op == PROTOCOL_APPEND) {
+        uint32_t value_bytes = protocol_step_bytes(values, item->thread, 0);
+        put_bin_head(&writer, value_bytes);
+        protocol_write_step(values, item->thread, 0, writer.at);
+        writer.at += value_bytes;
     }
     size_t size = (size_t)(writer.at - out);
     put_frame(out, size);
     return size;
 }
 
-static size_t reply_bytes(const uint8_t *in, size_t size)
+static size_t reply_bytes(const struct protocol_values *values, const struct protocol_item *item,
+                          const uint8_t *in, size_t size)
 {
+    (void)values;
+    (void)item;
     if (size > 0 && in[0] != FRAME_MARK) {
         return PROTOCOL_BROKEN;
     }
@@ -127,23 +131,23 @@ static unsigned reply_slot(const uint8_t *reply, unsigned next)
     return reply[MSGID_AT];
 }
 
-static void put_thread(struct writer *writer, const struct protocol_values *values, uint64_t key)
+static void put_thread(struct writer *writer, const struct protocol_values *values, uint32_t thread)
 {
     PUT(writer, "\xa6"
                 "thread"
                 "\xc4\x18");
-    protocol_write_key(values, key, writer->at);
-    writer->at += PROTOCOL_KEY_BYTES;
+    protocol_write_name(values, thread, writer->at);
+    writer->at += PROTOCOL_NAME_BYTES;
 }
 
-static void put_replay(struct writer *writer, const struct protocol_values *values, uint64_t key)
+static void put_replay(struct writer *writer, const struct protocol_values *values, uint32_t thread)
 {
     PUT(writer, "\xc0\x92\x86"
                 "\xa6"
                 "status"
                 "\xa8"
                 "complete");
-    put_thread(writer, values, key);
+    put_thread(writer, values, thread);
     PUT(writer, "\xa7"
                 "version"
                 "\x01"
@@ -179,7 +183,7 @@ static void put_replay(struct writer *writer, const struct protocol_values *valu
                 "\x91\x92"
                 "\xa4"
                 "text");
-    put_uint(writer, values->value_bytes);
+    put_uint(writer, protocol_step_bytes(values, thread, 0));
     PUT(writer, "\xa6"
                 "source"
                 "\xa6"
@@ -189,16 +193,16 @@ static void put_replay(struct writer *writer, const struct protocol_values *valu
 }
 
 /* The reply up to the time until expiry, or up to its end when it has none. */
-static size_t expect_head(const struct protocol_values *values, enum protocol_op op, unsigned slot,
-                          uint64_t key, uint8_t *out)
+static size_t expect_head(const struct protocol_values *values, const struct protocol_item *item,
+                          unsigned slot, uint8_t *out)
 {
     struct writer writer = {.at = out + FRAME_HEAD};
     PUT(&writer, "\x94\x01");
     put_byte(&writer, slot);
-    switch (op) {
+    switch (item->op) {
     case PROTOCOL_APPEND:
         PUT(&writer, "\xc0\x91\x87");
-        put_thread(&writer, values, key);
+        put_thread(&writer, values, item->thread);
         PUT(&writer, "\xa4"
                      "step"
                      "\x00"
@@ -218,7 +222,7 @@ static size_t expect_head(const struct protocol_values *values, enum protocol_op
                      "expires_in_ms");
         break;
     case PROTOCOL_REPLAY:
-        put_replay(&writer, values, key);
+        put_replay(&writer, values, item->thread);
         break;
     case PROTOCOL_FORGET:
         PUT(&writer, "\xc0\x91\x81"
@@ -252,33 +256,34 @@ static size_t read_uint(const uint8_t *in, size_t size, uint64_t *value)
     return 0;
 }
 
-static bool reply_is_right(const struct protocol_values *values, enum protocol_op op, unsigned slot,
-                           uint64_t key, const uint8_t *reply, size_t size)
+static bool reply_is_right(const struct protocol_values *values, const struct protocol_item *item,
+                           unsigned slot, const uint8_t *reply, size_t size)
 {
     uint8_t head[PROTOCOL_SLACK_BYTES];
-    size_t at = expect_head(values, op, slot, key, head);
+    size_t at = expect_head(values, item, slot, head);
     assert(at <= sizeof head);
     put_frame(head, size);
     if (size < at || memcmp(reply, head, at) != 0) {
         return false;
     }
-    if (op == PROTOCOL_FORGET) {
+    if (item->op == PROTOCOL_FORGET) {
         return size == at;
     }
     uint64_t expires_ms = 0;
     size_t used = read_uint(reply + at, size - at, &expires_ms);
-    if (used == 0 || expires_ms == 0 || expires_ms > PROTOCOL_TTL_S * UINT64_C(1000)) {
+    if (used == 0 || expires_ms == 0 || expires_ms > values->ttl_s * UINT64_C(1000)) {
         return false;
     }
     at += used;
-    if (op == PROTOCOL_APPEND) {
+    if (item->op == PROTOCOL_APPEND) {
         return size == at;
     }
     struct writer writer = {.at = head};
-    put_bin_head(&writer, values->value_bytes);
+    uint32_t value_bytes = protocol_step_bytes(values, item->thread, 0);
+    put_bin_head(&writer, value_bytes);
     used = (size_t)(writer.at - head);
-    return size == at + used + values->value_bytes && memcmp(reply + at, head, used) == 0 &&
-           protocol_value_is_right(values, key, reply + at + used);
+    return size == at + used + value_bytes && memcmp(reply + at, head, used) == 0 &&
+           protocol_step_is_right(values, item->thread, 0, reply + at + used);
 }
 
 const struct protocol protocol_rethread = {

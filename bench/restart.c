@@ -31,6 +31,7 @@
 
 enum {
     VALUE_BYTES = 16 * 1024,
+    TTL_S = 300,
     POOL_BYTES = 1 << 20,
     FILL_BYTES_QUICK = 128 << 20,
     FILL_BYTES = 1 << 30,
@@ -87,7 +88,7 @@ static bool open_all(struct filling *filling, const char *directory)
     }
     struct threads_settings threads = {
         .memory_bytes = UINT64_C(1) << 30,
-        .ttl_ms = PROTOCOL_TTL_S * 1000,
+        .ttl_ms = TTL_S * 1000,
         .retention_ms = UINT64_C(24) * 3600 * 1000,
         .frame_max_bytes = 64 << 20,
         .tombstones = 65536,
@@ -110,9 +111,9 @@ static bool open_all(struct filling *filling, const char *directory)
 static bool append(struct filling *filling, const struct protocol_values *values, uint64_t key)
 {
     static uint8_t value[VALUE_BYTES];
-    uint8_t id[PROTOCOL_KEY_BYTES];
-    protocol_write_key(values, key, id);
-    protocol_write_value(values, key, value);
+    uint8_t id[PROTOCOL_NAME_BYTES];
+    protocol_write_name(values, (uint32_t)key, id);
+    protocol_write_step(values, (uint32_t)key, 0, value);
     struct wire_request request = {.method = WIRE_METHOD_APPEND,
                                    .given = UINT64_C(1) << WIRE_FIELD_thread,
                                    .thread = bytes_of(id, sizeof id),
@@ -254,7 +255,8 @@ static bool replay(int fd, const struct protocol_values *values, uint64_t key)
 {
     static uint8_t in[VALUE_BYTES + PROTOCOL_SLACK_BYTES];
     uint8_t out[PROTOCOL_SLACK_BYTES];
-    size_t bytes = protocol_rethread.request(values, PROTOCOL_REPLAY, 0, key, out);
+    const struct protocol_item item = {.op = PROTOCOL_REPLAY, .thread = (uint32_t)key, .steps = 1};
+    size_t bytes = protocol_rethread.request(values, &item, 0, out);
     if (write(fd, out, bytes) != (ssize_t)bytes) {
         return false;
     }
@@ -266,7 +268,7 @@ static bool replay(int fd, const struct protocol_values *values, uint64_t key)
             return false;
         }
         size += (size_t)got;
-        whole = protocol_rethread.reply_bytes(in, size);
+        whole = protocol_rethread.reply_bytes(values, &item, in, size);
         if (whole == PROTOCOL_BROKEN || whole > sizeof in) {
             return false;
         }
@@ -274,7 +276,7 @@ static bool replay(int fd, const struct protocol_values *values, uint64_t key)
     static const char complete[] = "complete";
     return size == whole && whole > VALUE_BYTES &&
            memmem(in, PROTOCOL_SLACK_BYTES, complete, sizeof complete - 1) != NULL &&
-           protocol_value_is_right(values, key, in + whole - VALUE_BYTES);
+           protocol_step_is_right(values, (uint32_t)key, 0, in + whole - VALUE_BYTES);
 }
 
 /* ---- Rounds ---- */
@@ -359,6 +361,7 @@ static bool run(const struct options *options, struct report *report)
     restart.values.pool = pool;
     restart.values.pool_bytes = POOL_BYTES;
     restart.values.value_bytes = VALUE_BYTES;
+    restart.values.ttl_s = TTL_S;
     bool good = run_all(&restart, program, report);
     progress_clear();
     folder_remove(restart.directory);

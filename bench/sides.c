@@ -1,12 +1,68 @@
-/* Starts rethread and its peer with the settings they are compared under; see sides.h. */
+/* Starts the servers with the settings they are compared under; see sides.h. */
 #include "bench/sides.h"
 
+#include <assert.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { SERVER_CORE = 0, GENERATOR_CORE = 1 };
+enum { SERVER_CORE = 0, GENERATOR_CORE = 1, NOTE_BYTES = 128, NUMBER_BYTES = 16 };
+
+struct words {
+    unsigned count;
+    const char *word[SERVER_WORDS_MAX + 1];
+};
+
+/* A peer that can be started, or attached to as NAME:ADDR:PORT. */
+struct peer {
+    const char *name;
+    const char *program;
+    unsigned peers; /* of enum sides_peers: any of them asks for it */
+    void (*say)(struct words *words, const struct sides_wanted *wanted, const char *loops);
+};
+
+static void add(struct words *words, const char *word)
+{
+    assert(words->count < SERVER_WORDS_MAX);
+    words->word[words->count++] = word;
+}
+
+static void add_all(struct words *words, const char *const *list)
+{
+    for (; *list != NULL; list++) {
+        add(words, *list);
+    }
+}
+
+static void say_redis(struct words *words, const struct sides_wanted *wanted, const char *loops)
+{
+    static const char *const fixed[] = {"--port", "@PORT",       "--bind", "127.0.0.1", "--save",
+                                        "",       "--daemonize", "no",     NULL};
+    static const char *const durable[] = {"--appendonly", "yes", "--appendfsync", "always", NULL};
+    static const char *const volatile_only[] = {"--appendonly", "no", NULL};
+    add_all(words, fixed);
+    add_all(words, wanted->peer_data != NULL ? durable : volatile_only);
+    add(words, "--dir");
+    add(words, wanted->peer_data != NULL ? wanted->peer_data : "/tmp");
+    if (wanted->loops > 1) {
+        add(words, "--io-threads");
+        add(words, loops);
+    }
+}
+
+static const struct peer peers[] = {
+    {"redis", "redis-server", SIDES_REDIS | SIDES_REDIS_LISTS, say_redis},
+};
+
+enum { PEERS = sizeof peers / sizeof *peers };
+
+static const struct protocol *protocol_of(const struct peer *peer, unsigned wanted_peers)
+{
+    (void)peer;
+    (void)wanted_peers;
+    return &protocol_redis;
+}
 
 bool sides_find_program(char path[PATH_MAX])
 {
@@ -20,8 +76,46 @@ bool sides_find_program(char path[PATH_MAX])
     return access(path, X_OK) == 0;
 }
 
-static bool open_ours(struct side *side, const struct options *options)
+static bool start(struct side *side, const struct words *words)
 {
+    if (!server_start(&side->server, words->word, SERVER_CORE)) {
+        fprintf(stderr, "rethread-bench: %s\n", side->server.error);
+        return false;
+    }
+    return true;
+}
+
+static bool start_ours(struct side *side, const char *program, const struct sides_wanted *wanted,
+                       const char *loops)
+{
+    char ttl[NUMBER_BYTES];
+    snprintf(ttl, sizeof ttl, "%us", wanted->ttl_s != 0 ? wanted->ttl_s : 300u);
+    const char *const fixed[] = {program,
+                                 "--listen",
+                                 "@ADDRESS",
+                                 "--log-level",
+                                 "warn",
+                                 "--loops",
+                                 loops,
+                                 "--ttl",
+                                 ttl,
+                                 "--memory",
+                                 wanted->memory != NULL ? wanted->memory : "4G",
+                                 "--data",
+                                 wanted->data != NULL ? wanted->data : "none",
+                                 NULL};
+    struct words words = {.count = 0};
+    add_all(&words, fixed);
+    for (unsigned i = 0; i < SIDES_WORDS_MAX && wanted->more[i] != NULL; i++) {
+        add(&words, wanted->more[i]);
+    }
+    return start(side, &words);
+}
+
+static bool open_ours(struct side *side, const struct options *options,
+                      const struct sides_wanted *wanted, const char *loops)
+{
+    side->name = "rethread";
     side->protocol = &protocol_rethread;
     struct sockaddr_in address;
     if (options->server != NULL) {
@@ -41,14 +135,7 @@ static bool open_ours(struct side *side, const struct options *options)
         }
         program = beside;
     }
-    const char *words[] = {program, "--listen",    "@ADDRESS", "--loops", "1",
-                           "--ttl", "300s",        "--memory", "4G",      "--data",
-                           "none",  "--log-level", "warn",     NULL};
-    if (!server_start(&side->server, words, SERVER_CORE)) {
-        fprintf(stderr, "rethread-bench: %s\n", side->server.error);
-        return false;
-    }
-    return true;
+    return start_ours(side, program, wanted, loops);
 }
 
 static bool is_installed(const char *name)
@@ -64,55 +151,78 @@ static bool is_installed(const char *name)
     return false;
 }
 
-static bool open_redis(struct side *side)
+/* `asked`: by name, so that its absence is an error. */
+static bool start_peer(struct sides *sides, const struct peer *peer, bool asked,
+                       struct report *report, const struct sides_wanted *wanted, const char *loops)
 {
-    static const char *const words[] = {
-        "redis-server", "--port", "@PORT", "--bind", "127.0.0.1",   "--save", "",
-        "--appendonly", "no",     "--dir", "/tmp",   "--daemonize", "no",     NULL};
-    side->protocol = &protocol_redis;
-    if (!server_start(&side->server, words, SERVER_CORE)) {
-        fprintf(stderr, "rethread-bench: %s\n", side->server.error);
-        return false;
-    }
-    return true;
-}
-
-static bool open_theirs(struct side *side, const struct options *options, struct report *report)
-{
-    const char *peer = options->peer;
-    if (peer != NULL && strcmp(peer, "none") == 0) {
-        return true;
-    }
-    if (peer != NULL && strncmp(peer, "redis:", 6) == 0) {
-        struct sockaddr_in address;
-        if (!server_parse_address(peer + 6, &address)) {
-            fprintf(stderr, "rethread-bench: --peer wants redis:ADDR:PORT\n");
+    if (!is_installed(peer->program)) {
+        char note[NOTE_BYTES];
+        snprintf(note, sizeof note, "%s is not installed: measured without it.", peer->program);
+        if (asked) {
+            fprintf(stderr, "rethread-bench: %s is not installed\n", peer->program);
             return false;
         }
-        side->protocol = &protocol_redis;
-        server_attach(&side->server, address, (pid_t)options->peer_pid);
+        report_note(report, note);
         return true;
     }
-    if (peer != NULL && strcmp(peer, "redis") != 0) {
-        fprintf(stderr, "rethread-bench: no peer %s; see --help\n", peer);
+    struct side *side = &sides->side[sides->count++];
+    *side = (struct side){.name = peer->name, .protocol = protocol_of(peer, wanted->peers)};
+    struct words words = {.count = 0};
+    add(&words, peer->program);
+    peer->say(&words, wanted, loops);
+    return start(side, &words);
+}
+
+static bool attach_peer(struct sides *sides, const struct peer *peer, const char *text,
+                        const struct options *options, const struct sides_wanted *wanted)
+{
+    struct sockaddr_in address;
+    if (!server_parse_address(text, &address)) {
+        fprintf(stderr, "rethread-bench: --peer wants %s:ADDR:PORT\n", peer->name);
         return false;
     }
-    if (is_installed("redis-server")) {
-        return open_redis(side);
-    }
-    if (peer != NULL) {
-        fprintf(stderr, "rethread-bench: redis-server is not installed\n");
-        return false;
-    }
-    report_note(report, "redis-server is not installed: kv was measured alone "
-                        "(apt-get install redis-server).");
+    struct side *side = &sides->side[sides->count++];
+    *side = (struct side){.name = peer->name, .protocol = protocol_of(peer, wanted->peers)};
+    server_attach(&side->server, address, (pid_t)options->peer_pid);
     return true;
 }
 
-bool sides_open(struct sides *sides, const struct options *options, struct report *report)
+static bool open_peers(struct sides *sides, const struct options *options, struct report *report,
+                       const struct sides_wanted *wanted, const char *loops)
 {
-    *sides = (struct sides){.ours = {.protocol = NULL}};
-    if (!open_ours(&sides->ours, options) || !open_theirs(&sides->theirs, options, report)) {
+    const char *given = options->peer;
+    if (given != NULL && strcmp(given, "none") == 0) {
+        return true;
+    }
+    bool known = given == NULL;
+    for (unsigned i = 0; i < PEERS; i++) {
+        size_t length = strlen(peers[i].name);
+        bool named = given != NULL && strncmp(given, peers[i].name, length) == 0;
+        bool asked = named && given[length] == '\0';
+        bool attached = named && given[length] == ':';
+        known = known || asked || attached;
+        if ((given != NULL && !asked && !attached) || (wanted->peers & peers[i].peers) == 0) {
+            continue;
+        }
+        if (attached ? !attach_peer(sides, &peers[i], given + length + 1, options, wanted)
+                     : !start_peer(sides, &peers[i], asked, report, wanted, loops)) {
+            return false;
+        }
+    }
+    if (!known) {
+        fprintf(stderr, "rethread-bench: no peer %s; see --help\n", given);
+    }
+    return known;
+}
+
+bool sides_open(struct sides *sides, const struct options *options, struct report *report,
+                const struct sides_wanted *wanted)
+{
+    *sides = (struct sides){.count = 1};
+    char loops[NUMBER_BYTES];
+    snprintf(loops, sizeof loops, "%u", wanted->loops != 0 ? wanted->loops : 1);
+    if (!open_ours(&sides->side[0], options, wanted, loops) ||
+        !open_peers(sides, options, report, wanted, loops)) {
         sides_close(sides);
         return false;
     }
@@ -122,7 +232,8 @@ bool sides_open(struct sides *sides, const struct options *options, struct repor
 
 void sides_close(struct sides *sides)
 {
-    server_stop(&sides->theirs.server);
-    server_stop(&sides->ours.server);
+    while (sides->count > 0) {
+        server_stop(&sides->side[--sides->count].server);
+    }
     server_unpin_self();
 }
