@@ -1,4 +1,4 @@
-/* Parses the command line by one table; see options.h. */
+/* Parses the command line by the table in options.def; see options.h. */
 #include "bench/options.h"
 
 #include "base/units.h"
@@ -16,30 +16,14 @@ struct option {
     const char *help;
 };
 
-#define AT(member) offsetof(struct options, member)
-
 static const struct option table[] = {
-    {"quick", FLAG, AT(quick), "", "fewer cases and rounds: under 40 seconds"},
-    {"large", FLAG, AT(large), "", "index: 10 million keys as well"},
-    {"rounds", COUNT, AT(rounds), " N", "rounds of each case, 3 to 64; their order is A B B A"},
-    {"count", COUNT, AT(count), " N",
-     "of one measurement: requests (kv), keys (index), conversations at once (churn), threads "
-     "(restart)"},
-    {"program", TEXT, AT(program), " FILE", "the rethread-server to start"},
-    {"server", TEXT, AT(server), " ADDR:PORT", "measure a rethread that runs already"},
-    {"server-pid", COUNT, AT(server_pid), " PID", "its process, to measure CPU time"},
-    {"peer", TEXT, AT(peer), " PEER", "redis (the default, if installed), redis:ADDR:PORT or none"},
-    {"peer-pid", COUNT, AT(peer_pid), " PID", "the process of a peer that runs already"},
-    {"workload", TEXT, AT(trace), " FILE",
-     "continuity: the conversations to play, gzipped JSON lines"},
-    {"memory", SIZE, AT(memory_bytes), " SIZE",
-     "continuity, churn: the memory budget, 1G if not given"},
-    {"json", TEXT, AT(json), " FILE", "one JSON object for each row, one a line"},
-    {"report", TEXT, AT(report), " FILE", "the table with machine and command, in Markdown"},
-    {"help", FLAG, AT(help), "", "print this and exit"},
+#define OPTION(member, kind, name, value, help)                                                    \
+    {name, kind, offsetof(struct options, member), value, help},
+#include "bench/options.def"
+#undef OPTION
 };
 
-enum { OPTIONS = sizeof table / sizeof *table, ROUNDS_MIN = 3, ROUNDS_MAX = 64 };
+enum { OPTIONS = sizeof table / sizeof *table, ROUNDS_MIN = 3, ROUNDS_MAX = 64, LOOPS_MAX = 2 };
 
 static const struct option *find(const char *name)
 {
@@ -119,6 +103,10 @@ bool options_parse(struct options *options, int argc, char **argv)
     }
     if (options->rounds != 0 && (options->rounds < ROUNDS_MIN || options->rounds > ROUNDS_MAX)) {
         fprintf(stderr, "rethread-bench: --rounds wants %d to %d\n", ROUNDS_MIN, ROUNDS_MAX);
+        return false;
+    }
+    if (options->loops > LOOPS_MAX) {
+        fprintf(stderr, "rethread-bench: --loops wants 1 or %d\n", LOOPS_MAX);
         return false;
     }
     return true;

@@ -1,4 +1,4 @@
-/* The command line, in one table (options.c) that parses and explains. */
+/* The command line; options.def has a line for each option. */
 #ifndef RETHREAD_BENCH_OPTIONS_H
 #define RETHREAD_BENCH_OPTIONS_H
 
@@ -6,22 +6,16 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#define OPTIONS_TYPE_FLAG  bool
+#define OPTIONS_TYPE_COUNT uint64_t
+#define OPTIONS_TYPE_SIZE  uint64_t
+#define OPTIONS_TYPE_TEXT  const char *
+
 struct options {
     const char *workload;
-    bool quick;
-    bool large;
-    bool help;
-    uint64_t rounds;     /* 0: the workload's own */
-    uint64_t count;      /* requests, keys, threads of a measurement; 0: the workload's own */
-    const char *program; /* the server to start; NULL: rethread-server beside this program */
-    const char *server;  /* address to attach to */
-    uint64_t server_pid; /* its process, if it is to be measured */
-    const char *peer;    /* "redis", "redis:ADDR" or "none" */
-    uint64_t peer_pid;
-    const char *trace;     /* a workload's file; NULL: the workload's own */
-    uint64_t memory_bytes; /* of the server's budget; 0: the workload's own */
-    const char *json;      /* file */
-    const char *report;    /* file */
+#define OPTION(member, kind, name, value, help) OPTIONS_TYPE_##kind member;
+#include "bench/options.def"
+#undef OPTION
 };
 
 /* False, after a message on stderr, when the line is wrong. Strings point into argv. */

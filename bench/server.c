@@ -54,6 +54,10 @@ static bool find_port(struct sockaddr_in *address)
 
 void server_pin_self(unsigned core)
 {
+    if (core == SERVER_ANY_CORE) {
+        server_unpin_self();
+        return;
+    }
     cpu_set_t cores;
     CPU_ZERO(&cores);
     CPU_SET(core, &cores);

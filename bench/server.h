@@ -21,6 +21,9 @@ struct server {
     char error[SERVER_ERROR_BYTES];
 };
 
+/* Instead of a core's number: any of them. */
+#define SERVER_ANY_CORE UINT32_MAX
+
 /* IPv4 address and port, both numeric. */
 bool server_parse_address(const char *text, struct sockaddr_in *address);
 

@@ -4,10 +4,11 @@
 #include <assert.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { SERVER_CORE = 0, GENERATOR_CORE = 1, NOTE_BYTES = 128, NUMBER_BYTES = 16 };
+enum { SERVER_CORE = 0, GENERATOR_CORE = 1, NOTE_BYTES = 128, NUMBER_BYTES = 16, LIST_BYTES = 256 };
 
 struct words {
     unsigned count;
@@ -76,9 +77,9 @@ bool sides_find_program(char path[PATH_MAX])
     return access(path, X_OK) == 0;
 }
 
-static bool start(struct side *side, const struct words *words)
+static bool start(struct side *side, const struct words *words, unsigned core)
 {
-    if (!server_start(&side->server, words->word, SERVER_CORE)) {
+    if (!server_start(&side->server, words->word, core)) {
         fprintf(stderr, "rethread-bench: %s\n", side->server.error);
         return false;
     }
@@ -86,7 +87,7 @@ static bool start(struct side *side, const struct words *words)
 }
 
 static bool start_ours(struct side *side, const char *program, const struct sides_wanted *wanted,
-                       const char *loops)
+                       const char *loops, unsigned core)
 {
     char ttl[NUMBER_BYTES];
     snprintf(ttl, sizeof ttl, "%us", wanted->ttl_s != 0 ? wanted->ttl_s : 300u);
@@ -109,11 +110,11 @@ static bool start_ours(struct side *side, const char *program, const struct side
     for (unsigned i = 0; i < SIDES_WORDS_MAX && wanted->more[i] != NULL; i++) {
         add(&words, wanted->more[i]);
     }
-    return start(side, &words);
+    return start(side, &words, core);
 }
 
 static bool open_ours(struct side *side, const struct options *options,
-                      const struct sides_wanted *wanted, const char *loops)
+                      const struct sides_wanted *wanted, const char *loops, unsigned core)
 {
     side->name = "rethread";
     side->protocol = &protocol_rethread;
@@ -135,7 +136,7 @@ static bool open_ours(struct side *side, const struct options *options,
         }
         program = beside;
     }
-    return start_ours(side, program, wanted, loops);
+    return start_ours(side, program, wanted, loops, core);
 }
 
 static bool is_installed(const char *name)
@@ -170,11 +171,11 @@ static bool start_peer(struct sides *sides, const struct peer *peer, bool asked,
     struct words words = {.count = 0};
     add(&words, peer->program);
     peer->say(&words, wanted, loops);
-    return start(side, &words);
+    return start(side, &words, sides->core);
 }
 
-static bool attach_peer(struct sides *sides, const struct peer *peer, const char *text,
-                        const struct options *options, const struct sides_wanted *wanted)
+static bool attach_peer(struct sides *sides, const struct peer *peer, const char *text, pid_t pid,
+                        const struct sides_wanted *wanted)
 {
     struct sockaddr_in address;
     if (!server_parse_address(text, &address)) {
@@ -183,50 +184,92 @@ static bool attach_peer(struct sides *sides, const struct peer *peer, const char
     }
     struct side *side = &sides->side[sides->count++];
     *side = (struct side){.name = peer->name, .protocol = protocol_of(peer, wanted->peers)};
-    server_attach(&side->server, address, (pid_t)options->peer_pid);
+    server_attach(&side->server, address, pid);
+    return true;
+}
+
+/* One word of --peer: NAME, or NAME:ADDR:PORT. */
+static bool open_named(struct sides *sides, const char *word, pid_t pid, struct report *report,
+                       const struct sides_wanted *wanted, const char *loops)
+{
+    for (unsigned i = 0; i < PEERS; i++) {
+        size_t length = strlen(peers[i].name);
+        if (strncmp(word, peers[i].name, length) != 0 ||
+            (word[length] != '\0' && word[length] != ':')) {
+            continue;
+        }
+        if ((wanted->peers & peers[i].peers) == 0) {
+            return true;
+        }
+        return word[length] == '\0' ? start_peer(sides, &peers[i], true, report, wanted, loops)
+                                    : attach_peer(sides, &peers[i], word + length + 1, pid, wanted);
+    }
+    fprintf(stderr, "rethread-bench: no peer %s; see --help\n", word);
+    return false;
+}
+
+static bool open_list(struct sides *sides, const struct options *options, struct report *report,
+                      const struct sides_wanted *wanted, const char *loops)
+{
+    char list[LIST_BYTES];
+    char pids[LIST_BYTES];
+    int sizes[] = {
+        snprintf(list, sizeof list, "%s", options->peer),
+        snprintf(pids, sizeof pids, "%s", options->peer_pid != NULL ? options->peer_pid : "")};
+    if (sizes[0] >= LIST_BYTES || sizes[1] >= LIST_BYTES) {
+        fprintf(stderr, "rethread-bench: --peer is too long\n");
+        return false;
+    }
+    char *next = list;
+    char *next_pid = pids;
+    char *word;
+    while ((word = strsep(&next, ",")) != NULL) {
+        const char *pid = strsep(&next_pid, ",");
+        if (sides->count == SIDES_MAX) {
+            fprintf(stderr, "rethread-bench: --peer has too many\n");
+            return false;
+        }
+        if (!open_named(sides, word, pid != NULL ? (pid_t)strtol(pid, NULL, 10) : 0, report, wanted,
+                        loops)) {
+            return false;
+        }
+    }
     return true;
 }
 
 static bool open_peers(struct sides *sides, const struct options *options, struct report *report,
                        const struct sides_wanted *wanted, const char *loops)
 {
-    const char *given = options->peer;
-    if (given != NULL && strcmp(given, "none") == 0) {
-        return true;
+    if (options->peer != NULL) {
+        return strcmp(options->peer, "none") == 0 ||
+               open_list(sides, options, report, wanted, loops);
     }
-    bool known = given == NULL;
     for (unsigned i = 0; i < PEERS; i++) {
-        size_t length = strlen(peers[i].name);
-        bool named = given != NULL && strncmp(given, peers[i].name, length) == 0;
-        bool asked = named && given[length] == '\0';
-        bool attached = named && given[length] == ':';
-        known = known || asked || attached;
-        if ((given != NULL && !asked && !attached) || (wanted->peers & peers[i].peers) == 0) {
-            continue;
-        }
-        if (attached ? !attach_peer(sides, &peers[i], given + length + 1, options, wanted)
-                     : !start_peer(sides, &peers[i], asked, report, wanted, loops)) {
+        if ((wanted->peers & peers[i].peers) != 0 &&
+            !start_peer(sides, &peers[i], false, report, wanted, loops)) {
             return false;
         }
     }
-    if (!known) {
-        fprintf(stderr, "rethread-bench: no peer %s; see --help\n", given);
-    }
-    return known;
+    return true;
 }
 
 bool sides_open(struct sides *sides, const struct options *options, struct report *report,
                 const struct sides_wanted *wanted)
 {
     *sides = (struct sides){.count = 1};
+    struct sides_wanted settled = *wanted;
+    if (settled.loops == 0) {
+        settled.loops = options->loops != 0 ? (unsigned)options->loops : 1;
+    }
+    sides->core = settled.loops > 1 ? SERVER_ANY_CORE : SERVER_CORE;
     char loops[NUMBER_BYTES];
-    snprintf(loops, sizeof loops, "%u", wanted->loops != 0 ? wanted->loops : 1);
-    if (!open_ours(&sides->side[0], options, wanted, loops) ||
-        !open_peers(sides, options, report, wanted, loops)) {
+    snprintf(loops, sizeof loops, "%u", settled.loops);
+    if (!open_ours(&sides->side[0], options, &settled, loops, sides->core) ||
+        !open_peers(sides, options, report, &settled, loops)) {
         sides_close(sides);
         return false;
     }
-    server_pin_self(GENERATOR_CORE);
+    server_pin_self(settled.loops > 1 ? SERVER_ANY_CORE : GENERATOR_CORE);
     return true;
 }
 

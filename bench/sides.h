@@ -22,9 +22,9 @@ struct sides_wanted {
     unsigned peers;        /* of enum sides_peers; left out (and noted) where not installed */
     const char *data;      /* rethread's folder (--data DIR); NULL: none */
     const char *peer_data; /* Redis's folder: appendonly yes, appendfsync always; NULL: none */
-    unsigned loops;        /* rethread's --loops, memcached's -t; Redis: io-threads; 0: 1 */
-    const char *memory;    /* rethread's --memory and memcached's -m; 0: 4G */
-    uint32_t ttl_s;        /* of rethread's default; 0: 300 */
+    unsigned loops; /* rethread's --loops, memcached's -t; Redis: io-threads; 0: --loops, or 1 */
+    const char *memory;                /* rethread's --memory and memcached's -m; 0: 4G */
+    uint32_t ttl_s;                    /* of rethread's default; 0: 300 */
     const char *more[SIDES_WORDS_MAX]; /* further words for rethread-server */
 };
 
@@ -36,6 +36,7 @@ struct side {
 
 struct sides {
     unsigned count; /* side[0] is rethread */
+    unsigned core;  /* that servers are started on; SERVER_ANY_CORE */
     struct side side[SIDES_MAX];
 };
 

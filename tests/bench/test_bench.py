@@ -145,6 +145,8 @@ class Bench(unittest.TestCase):
                                (("kv", "--rounds", "2"), "3 to 64"),
                                (("kv", "--rounds", "x"), "number"), (("kv", "--json"), "FILE"),
                                (("kv", "--peer", "other"), "no peer"),
+                               (("kv", "--peer", "redis:1"), "redis:ADDR:PORT"),
+                               (("kv", "--loops", "3"), "1 or 2"),
                                (("kv", "--server", "here"), "ADDR:PORT")):
             with self.subTest(words=words):
                 done = bench(*words)
