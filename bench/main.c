@@ -1,5 +1,7 @@
 /* rethread-bench: measures rethread beside what would be picked instead. Table of workloads. */
 #include "bench/options.h"
+#include "bench/plot.h"
+#include "bench/progress.h"
 #include "bench/report.h"
 #include "bench/workload.h"
 
@@ -9,6 +11,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static const struct workload *const workloads[] = {
@@ -46,23 +49,58 @@ static bool write_file(const struct report *report, const char *name, char **com
     return true;
 }
 
+static bool run_one(const struct workload *workload, const struct options *options,
+                    struct report *report)
+{
+    struct timespec begin;
+    struct timespec end;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    bool good = workload->run(options, report);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    progress_clear();
+    if (isatty(STDERR_FILENO) != 0) {
+        fprintf(stderr, "%s: %s in %ld s\n", workload->name, good ? "measured" : "FAILED",
+                (long)(end.tv_sec - begin.tv_sec));
+    }
+    return good;
+}
+
+/* One that fails does not keep the others from being measured. */
+static bool run_all(const struct options *options, struct report *report)
+{
+    bool good = true;
+    for (unsigned i = 0; i < WORKLOADS; i++) {
+        if (!run_one(workloads[i], options, report)) {
+            char note[128];
+            snprintf(note, sizeof note, "%s failed: its rows are missing.", workloads[i]->name);
+            report_note(report, note);
+            good = false;
+        }
+    }
+    return good;
+}
+
 static bool run(const struct options *options, struct report *report)
 {
-    bool known = false;
+    if (strcmp(options->workload, "all") == 0) {
+        return run_all(options, report);
+    }
     for (unsigned i = 0; i < WORKLOADS; i++) {
-        if (strcmp(options->workload, "all") != 0 &&
-            strcmp(options->workload, workloads[i]->name) != 0) {
-            continue;
-        }
-        known = true;
-        if (!workloads[i]->run(options, report)) {
-            return false;
+        if (strcmp(options->workload, workloads[i]->name) == 0) {
+            return run_one(workloads[i], options, report);
         }
     }
-    if (!known) {
-        fprintf(stderr, "rethread-bench: no workload %s; see --help\n", options->workload);
-    }
-    return known;
+    fprintf(stderr, "rethread-bench: no workload %s; see --help\n", options->workload);
+    return false;
+}
+
+/* What was measured is written even when a part of it failed. */
+static bool write_all(const struct options *options, struct report *report, char **command)
+{
+    bool good = options->plot == NULL || plot_write(report, options->plot);
+    report_write_table(report, stdout);
+    good = (options->json == NULL || write_file(report, options->json, NULL)) && good;
+    return (options->report == NULL || write_file(report, options->report, command)) && good;
 }
 
 int main(int argc, char **argv)
@@ -83,10 +121,8 @@ int main(int argc, char **argv)
     (void)signal(SIGPIPE, SIG_IGN);
     log_open(STDERR_FILENO, LOG_ERROR);
     bool good = run(&options, &report);
-    if (good) {
-        report_write_table(&report, stdout);
-        good = (options.json == NULL || write_file(&report, options.json, NULL)) &&
-               (options.report == NULL || write_file(&report, options.report, argv));
+    if (good || report.row_count != 0) {
+        good = write_all(&options, &report, argv) && good;
     }
     report_destroy(&report);
     return good ? 0 : EXIT_WRONG;

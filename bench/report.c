@@ -2,11 +2,12 @@
 #include "bench/report.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { POINTS_STEP = 256 };
+enum { POINTS_STEP = 256, WORD_BYTES = 64 };
 
 bool report_create(struct report *report)
 {
@@ -113,6 +114,13 @@ void report_plot(struct report *report, const char *file, const char *caption)
     }
 }
 
+void report_forget_plots(struct report *report, unsigned from)
+{
+    while (report->plot_count > from) {
+        free(report->plots[--report->plot_count].file);
+    }
+}
+
 const struct report_param *report_param(const struct report_row *row, const char *name)
 {
     for (unsigned i = 0; i < REPORT_PARAMS_MAX && row->params[i].name != NULL; i++) {
@@ -121,6 +129,57 @@ const struct report_param *report_param(const struct report_row *row, const char
         }
     }
     return NULL;
+}
+
+/* One word of params. */
+struct wanted {
+    char name[WORD_BYTES];
+    char value[WORD_BYTES];
+    bool is_near;
+};
+
+/* Takes the next word off `*params`; false: there is none. */
+static bool next_wanted(const char **params, struct wanted *wanted)
+{
+    *params += strspn(*params, " ");
+    size_t name = strcspn(*params, "=~");
+    if ((*params)[name] == '\0') {
+        return false;
+    }
+    const char *value = *params + name + 1;
+    size_t size = strcspn(value, " ");
+    assert(name < WORD_BYTES && size < WORD_BYTES);
+    *wanted = (struct wanted){.is_near = (*params)[name] == '~'};
+    memcpy(wanted->name, *params, name);
+    memcpy(wanted->value, value, size);
+    *params = value + size;
+    return true;
+}
+
+static bool has_value(const struct report_param *param, const char *value)
+{
+    if (param->text != NULL) {
+        return strcmp(param->text, value) == 0;
+    }
+    char number[WORD_BYTES];
+    snprintf(number, sizeof number, "%" PRIu64, param->number);
+    return strcmp(number, value) == 0;
+}
+
+double report_distance(const struct report_row *row, const char *params)
+{
+    double far = 0;
+    struct wanted wanted;
+    while (next_wanted(&params, &wanted)) {
+        const struct report_param *param = report_param(row, wanted.name);
+        if (param == NULL || (!wanted.is_near && !has_value(param, wanted.value))) {
+            return INFINITY;
+        }
+        if (wanted.is_near) {
+            far += fabs(log(fmax((double)param->number, 1)) - log(strtod(wanted.value, NULL)));
+        }
+    }
+    return far;
 }
 
 double report_ratio(const struct report_row *row)

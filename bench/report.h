@@ -97,9 +97,16 @@ void report_latency(struct report *report, const char *bench, const char *plot, 
 
 /* The file is copied. */
 void report_plot(struct report *report, const char *file, const char *caption);
+void report_forget_plots(struct report *report, unsigned from); /* that one and those after it */
 
 /* The parameter of that name; NULL: it has none. */
 const struct report_param *report_param(const struct report_row *row, const char *name);
+
+/*
+ * How far the row is from these params, words like "op=append keys~1000": 0 when it has every
+ * value, more for another number where it says `~`, infinite when it lacks one or has another.
+ */
+double report_distance(const struct report_row *row, const char *params);
 
 /* Of the medians; above 1 is better than the peer; not a number when there is nothing to compare.
  */

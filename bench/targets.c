@@ -19,44 +19,9 @@ const struct target targets[] = {
 #undef TARGET
 const unsigned target_count = sizeof targets / sizeof *targets;
 
-enum { COLUMNS = 5, CELL_BYTES = 96, PARAM_BYTES = 64 };
+enum { COLUMNS = 5, CELL_BYTES = 96 };
 
-/* ---- Which row is meant ---- */
-
-/* One word of a target's params. */
-struct wanted {
-    char name[PARAM_BYTES];
-    char value[PARAM_BYTES];
-    bool is_near;
-};
-
-/* Takes the next word off `*params`; false: there is none. */
-static bool next_wanted(const char **params, struct wanted *wanted)
-{
-    *params += strspn(*params, " ");
-    size_t name = strcspn(*params, "=~");
-    if ((*params)[name] == '\0') {
-        return false;
-    }
-    const char *value = *params + name + 1;
-    size_t size = strcspn(value, " ");
-    assert(name < PARAM_BYTES && size < PARAM_BYTES);
-    *wanted = (struct wanted){.is_near = (*params)[name] == '~'};
-    memcpy(wanted->name, *params, name);
-    memcpy(wanted->value, value, size);
-    *params = value + size;
-    return true;
-}
-
-static bool has_value(const struct report_param *param, const char *value)
-{
-    if (param->text != NULL) {
-        return strcmp(param->text, value) == 0;
-    }
-    char number[PARAM_BYTES];
-    snprintf(number, sizeof number, "%" PRIu64, param->number);
-    return strcmp(number, value) == 0;
-}
+/* ---- Which row is meant, and whether it keeps the target ---- */
 
 /* How far the row is from what is meant: 0 for the very one; infinite for one that is not meant. */
 static double distance(const struct target *target, const struct report_row *row)
@@ -65,23 +30,8 @@ static double distance(const struct target *target, const struct report_row *row
         (target->peer != NULL && (row->peer == NULL || strcmp(row->peer, target->peer) != 0))) {
         return INFINITY;
     }
-    double far = 0;
-    struct wanted wanted;
-    for (const char *params = target->params; next_wanted(&params, &wanted);) {
-        const struct report_param *param = report_param(row, wanted.name);
-        if (param == NULL) {
-            return INFINITY;
-        }
-        if (wanted.is_near) {
-            far += fabs(log(fmax((double)param->number, 1)) - log(strtod(wanted.value, NULL)));
-        } else if (!has_value(param, wanted.value)) {
-            return INFINITY;
-        }
-    }
-    return far;
+    return report_distance(row, target->params);
 }
-
-/* ---- Whether it is kept ---- */
 
 static double measured_of(const struct target *target, const struct report_row *row)
 {
@@ -157,13 +107,16 @@ static void put_verdict(char cell[CELL_BYTES], const struct target *target,
 {
     static const char *const words[] = {"not measured", "MISSED", "met", "aim met"};
     snprintf(cell, CELL_BYTES, "%s", words[result->verdict]);
-    struct wanted wanted;
-    for (const char *params = target->params;
-         result->is_other_size && next_wanted(&params, &wanted);) {
-        if (wanted.is_near) {
-            snprintf(cell, CELL_BYTES, "%s at %" PRIu64 " %s", words[result->verdict],
-                     report_param(result->row, wanted.name)->number, wanted.name);
+    const char *near = strchr(target->params, '~');
+    if (result->is_other_size && near != NULL) {
+        char name[CELL_BYTES] = "";
+        const char *begin = near;
+        while (begin > target->params && begin[-1] != ' ') {
+            begin--;
         }
+        snprintf(name, sizeof name, "%.*s", (int)(near - begin), begin);
+        snprintf(cell, CELL_BYTES, "%s at %" PRIu64 " %s", words[result->verdict],
+                 report_param(result->row, name)->number, name);
     }
 }
 
