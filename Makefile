@@ -56,8 +56,10 @@ STORE_LIBS := -llmdb -lzstd
 SERVER_LIBS := -levent -lxxhash -lpthread $(STORE_LIBS)
 CLIENT_LIBS := -lmsgpackc -ljansson -lsodium -lxxhash -lpthread
 CLI_LIBS := $(CLIENT_LIBS) $(STORE_LIBS)
-# liburcu is only a peer to measure against: bench/table_lfht.c does without it where it is absent.
-BENCH_LIBS = $(STORE_LIBS) -ljansson -lxxhash -lm -lpthread $(shell pkg-config --libs liburcu-qsbr liburcu-cds 2>/dev/null)
+# liburcu and Concurrency Kit are only peers to measure against: bench/table_*.c do without them where
+# they are absent. Asked when the program is linked: `make bench` may install them first.
+BENCH_LIBS = $(STORE_LIBS) -ljansson -lxxhash -lm -lpthread \
+	$(shell pkg-config --libs liburcu-qsbr liburcu-cds 2>/dev/null; pkg-config --libs ck 2>/dev/null)
 # Asked when a test is linked, not before: `make check` may install Check first.
 TEST_LIBS = $(shell pkg-config --libs check) -lsubunit -lrt -lm -ljansson -lsodium -lmsgpackc $(SERVER_LIBS)
 
@@ -88,13 +90,21 @@ clang-format the layout of the code
 cppcheck static analysis
 mypy types of the Python client
 endef
-export DEPS_BUILD DEPS_CHECK DEPS_LINT
+define DEPS_BENCH
+redis-server measured beside
+memcached measured beside
+liburcu-dev its hash table is measured beside the index
+libck-dev likewise Concurrency Kit's
+gnuplot-nox draws the plots
+endef
+export DEPS_BUILD DEPS_CHECK DEPS_LINT DEPS_BENCH
 
 # Each goal asks for no more than it uses; whatever is compiled for it waits for the packages.
 goals = $(filter $1,$(MAKECMDGOALS))
 PACKAGES := "$$DEPS_BUILD" $(if $(call goals,check check-crash check-long lint deps),"$$DEPS_CHECK") \
 	$(if $(call goals,lint deps),"$$DEPS_LINT")
-NEEDS := $(if $(call goals,deps demo run check check-crash check-long lint bench),deps)
+NEEDS := $(if $(call goals,deps demo run check check-crash check-long lint bench),deps) \
+	$(if $(call goals,bench),deps-bench)
 
 # ---- Sources -------------------------------------------------------------------------------------
 
@@ -158,7 +168,7 @@ objects = $(patsubst %.c,$(B)/obj/%.o,$1)
 pic_objects = $(patsubst %.c,$(B)/pic/%.o,$1)
 rooms_of_test = $(or $(ROOMS_tests/$1),$(LINK_$(firstword $(subst /, ,$1))),$(LINK_everything))
 
-.PHONY: help deps all tests demo run check check-crash check-long lint format profiles bench install clean FORCE
+.PHONY: help deps deps-bench all tests demo run check check-crash check-long lint format profiles bench measured install clean FORCE
 .SECONDARY:
 
 # ---- Compiling -----------------------------------------------------------------------------------
@@ -185,6 +195,14 @@ $(B)/pic/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	@echo "  CC      $@"
 	$(Q)$(CC) $(FLAGS) -fPIC -MMD -MP -c -o $@ $<
+
+# What is there to compare with decides what these are made of.
+$(B)/peers: FORCE | $(NEEDS)
+	@mkdir -p $(@D)
+	@pkg-config --modversion liburcu-cds ck >$@.new 2>&1 || true
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+$(patsubst %.c,$(B)/obj/%.o,$(wildcard bench/table_*.c)): $(B)/peers
 
 define archive_rule
 $(call archive,$1): $(call objects,$2) $(B)/sources $(B)/flags
@@ -277,12 +295,13 @@ help: ## list the targets
 	@echo "  SAN=address (with UBSan) or SAN=thread builds and checks a variant; CC=clang, V=1, JOBS=2"
 	@echo "  make check ONLY=wire/test_frame runs the test programs whose names hold that"
 
-deps: ## name and install the missing Debian packages
-	@if ! command -v dpkg-query >/dev/null; then \
+# Names those of $1 that are missing, and installs them.
+define install_missing
+@if ! command -v dpkg-query >/dev/null; then \
 		echo "Not a Debian system; what is needed, by Debian's names:"; \
-		printf '%s\n' $(PACKAGES) | sed '/^$$/d; s/^/  /'; exit 0; \
+		printf '%s\n' $1 | sed '/^$$/d; s/^/  /'; exit 0; \
 	fi; \
-	lacking=$$(printf '%s\n' $(PACKAGES) | while read -r name why; do \
+	lacking=$$(printf '%s\n' $1 | while read -r name why; do \
 		test -z "$$name" || dpkg -s "$$name" 2>/dev/null | grep -q '^Status: install ok installed' || \
 		echo "$$name: $$why"; done); \
 	test -n "$$lacking" || exit 0; \
@@ -293,6 +312,14 @@ deps: ## name and install the missing Debian packages
 	apt-cache show $$names >/dev/null 2>&1 || $$apt update; \
 	$$apt install -y --no-install-recommends $$names || \
 		{ $$apt update && $$apt install -y --no-install-recommends $$names; }
+endef
+
+deps: ## name and install the missing Debian packages
+	$(call install_missing,$(PACKAGES))
+
+# What is not there is not measured; that is no failure.
+deps-bench: | deps
+	$(call install_missing,"$$DEPS_BENCH") || echo "Going on without them."
 
 all: $(BUILT) ## build the server, the library and the command line client
 
@@ -327,9 +354,13 @@ format: ## lay out all C code by .clang-format
 profiles: ## write the Python client's table of profiles anew, from schema/profiles.def
 	$(PYTHON) src/client/python/generate_profiles.py
 
-bench: deps all $(BENCH) ## measure beside what is installed to compare with: build/bench/report.md
+bench: deps deps-bench all $(BENCH) ## measure beside what would be picked instead: build/bench/report.md, in minutes
 	@mkdir -p $(B)/bench
-	$(BENCH) all --quick --json $(B)/bench/report.jsonl --report $(B)/bench/report.md $(ARGS)
+	$(BENCH) all --quick --json $(B)/bench/report.jsonl --report $(B)/bench/report.md \
+		--plot $(B)/bench $(ARGS)
+
+measured: ## put what the last `make bench` measured into the README
+	$(PYTHON) bench/readme.py $(B)/bench/report.md README.md
 
 install: all ## install under DESTDIR and PREFIX
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(LIBDIR)/pkgconfig
