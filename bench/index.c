@@ -1,52 +1,70 @@
 /*
- * Workload index: the hash index alone, in this process, against liburcu's cds_lfht where that is
- * built in. Nanoseconds on the CPU clock of the measuring operating-system thread, so that being
- * preempted does not count. cds_lfht grows between inserts, by this caller and helpers of its own,
- * which are not counted; so its longest insert is not measured.
+ * Workload index: the hash index alone, in this process, beside liburcu's cds_lfht and Concurrency
+ * Kit's ck_ht where these are built in.
+ *
+ * Nanoseconds per operation are of this process's CPU clock, so that being preempted does not count
+ * and the helpers that a table has of its own do; the longest insert is on the inserting
+ * operating-system thread's clock. Hashing is inside, by the same function on all sides.
  */
 #include "bench/workload.h"
 
 #include "bench/progress.h"
 #include "bench/table.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROUNDS = 5, ROUNDS_QUICK = 3, PHASES = 4 };
-
-enum phase { PHASE_INSERT, PHASE_FIND, PHASE_FIND_BATCHED, PHASE_REMOVE };
+enum { ROUNDS = 5, ROUNDS_QUICK = 3, SIDES = 3, MILLION = 1000000 };
 
 static const struct {
     const char *metric;
     const char *what;
-} phases[PHASES] = {
-    [PHASE_INSERT] = {"insert", "insert while growing"},
-    [PHASE_FIND] = {"find", "find"},
-    [PHASE_FIND_BATCHED] = {"find_batched", "find, 16 at a time"},
-    [PHASE_REMOVE] = {"remove", "find and remove"},
+} ops[TABLE_OPS] = {
+    [TABLE_INSERT] = {"insert", "insert while growing"},
+    [TABLE_INSERT_TIMED] = {"longest_insert", "longest insert while growing"},
+    [TABLE_FIND] = {"find", "find"},
+    [TABLE_FIND_BATCHED] = {"find_batched", "find, 16 at a time"},
+    [TABLE_MIXED] = {"mixed", "find 90%, insert and remove 10%"},
+    [TABLE_REMOVE] = {"remove", "find and remove"},
 };
 
-struct index_side {
+/* What is measured at a number of keys. */
+struct plan {
+    uint32_t count;
+    uint32_t sample;    /* keys that one FIND, FIND_BATCHED or MIXED takes, at random */
+    unsigned loads;     /* times that each table is filled */
+    unsigned passes;    /* times that a filled table is measured */
+    unsigned loops_max; /* 2: all once more with two operating-system threads */
+    bool timed_only;    /* the one load is for the longest insert */
+};
+
+struct side {
     const struct table_kind *kind;
-    struct samples ns[PHASES];
-    struct samples longest_us;
+    struct table *table;
+    struct samples samples[TABLE_OPS];
 };
 
 struct index_run {
-    const struct options *options;
-    uint32_t count;
-    uint32_t *sequence; /* the order of inserts: as they come */
-    uint32_t *shuffled; /* the order of the rest */
+    struct plan plan;
+    unsigned loops;
+    unsigned side_count;
+    struct side sides[SIDES]; /* ours first */
+    uint32_t *sequence;       /* the order of inserts: as they come */
+    uint32_t *shuffled;       /* the order of the rest */
+    uint32_t at;              /* in `shuffled`: where the next sample begins */
+    uint32_t spare;           /* the next spare record of each table */
     struct hist *hist;
 };
 
-static bool wrong(const char *table, const char *phase)
-{
-    progress_clear();
-    fprintf(stderr, "rethread-bench: index: %s: %s gave a wrong answer\n", table, phase);
-    return false;
-}
+struct runner {
+    pthread_t id;
+    table_run_fn *run;
+    struct table *table;
+    struct table_job job;
+    bool good;
+};
 
 static bool no_memory(void)
 {
@@ -55,113 +73,189 @@ static bool no_memory(void)
     return false;
 }
 
-static bool run_phase(const struct index_run *run, struct index_side *side, struct table *table,
-                      enum phase phase)
+static void *runner_main(void *context)
 {
-    const struct table_kind *kind = side->kind;
-    bool (*const calls[PHASES])(struct table *, const uint32_t *, uint32_t) = {
-        [PHASE_INSERT] = kind->insert,
-        [PHASE_FIND] = kind->find,
-        [PHASE_FIND_BATCHED] = kind->find_batched,
-        [PHASE_REMOVE] = kind->remove,
-    };
-    if (calls[phase] == NULL) {
-        return true;
+    struct runner *runner = context;
+    runner->good = runner->run(runner->table, &runner->job);
+    return NULL;
+}
+
+/* Runs the operation over `keys`, shared out among the loops. */
+static bool run_loops(const struct index_run *run, const struct side *side, enum table_op op,
+                      const uint32_t *keys, uint32_t count)
+{
+    struct runner runners[TABLE_LOOPS_MAX];
+    uint32_t each = count / run->loops;
+    bool good = true;
+    unsigned started = 0;
+    for (; good && started < run->loops; started++) {
+        bool last = started + 1 == run->loops;
+        runners[started] = (struct runner){
+            .run = side->kind->run[op],
+            .table = side->table,
+            .job = {.keys = keys + started * each,
+                    .count = last ? count - started * each : each,
+                    .spare = run->plan.count + run->spare + started * (each / TABLE_MIX + 1),
+                    .hist_ns = run->hist},
+        };
+        struct runner *runner = &runners[started];
+        if (pthread_create(&runner->id, NULL, runner_main, runner) != 0) {
+            good = no_memory();
+            break;
+        }
     }
-    const uint32_t *keys = phase == PHASE_INSERT ? run->sequence : run->shuffled;
-    uint64_t before_ns = table_cpu_ns();
-    if (!calls[phase](table, keys, run->count)) {
-        return wrong(kind->name, phases[phase].what);
+    bool right = true;
+    for (unsigned i = 0; i < started; i++) {
+        pthread_join(runners[i].id, NULL);
+        right = right && runners[i].good;
     }
-    samples_add(&side->ns[phase], (double)(table_cpu_ns() - before_ns) / run->count);
+    if (good && !right) {
+        progress_clear();
+        fprintf(stderr, "rethread-bench: index: %s: %s gave a wrong answer\n", side->kind->name,
+                ops[op].what);
+    }
+    return good && right;
+}
+
+static bool measure(struct index_run *run, struct side *side, enum table_op op,
+                    const uint32_t *keys, uint32_t count)
+{
+    uint64_t before_ns = table_cpu_ns(CLOCK_PROCESS_CPUTIME_ID);
+    if (!run_loops(run, side, op, keys, count)) {
+        return false;
+    }
+    uint64_t used_ns = table_cpu_ns(CLOCK_PROCESS_CPUTIME_ID) - before_ns;
+    samples_add(&side->samples[op], (double)used_ns / count);
     return true;
 }
 
-static bool run_phases(const struct index_run *run, struct index_side *side)
+static bool load(struct index_run *run, struct side *side, bool timed)
 {
-    struct table *table = side->kind->create(run->count);
-    if (table == NULL) {
+    uint32_t spares = (run->plan.sample / TABLE_MIX + TABLE_LOOPS_MAX) * run->plan.passes;
+    side->table = side->kind->create(run->plan.count, spares);
+    if (side->table == NULL) {
         return no_memory();
     }
-    bool good = true;
-    for (unsigned phase = 0; good && phase < PHASES; phase++) {
-        good = run_phase(run, side, table, (enum phase)phase);
+    if (!timed) {
+        return measure(run, side, TABLE_INSERT, run->sequence, run->plan.count);
     }
-    side->kind->destroy(table);
+    hist_clear(run->hist);
+    if (!run_loops(run, side, TABLE_INSERT_TIMED, run->sequence, run->plan.count)) {
+        return false;
+    }
+    samples_add(&side->samples[TABLE_INSERT_TIMED], (double)run->hist->max / 1000);
+    return true;
+}
+
+static void unload(struct side *side)
+{
+    if (side->table != NULL) {
+        side->kind->destroy(side->table);
+        side->table = NULL;
+    }
+}
+
+static bool read_and_mix(struct index_run *run, struct side *side)
+{
+    static const enum table_op each[] = {TABLE_FIND, TABLE_FIND_BATCHED, TABLE_MIXED};
+    for (unsigned i = 0; i < sizeof each / sizeof *each; i++) {
+        if (side->kind->run[each[i]] != NULL &&
+            !measure(run, side, each[i], run->shuffled + run->at, run->plan.sample)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The sides in order, every other time backwards: A B C, C B A … */
+static struct side *side_at(struct index_run *run, unsigned turn, unsigned place)
+{
+    return &run->sides[turn % 2 == 0 ? place : run->side_count - 1 - place];
+}
+
+static bool run_load(struct index_run *run, unsigned turn)
+{
+    bool good = true;
+    for (unsigned i = 0; good && i < run->side_count; i++) {
+        good = load(run, side_at(run, turn, i), run->plan.timed_only);
+    }
+    run->spare = 0;
+    for (unsigned pass = 0; good && pass < run->plan.passes; pass++) {
+        progress_show("index: %u keys, %u at once: round %u of %u", run->plan.count, run->loops,
+                      turn * run->plan.passes + pass + 1, run->plan.loads * run->plan.passes);
+        for (unsigned i = 0; good && i < run->side_count; i++) {
+            good = read_and_mix(run, side_at(run, turn + pass, i));
+        }
+        run->spare += run->plan.sample / TABLE_MIX + TABLE_LOOPS_MAX;
+        run->at += run->plan.sample;
+        if (run->at + run->plan.sample > run->plan.count) {
+            run->at = 0;
+        }
+    }
+    for (unsigned i = 0; i < run->side_count; i++) {
+        struct side *side = side_at(run, turn, i);
+        good = good && (run->plan.timed_only ||
+                        measure(run, side, TABLE_REMOVE, run->shuffled, run->plan.count));
+        unload(side);
+    }
     return good;
 }
 
-/* On a table of its own: reading the clock at each insert costs more than the insert. */
-static bool run_longest(const struct index_run *run, struct index_side *side)
+/* On tables of their own: reading the clock at each insert costs about as much as the insert. */
+static bool run_longest(struct index_run *run, unsigned turn)
 {
-    struct table *table = side->kind->create(run->count);
-    if (table == NULL) {
-        return no_memory();
+    bool good = true;
+    for (unsigned i = 0; good && i < run->side_count; i++) {
+        good = load(run, side_at(run, turn, i), true);
+        unload(side_at(run, turn, i));
     }
-    hist_clear(run->hist);
-    bool good = side->kind->insert_timed(table, run->sequence, run->count, run->hist);
-    side->kind->destroy(table);
-    if (!good) {
-        return wrong(side->kind->name, "insert");
-    }
-    samples_add(&side->longest_us, (double)run->hist->max / 1000);
-    return true;
+    return good;
 }
 
-static bool run_side(const struct index_run *run, struct index_side *side)
+static void add_row(const struct index_run *run, struct report *report, enum table_op op,
+                    const struct side *theirs)
 {
-    if (side->kind == NULL) {
-        return true;
-    }
-    return run_phases(run, side) && (side->kind->insert_timed == NULL || run_longest(run, side));
-}
-
-static void add_row(const struct index_run *run, struct report *report, struct report_row *row,
-                    const char *what)
-{
-    row->bench = "index";
-    row->params[0] = (struct report_param){"keys", NULL, run->count};
-    if (run->count % 1000000 == 0) {
-        snprintf(row->what, sizeof row->what, "%s, %u M keys", what, run->count / 1000000);
-    } else if (run->count % 1000 == 0) {
-        snprintf(row->what, sizeof row->what, "%s, %u k keys", what, run->count / 1000);
-    } else {
-        snprintf(row->what, sizeof row->what, "%s, %u keys", what, run->count);
-    }
-    report_add(report, row);
-}
-
-static void add_rows(const struct index_run *run, struct report *report,
-                     const struct index_side *ours, const struct index_side *theirs)
-{
-    const char *peer = theirs->kind != NULL ? theirs->kind->name : NULL;
-    for (unsigned phase = 0; phase < PHASES; phase++) {
-        /* A table that knows no batches does the same job one by one. */
-        unsigned their_phase =
-            phase == PHASE_FIND_BATCHED && theirs->ns[phase].count == 0 ? PHASE_FIND : phase;
-        struct report_row row = {
-            .peer = peer,
-            .metric = phases[phase].metric,
-            .unit = "ns",
-            .ours = summary_of(&ours->ns[phase]),
-            .theirs = summary_of(&theirs->ns[their_phase]),
-        };
-        add_row(run, report, &row, phases[phase].what);
-    }
+    const struct side *ours = &run->sides[0];
+    /* A table that knows no batches does the same job one by one. */
+    enum table_op their_op = op == TABLE_FIND_BATCHED ? TABLE_FIND : op;
     struct report_row row = {
-        .peer = theirs->longest_us.count != 0 ? peer : NULL,
-        .metric = "longest_insert",
-        .unit = "us",
-        .ours = summary_of(&ours->longest_us),
-        .theirs = summary_of(&theirs->longest_us),
+        .bench = "index",
+        .params = {{"keys", NULL, run->plan.count}, {"loops", NULL, run->loops}},
+        .peer = theirs != NULL ? theirs->kind->name : NULL,
+        .metric = ops[op].metric,
+        .unit = op == TABLE_INSERT_TIMED ? "us" : "ns",
+        .ours = summary_of(&ours->samples[op]),
     };
-    add_row(run, report, &row, "longest insert while growing");
+    if (theirs != NULL) {
+        row.theirs = summary_of(&theirs->samples[their_op]);
+    }
+    uint32_t count = run->plan.count;
+    bool millions = count % MILLION == 0;
+    snprintf(row.what, sizeof row.what, "%s, %u%s keys%s", ops[op].what,
+             millions ? count / MILLION : count, millions ? " M" : "",
+             run->loops == 2 ? ", 2 loops" : "");
+    report_add(report, &row);
+}
+
+static void add_rows(const struct index_run *run, struct report *report)
+{
+    for (unsigned op = 0; op < TABLE_OPS; op++) {
+        if (run->sides[0].samples[op].count == 0) {
+            continue;
+        }
+        if (run->side_count == 1) {
+            add_row(run, report, (enum table_op)op, NULL);
+        }
+        for (unsigned i = 1; i < run->side_count; i++) {
+            add_row(run, report, (enum table_op)op, &run->sides[i]);
+        }
+    }
 }
 
 static void shuffle(uint32_t *keys, uint32_t count)
 {
     for (uint32_t i = count - 1; i > 0; i--) {
-        uint32_t other = (uint32_t)(protocol_mix(i) % (i + 1));
+        uint32_t other = (uint32_t)(table_key_of(i).word[0] % (i + 1));
         uint32_t key = keys[i];
         keys[i] = keys[other];
         keys[other] = key;
@@ -170,38 +264,43 @@ static void shuffle(uint32_t *keys, uint32_t count)
 
 static bool create_orders(struct index_run *run)
 {
-    run->sequence = calloc(run->count, sizeof *run->sequence);
-    run->shuffled = calloc(run->count, sizeof *run->shuffled);
+    uint32_t count = run->plan.count;
+    run->sequence = calloc(count, sizeof *run->sequence);
+    run->shuffled = calloc(count, sizeof *run->shuffled);
     run->hist = calloc(1, sizeof *run->hist);
     if (run->sequence == NULL || run->shuffled == NULL || run->hist == NULL) {
         return no_memory();
     }
-    for (uint32_t i = 0; i < run->count; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         run->sequence[i] = i;
         run->shuffled[i] = i;
     }
-    shuffle(run->shuffled, run->count);
+    shuffle(run->shuffled, count);
     return true;
 }
 
-static bool run_count(const struct options *options, struct report *report, uint32_t count)
+static bool run_plan(const struct options *options, struct report *report, const struct plan *plan,
+                     unsigned loops)
 {
-    struct index_run run = {.options = options, .count = count};
-    struct index_side ours = {.kind = &table_rethread};
+    static const struct table_kind *const kinds[SIDES] = {&table_rethread, &table_lfht,
+                                                          &table_ck_ht};
     bool alone = options->peer != NULL && strcmp(options->peer, "none") == 0;
-    struct index_side theirs = {.kind = alone ? NULL : table_peer};
-    unsigned rounds = options->rounds != 0 ? (unsigned)options->rounds
-                      : options->quick     ? (unsigned)ROUNDS_QUICK
-                                           : (unsigned)ROUNDS;
+    struct index_run run = {.plan = *plan, .loops = loops};
+    for (unsigned i = 0; i < (alone ? 1u : (unsigned)SIDES); i++) {
+        if (kinds[i]->name != NULL) {
+            run.sides[run.side_count++].kind = kinds[i];
+        }
+    }
     bool good = create_orders(&run);
-    for (unsigned round = 0; good && round < rounds; round++) {
-        progress_show("index: %u keys: round %u of %u", count, round + 1, rounds);
-        struct index_side *first = workload_ours_first(round) ? &ours : &theirs;
-        good = run_side(&run, first) && run_side(&run, first == &ours ? &theirs : &ours);
+    for (unsigned turn = 0; good && turn < plan->loads; turn++) {
+        good = run_load(&run, turn) && (plan->timed_only || loops > 1 || run_longest(&run, turn));
     }
     progress_clear();
     if (good) {
-        add_rows(&run, report, &ours, &theirs);
+        add_rows(&run, report);
+    }
+    for (unsigned i = 0; i < run.side_count; i++) {
+        unload(&run.sides[i]);
     }
     free(run.hist);
     free(run.shuffled);
@@ -209,11 +308,49 @@ static bool run_count(const struct options *options, struct report *report, uint
     return good;
 }
 
+static struct plan plan_of(const struct options *options, uint32_t count)
+{
+    enum { SAMPLE_MAX = 2 * MILLION, SAMPLE_QUICK_MAX = MILLION / 2 };
+    unsigned rounds = options->rounds != 0 ? (unsigned)options->rounds
+                      : options->quick     ? (unsigned)ROUNDS_QUICK
+                                           : (unsigned)ROUNDS;
+    uint32_t sample_max = options->quick ? SAMPLE_QUICK_MAX : SAMPLE_MAX;
+    struct plan plan = {
+        .count = count,
+        .sample = count < sample_max ? count : sample_max,
+        .loads = rounds,
+        .passes = 1,
+        .loops_max = TABLE_LOOPS_MAX,
+    };
+    if (options->quick && count > MILLION) {
+        /* Filling takes the time, so it is done once. */
+        plan.loads = 1;
+        plan.passes = rounds;
+        plan.loops_max = 1;
+        plan.timed_only = true;
+    }
+    return plan;
+}
+
+static bool run_count(const struct options *options, struct report *report, uint32_t count)
+{
+    struct plan plan = plan_of(options, count);
+    for (unsigned loops = 1; loops <= plan.loops_max; loops++) {
+        if (!run_plan(options, report, &plan, loops)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool run(const struct options *options, struct report *report)
 {
-    static const uint32_t counts[] = {100000, 1000000, 10000000};
-    if (table_peer == NULL) {
-        report_note(report, table_peer_missing);
+    static const uint32_t counts[] = {MILLION, 10 * MILLION, 50 * MILLION};
+    if (table_lfht.name == NULL) {
+        report_note(report, table_lfht_missing);
+    }
+    if (table_ck_ht.name == NULL) {
+        report_note(report, table_ck_ht_missing);
     }
     if (options->count != 0) {
         if (options->count > counts[2]) {
@@ -232,6 +369,6 @@ static bool run(const struct options *options, struct report *report)
 
 const struct workload workload_index = {
     .name = "index",
-    .help = "the hash index in this process, against liburcu's cds_lfht",
+    .help = "the hash index in this process, against cds_lfht and ck_ht",
     .run = run,
 };

@@ -1,33 +1,54 @@
 /*
- * A hash table as workload `index` drives it: keys 0 to count - 1, each 16 bytes once mixed. The
- * loops stand in the implementations, so that no call through a pointer is measured. All records
- * are allocated before the first insert.
+ * A hash table as workload `index` drives it: keys 0 to count - 1, each 16 bytes once mixed. Every
+ * table hashes a key by the same function, inside what is measured. All records are allocated
+ * before the first insert: `count` of them, and `spares` more that MIXED puts in place of what it
+ * removes, so that no table reuses memory while it is measured.
  */
 #ifndef RETHREAD_BENCH_TABLE_H
 #define RETHREAD_BENCH_TABLE_H
 
 #include "bench/hist.h"
-#include "bench/protocol.h"
+
+#include "index/index.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <time.h>
 
-enum { TABLE_PAUSE = 1024 /* operations between two quiescent states */ };
+enum {
+    TABLE_PAUSE = 1024, /* operations between two quiescent states */
+    TABLE_BATCH = 16,
+    TABLE_MIX = 20,      /* operations of which one removes, and one puts back */
+    TABLE_LOOPS_MAX = 2, /* operating-system threads on one table at once */
+};
+
+enum table_op {
+    TABLE_INSERT,
+    TABLE_INSERT_TIMED,
+    TABLE_FIND,
+    TABLE_FIND_BATCHED,
+    TABLE_MIXED,
+    TABLE_REMOVE, /* finds, then removes what it found */
+    TABLE_OPS
+};
+
+/* What one operating-system thread does; keys of two that run at once are disjoint. */
+struct table_job {
+    const uint32_t *keys; /* in this order, each once */
+    uint32_t count;
+    uint32_t spare;       /* MIXED: the first of count / TABLE_MIX spares that are its own */
+    struct hist *hist_ns; /* INSERT_TIMED: each insert on the caller's CPU clock */
+};
 
 struct table;
 
+typedef bool table_run_fn(struct table *table, const struct table_job *job);
+
 struct table_kind {
     const char *name;
-    struct table *(*create)(uint32_t count); /* NULL: no memory */
+    struct table *(*create)(uint32_t count, uint32_t spares); /* NULL: no memory */
     void (*destroy)(struct table *table);
-    /* Each takes keys in the order given; false when an answer was wrong. */
-    bool (*insert)(struct table *table, const uint32_t *keys, uint32_t count);
-    bool (*insert_timed)(struct table *table, const uint32_t *keys, uint32_t count,
-                         struct hist *hist_ns); /* each on the caller's CPU clock; or NULL */
-    bool (*find)(struct table *table, const uint32_t *keys, uint32_t count);
-    bool (*find_batched)(struct table *table, const uint32_t *keys, uint32_t count); /* or NULL */
-    bool (*remove)(struct table *table, const uint32_t *keys, uint32_t count);
+    table_run_fn *run[TABLE_OPS]; /* false: a wrong answer; NULL: the table cannot do this */
 };
 
 struct table_key {
@@ -36,7 +57,9 @@ struct table_key {
 
 static inline struct table_key table_key_of(uint32_t number)
 {
-    return (struct table_key){{protocol_mix(number + UINT64_C(1)), number}};
+    uint64_t mixed = (number + UINT64_C(1)) * UINT64_C(0x9e3779b97f4a7c15);
+    mixed = (mixed ^ mixed >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    return (struct table_key){{mixed ^ mixed >> 31, number}};
 }
 
 static inline bool table_key_equal(const struct table_key *a, const struct table_key *b)
@@ -44,15 +67,24 @@ static inline bool table_key_equal(const struct table_key *a, const struct table
     return ((a->word[0] ^ b->word[0]) | (a->word[1] ^ b->word[1])) == 0;
 }
 
-static inline uint64_t table_cpu_ns(void)
+/* The hash that each table uses, of `secret`, INDEX_SECRET_BYTES of its own. */
+static inline struct index_hash table_hash(const uint8_t *secret, const struct table_key *key)
+{
+    return index_hash_with(secret, 0, 0, bytes_of(key, sizeof *key));
+}
+
+static inline uint64_t table_cpu_ns(clockid_t clock)
 {
     struct timespec used;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    clock_gettime(clock, &used);
     return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
 }
 
 extern const struct table_kind table_rethread;
-extern const struct table_kind *const table_peer; /* NULL: not built in */
-extern const char table_peer_missing[];           /* what to say then */
+/* Not built in: name NULL, and `missing` says what to install. */
+extern const struct table_kind table_lfht;
+extern const char table_lfht_missing[];
+extern const struct table_kind table_ck_ht;
+extern const char table_ck_ht_missing[];
 
 #endif

@@ -1,14 +1,20 @@
-/* The index of rethread as a table; see table.h. One member, one arena. */
+/* The index of rethread as a table; see table.h. One arena, one member for each loop. */
 #include "bench/table.h"
 
 #include "base/arena.h"
+#include "base/random.h"
 #include "index/epoch.h"
 #include "index/index.h"
 
 #include <stddef.h>
 #include <stdlib.h>
 
-enum { KIND_SEGMENT = 0, CACHES = 2, BATCH = 16, BYTES_PER_KEY = 128, BYTES_LEAST = 64 << 20 };
+enum {
+    KIND_SEGMENT = 0,
+    CACHES = TABLE_LOOPS_MAX + 2, /* the creator's, and one that index_create opens */
+    BYTES_PER_KEY = 128,
+    BYTES_LEAST = 64 << 20
+};
 
 struct item {
     struct index_record record;
@@ -18,9 +24,13 @@ struct item {
 struct table {
     struct arena *arena;
     struct epoch *epoch;
-    struct epoch_member *member;
     struct index *index;
     struct item **items;
+    uint8_t secret[INDEX_SECRET_BYTES];
+};
+
+struct member {
+    struct epoch_member *epoch;
 };
 
 static bool matches(const struct index_record *record, const void *key)
@@ -29,25 +39,103 @@ static bool matches(const struct index_record *record, const void *key)
     return table_key_equal(&item->key, key);
 }
 
-static struct index_hash hash_of(const struct table *table, const struct table_key *key)
+static bool join(struct table *table, struct member *member, enum table_op op)
 {
-    return index_hash(table->index, 0, 0, bytes_of(key, sizeof *key));
+    (void)op;
+    member->epoch = epoch_join(table->epoch);
+    if (member->epoch == NULL) {
+        return false;
+    }
+    epoch_online(member->epoch);
+    return true;
 }
 
-static void pause_at(struct table *table, uint32_t done)
+static void leave(struct table *table, struct member *member)
 {
-    if (done % TABLE_PAUSE == 0) {
-        epoch_online(table->member);
-        (void)epoch_reclaim(table->member, TABLE_PAUSE);
+    (void)table;
+    if (member->epoch != NULL) {
+        epoch_offline(member->epoch);
+        epoch_leave(member->epoch);
     }
+}
+
+static inline void pause_at(struct table *table, struct member *member, uint32_t done)
+{
+    (void)table;
+    if (done % TABLE_PAUSE == 0) {
+        epoch_online(member->epoch);
+        (void)epoch_reclaim(member->epoch, TABLE_PAUSE);
+    }
+}
+
+static inline bool insert_one(struct table *table, struct member *member, uint32_t number,
+                              uint32_t record)
+{
+    struct item *item = table->items[record];
+    struct table_key key = table_key_of(number);
+    struct index_hash hash = table_hash(table->secret, &key);
+    struct index_record *existing;
+    item->key = key;
+    item->record.hash_low = hash.low;
+    return index_insert(table->index, member->epoch, hash, &item->record, 0, matches, &key,
+                        &existing) == INDEX_DONE;
+}
+
+static inline bool find_one(struct table *table, struct member *member, const struct table_key *key)
+{
+    (void)member;
+    const struct index_record *found =
+        index_find(table->index, table_hash(table->secret, key), matches, key);
+    return found != NULL && matches(found, key);
+}
+
+static inline bool remove_one(struct table *table, struct member *member,
+                              const struct table_key *key)
+{
+    const struct index_record *found =
+        index_find(table->index, table_hash(table->secret, key), matches, key);
+    return found != NULL && index_remove(table->index, member->epoch, found);
+}
+
+#include "bench/table_loops.h"
+
+static bool find_batch(struct table *table, const uint32_t *keys, uint32_t size)
+{
+    struct table_key key[TABLE_BATCH];
+    struct index_hash hash[TABLE_BATCH];
+    for (uint32_t k = 0; k < size; k++) {
+        key[k] = table_key_of(keys[k]);
+        hash[k] = table_hash(table->secret, &key[k]);
+        index_prefetch_bucket(table->index, hash[k]);
+    }
+    for (uint32_t k = 0; k < size; k++) {
+        index_prefetch_record(table->index, hash[k]);
+    }
+    for (uint32_t k = 0; k < size; k++) {
+        const struct index_record *found = index_find(table->index, hash[k], matches, &key[k]);
+        if (found == NULL || !matches(found, &key[k])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* As a loop's turn does it: all buckets are brought in, then all records, then each is read. */
+static bool loop_find_batched(struct table *table, const struct table_job *job)
+{
+    struct member member;
+    bool good = join(table, &member, TABLE_FIND_BATCHED);
+    for (uint32_t i = 0; good && i < job->count; i += TABLE_BATCH) {
+        uint32_t left = job->count - i;
+        good = find_batch(table, job->keys + i, left < TABLE_BATCH ? left : TABLE_BATCH);
+        pause_at(table, &member, i);
+    }
+    leave(table, &member);
+    return good;
 }
 
 static void destroy(struct table *table)
 {
-    if (table->member != NULL) {
-        epoch_offline(table->member);
-        epoch_leave(table->member);
-    }
     index_destroy(table->index);
     if (table->epoch != NULL) {
         epoch_destroy(table->epoch);
@@ -61,138 +149,54 @@ static void destroy(struct table *table)
 
 static bool create_items(struct table *table, uint32_t count)
 {
-    struct arena_cache *cache = epoch_member_cache(table->member);
-    for (uint32_t i = 0; i < count; i++) {
+    struct arena_cache *cache = arena_cache_open(table->arena);
+    bool good = cache != NULL;
+    for (uint32_t i = 0; good && i < count; i++) {
         struct item *item = arena_alloc(cache, sizeof *item, ARENA_ORDINARY);
-        if (item == NULL) {
-            return false;
+        good = item != NULL;
+        if (good) {
+            *item = (struct item){.key = table_key_of(i)};
+            table->items[i] = item;
         }
-        *item = (struct item){.key = table_key_of(i)};
-        table->items[i] = item;
     }
-    return true;
+    if (cache != NULL) {
+        arena_cache_close(cache);
+    }
+    return good;
 }
 
-static struct table *create(uint32_t count)
+static struct table *create(uint32_t count, uint32_t spares)
 {
+    uint32_t items = count + spares;
     struct table *table = calloc(1, sizeof *table);
     if (table == NULL) {
         return NULL;
     }
-    table->items = calloc(count, sizeof(struct item *));
-    table->arena = arena_create(BYTES_LEAST + (uint64_t)count * BYTES_PER_KEY, CACHES);
+    random_fill(table->secret, sizeof table->secret);
+    table->items = calloc(items, sizeof(struct item *));
+    table->arena = arena_create(BYTES_LEAST + (uint64_t)items * BYTES_PER_KEY, CACHES);
     table->epoch = table->arena != NULL ? epoch_create(table->arena) : NULL;
-    table->index =
-        table->epoch != NULL ? index_create(table->arena, table->epoch, KIND_SEGMENT, NULL) : NULL;
-    table->member = table->index != NULL ? epoch_join(table->epoch) : NULL;
-    if (table->items == NULL || table->member == NULL) {
-        destroy(table);
-        return NULL;
-    }
-    epoch_online(table->member);
-    if (!create_items(table, count)) {
+    table->index = table->epoch != NULL
+                       ? index_create(table->arena, table->epoch, KIND_SEGMENT, table->secret)
+                       : NULL;
+    if (table->items == NULL || table->index == NULL || !create_items(table, items)) {
         destroy(table);
         return NULL;
     }
     return table;
 }
 
-static inline bool insert_one(struct table *table, uint32_t number)
-{
-    struct item *item = table->items[number];
-    struct table_key key = table_key_of(number);
-    struct index_hash hash = hash_of(table, &key);
-    item->record.hash_low = hash.low;
-    struct index_record *existing;
-    return index_insert(table->index, table->member, hash, &item->record, 0, matches, &key,
-                        &existing) == INDEX_DONE;
-}
-
-static bool insert(struct table *table, const uint32_t *keys, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        if (!insert_one(table, keys[i])) {
-            return false;
-        }
-        pause_at(table, i + 1);
-    }
-    return true;
-}
-
-static bool insert_timed(struct table *table, const uint32_t *keys, uint32_t count,
-                         struct hist *hist_ns)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        uint64_t before_ns = table_cpu_ns();
-        bool done = insert_one(table, keys[i]);
-        hist_record(hist_ns, table_cpu_ns() - before_ns);
-        if (!done) {
-            return false;
-        }
-        pause_at(table, i + 1);
-    }
-    return true;
-}
-
-static bool find(struct table *table, const uint32_t *keys, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        struct table_key key = table_key_of(keys[i]);
-        struct index_record *found = index_find(table->index, hash_of(table, &key), matches, &key);
-        if (found == NULL || !matches(found, &key)) {
-            return false;
-        }
-        pause_at(table, i + 1);
-    }
-    return true;
-}
-
-/* As a loop's turn does it: all buckets are brought in, then all records, then each is read. */
-static bool find_batched(struct table *table, const uint32_t *keys, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i += BATCH) {
-        struct table_key key[BATCH];
-        struct index_hash hash[BATCH];
-        uint32_t size = count - i < BATCH ? count - i : BATCH;
-        for (uint32_t k = 0; k < size; k++) {
-            key[k] = table_key_of(keys[i + k]);
-            hash[k] = hash_of(table, &key[k]);
-            index_prefetch_bucket(table->index, hash[k]);
-        }
-        for (uint32_t k = 0; k < size; k++) {
-            index_prefetch_record(table->index, hash[k]);
-        }
-        for (uint32_t k = 0; k < size; k++) {
-            struct index_record *found = index_find(table->index, hash[k], matches, &key[k]);
-            if (found == NULL || !matches(found, &key[k])) {
-                return false;
-            }
-        }
-        pause_at(table, i);
-    }
-    return true;
-}
-
-static bool remove_all(struct table *table, const uint32_t *keys, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        struct table_key key = table_key_of(keys[i]);
-        struct index_record *found = index_find(table->index, hash_of(table, &key), matches, &key);
-        if (found == NULL || !index_remove(table->index, table->member, found)) {
-            return false;
-        }
-        pause_at(table, i + 1);
-    }
-    return true;
-}
-
 const struct table_kind table_rethread = {
     .name = "rethread",
     .create = create,
     .destroy = destroy,
-    .insert = insert,
-    .insert_timed = insert_timed,
-    .find = find,
-    .find_batched = find_batched,
-    .remove = remove_all,
+    .run =
+        {
+            [TABLE_INSERT] = loop_insert,
+            [TABLE_INSERT_TIMED] = loop_insert_timed,
+            [TABLE_FIND] = loop_find,
+            [TABLE_FIND_BATCHED] = loop_find_batched,
+            [TABLE_MIXED] = loop_mixed,
+            [TABLE_REMOVE] = loop_remove,
+        },
 };

@@ -1,0 +1,100 @@
+/*
+ * The measured loops, the same for every table: each implementation includes this once, after it
+ * has defined
+ *
+ *   struct member                      what an operating-system thread needs to use the table
+ *   join, leave                        first and last
+ *   pause_at(table, member, done)      after each operation
+ *   insert_one(table, member, number, record)   the key `number`, with the record of that number
+ *   find_one(table, member, key)       whether the key is there, compared in full
+ *   remove_one(table, member, key)     find, then remove; whether it was there
+ */
+#ifndef RETHREAD_BENCH_TABLE_LOOPS_H
+#define RETHREAD_BENCH_TABLE_LOOPS_H
+
+#include "bench/table.h"
+
+static bool loop_insert(struct table *table, const struct table_job *job)
+{
+    struct member member;
+    bool good = join(table, &member, TABLE_INSERT);
+    for (uint32_t i = 0; good && i < job->count; i++) {
+        good = insert_one(table, &member, job->keys[i], job->keys[i]);
+        pause_at(table, &member, i + 1);
+    }
+    leave(table, &member);
+    return good;
+}
+
+/* The clock is read once for each insert: what lies between two readings is one insert and the
+ * recording of the one before. */
+static bool loop_insert_timed(struct table *table, const struct table_job *job)
+{
+    struct member member;
+    bool good = join(table, &member, TABLE_INSERT);
+    uint64_t before_ns = table_cpu_ns(CLOCK_THREAD_CPUTIME_ID);
+    for (uint32_t i = 0; good && i < job->count; i++) {
+        good = insert_one(table, &member, job->keys[i], job->keys[i]);
+        uint64_t after_ns = table_cpu_ns(CLOCK_THREAD_CPUTIME_ID);
+        hist_record(job->hist_ns, after_ns - before_ns);
+        before_ns = after_ns;
+        if ((i + 1) % TABLE_PAUSE == 0) {
+            pause_at(table, &member, i + 1);
+            before_ns = table_cpu_ns(CLOCK_THREAD_CPUTIME_ID);
+        }
+    }
+    leave(table, &member);
+    return good;
+}
+
+static bool loop_find(struct table *table, const struct table_job *job)
+{
+    struct member member;
+    bool good = join(table, &member, TABLE_FIND);
+    for (uint32_t i = 0; good && i < job->count; i++) {
+        struct table_key key = table_key_of(job->keys[i]);
+        good = find_one(table, &member, &key);
+        pause_at(table, &member, i + 1);
+    }
+    leave(table, &member);
+    return good;
+}
+
+/* Nine in ten find, one in twenty removes its key, one in twenty puts the last removed back. */
+static bool loop_mixed(struct table *table, const struct table_job *job)
+{
+    enum { REMOVES_AT = TABLE_MIX / 2 - 1, INSERTS_AT = TABLE_MIX - 1 };
+    struct member member;
+    uint32_t record = job->spare;
+    uint32_t removed = 0;
+    bool good = join(table, &member, TABLE_MIXED);
+    for (uint32_t i = 0; good && i < job->count; i++) {
+        struct table_key key = table_key_of(job->keys[i]);
+        if (i % TABLE_MIX == REMOVES_AT) {
+            removed = job->keys[i];
+            good = remove_one(table, &member, &key);
+        } else if (i % TABLE_MIX == INSERTS_AT) {
+            good = insert_one(table, &member, removed, record++);
+        } else {
+            good = find_one(table, &member, &key);
+        }
+        pause_at(table, &member, i + 1);
+    }
+    leave(table, &member);
+    return good;
+}
+
+static bool loop_remove(struct table *table, const struct table_job *job)
+{
+    struct member member;
+    bool good = join(table, &member, TABLE_REMOVE);
+    for (uint32_t i = 0; good && i < job->count; i++) {
+        struct table_key key = table_key_of(job->keys[i]);
+        good = remove_one(table, &member, &key);
+        pause_at(table, &member, i + 1);
+    }
+    leave(table, &member);
+    return good;
+}
+
+#endif
