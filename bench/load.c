@@ -21,11 +21,13 @@
 
 enum {
     IN_BYTES = 256 * 1024,
-    OUT_BYTES = 256 * 1024, /* of several requests at once */
+    READ_BYTES = 256 * 1024, /* at once, so that other connections are not kept waiting */
+    PART_BYTES = 64 * 1024,  /* of a long reply, judged as it comes for the same reason */
+    OUT_BYTES = 256 * 1024,  /* of several requests at once */
     EVENTS = 64,
     PATIENCE_S = 10,
     WAIT_MS = 1000,
-    SHOWN_BYTES = 60,
+    SHOWN_BYTES = 80,
 };
 
 static const uint64_t second_ns = 1000000000;
@@ -48,6 +50,7 @@ struct connection {
     size_t out_at;
     size_t out_size;
     size_t in_size;
+    size_t judged; /* of the reply that is coming in */
     uint8_t *out;
     uint8_t *in;
     struct slot *slots;
@@ -99,17 +102,30 @@ static bool fail_errno(struct load *load, const char *what)
     return false;
 }
 
-/* What came is the generator's own random bytes at worst: it may be shown. */
+static void show(const uint8_t *bytes, size_t size, char shown[SHOWN_BYTES + 1])
+{
+    for (size_t i = 0; i < size; i++) {
+        shown[i] = isprint(bytes[i]) ? (char)bytes[i] : '.';
+    }
+    shown[size] = '\0';
+}
+
+/*
+ * Its beginning, and of a long one its end, where a server that refuses the last of several
+ * commands says why. What came is the generator's own random bytes at worst: it may be shown.
+ */
 static bool fail_reply(struct load *load, const uint8_t *reply, size_t size)
 {
-    char shown[SHOWN_BYTES + 1];
-    size_t count = size < SHOWN_BYTES ? size : SHOWN_BYTES;
-    for (size_t i = 0; i < count; i++) {
-        shown[i] = isprint(reply[i]) ? (char)reply[i] : '.';
+    char first[SHOWN_BYTES + 1];
+    char last[SHOWN_BYTES + 1] = "";
+    size_t shown = size < SHOWN_BYTES ? size : SHOWN_BYTES;
+    show(reply, shown, first);
+    if (size > shown) {
+        shown = size - shown < SHOWN_BYTES ? size - shown : SHOWN_BYTES;
+        show(reply + size - shown, shown, last);
     }
-    shown[count] = '\0';
-    snprintf(load->error, LOAD_ERROR_BYTES, "%s: wrong reply of %zu bytes: %s",
-             load->protocol->name, size, shown);
+    snprintf(load->error, LOAD_ERROR_BYTES, "%s: wrong reply of %zu bytes: %s%s%s",
+             load->protocol->name, size, first, size > 2 * SHOWN_BYTES ? " ... " : "", last);
     return false;
 }
 
@@ -310,21 +326,54 @@ static bool start_batch(struct load *load, struct connection *connection)
 
 /* ---- Receiving ------------------------------------------------------------------------------- */
 
+/* Whose reply this is; NULL: nobody waits for it. */
+static struct slot *find_slot(struct load *load, struct connection *connection,
+                              const uint8_t *reply, unsigned *place)
+{
+    *place = load->protocol->reply_slot(reply, (unsigned)(connection->tail % load->in_flight));
+    bool waits = *place < load->in_flight && connection->slots[*place].is_open;
+    return waits ? &connection->slots[*place] : NULL;
+}
+
+/* Of a long reply that has not come whole yet: judges what has come. */
+static bool judge_part(struct load *load, struct connection *connection, const uint8_t *reply,
+                       size_t size)
+{
+    if (size - connection->judged < PART_BYTES) {
+        return true;
+    }
+    unsigned place;
+    const struct slot *slot = find_slot(load, connection, reply, &place);
+    if (slot == NULL || !load->protocol->part_is_right(load->job->values, &slot->item, place, reply,
+                                                       connection->judged, size)) {
+        return fail_reply(load, reply, size);
+    }
+    connection->judged = size;
+    return true;
+}
+
 static bool take_reply(struct load *load, struct connection *connection, const uint8_t *reply,
                        size_t size)
 {
-    unsigned oldest = (unsigned)(connection->tail % load->in_flight);
-    unsigned place = load->protocol->reply_slot(reply, oldest);
-    struct slot *slot = &connection->slots[place < load->in_flight ? place : oldest];
-    if (place >= load->in_flight || !slot->is_open ||
-        !load->protocol->reply_is_right(load->job->values, &slot->item, place, reply, size)) {
+    const struct load_job *job = load->job;
+    unsigned place;
+    struct slot *slot = find_slot(load, connection, reply, &place);
+    if (slot == NULL || !load->protocol->reply_is_right(job->values, &slot->item, place, reply,
+                                                        connection->judged, size)) {
         return fail_reply(load, reply, size);
     }
+    connection->judged = 0;
     slot->is_open = false;
     load->done++;
-    if (load->job->hist_ns != NULL) {
+    if (job->hist_ns != NULL || job->done != NULL) {
         uint64_t now_ns = read_ns();
-        hist_record(load->job->hist_ns, now_ns > slot->from_ns ? now_ns - slot->from_ns : 0);
+        uint64_t latency_ns = now_ns > slot->from_ns ? now_ns - slot->from_ns : 0;
+        if (job->hist_ns != NULL) {
+            hist_record(job->hist_ns, latency_ns);
+        }
+        if (job->done != NULL) {
+            job->done(job->context, connection->index, &slot->item, latency_ns);
+        }
     }
     while (connection->tail < connection->head &&
            !connection->slots[connection->tail % load->in_flight].is_open) {
@@ -348,7 +397,7 @@ static bool take_replies(struct load *load, struct connection *connection)
             return fail_reply(load, reply, left);
         }
         if (size == 0 || size > left) {
-            if (left > load->reply_max) {
+            if (left > load->reply_max || !judge_part(load, connection, reply, left)) {
                 return fail_reply(load, reply, left);
             }
             break;
@@ -368,7 +417,8 @@ static bool take_replies(struct load *load, struct connection *connection)
 static bool receive(struct load *load, struct connection *connection)
 {
     size_t room = load->in_capacity - connection->in_size;
-    ssize_t got = recv(connection->fd, connection->in + connection->in_size, room, 0);
+    ssize_t got = recv(connection->fd, connection->in + connection->in_size,
+                       room < READ_BYTES ? room : READ_BYTES, 0);
     if (got < 0) {
         return errno == EAGAIN || errno == EINTR ? true : fail_errno(load, "recv");
     }
@@ -476,6 +526,7 @@ static bool begin(struct load *load, const struct load_job *job, struct load_res
     bool good = true;
     for (unsigned i = 0; i < load->connection_count; i++) {
         load->connections[i].rests = false;
+        load->connections[i].judged = 0;
         load->connections[i].turn = 0;
     }
     for (unsigned i = 0; good && job->rate <= 0 && i < load->connection_count; i++) {

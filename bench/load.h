@@ -28,6 +28,9 @@ struct load_shape {
 
 /* What this connection asks next; false: nothing more on this connection. */
 typedef bool load_next_fn(void *context, unsigned connection, struct protocol_item *item);
+/* Called for each request that was answered; must be quick. */
+typedef void load_done_fn(void *context, unsigned connection, const struct protocol_item *item,
+                          uint64_t latency_ns);
 /* Called between the turns of a running load, about every watch_ms; must be quick. */
 typedef void load_watch_fn(void *context, double seconds_since_start);
 
@@ -35,7 +38,8 @@ typedef void load_watch_fn(void *context, double seconds_since_start);
 struct load_job {
     const struct protocol_values *values;
     load_next_fn *next;
-    void *context;
+    load_done_fn *done;   /* or NULL */
+    void *context;        /* of both */
     uint64_t count;       /* 0: no limit */
     double seconds;       /* 0: no limit */
     double rate;          /* requests per second over all connections: open loop. 0: closed */

@@ -32,7 +32,7 @@ struct protocol_item {
     enum protocol_op op;
     uint32_t thread;
     uint32_t step;  /* append */
-    uint32_t steps; /* replay */
+    uint32_t steps; /* replay; forget, of a keyed series: Redis must be told what the keys are */
 };
 
 /* What the steps of one series of threads are. */
@@ -43,7 +43,9 @@ struct protocol_values {
     uint32_t ttl_s;       /* of every key on every side */
     bool keyed;           /* steps carry a response id, one tool call and a prefix */
     bool durable;         /* appends are acknowledged from disk (rethread: ack: disk) */
+    bool retained;        /* rethread has a disk tier: it may promise more than the ttl */
     uint32_t value_bytes; /* of each step, where size_of is NULL */
+    /* PROTOCOL_STAMP_BYTES at least; or 0: a bare step, which did not think. */
     uint32_t (*size_of)(const void *shape, uint32_t thread, uint32_t step);
     const void *shape;
 };
@@ -64,9 +66,18 @@ struct protocol {
                           const uint8_t *in, size_t size);
     /* Which request the whole reply answers; `next` is the oldest one that is not answered. */
     unsigned (*reply_slot)(const uint8_t *reply, unsigned next);
-    /* Whether each byte of the reply is the right one. */
+    /*
+     * Whether from..to of a reply of which `to` bytes have come are the right ones: for long
+     * replies, which are judged as they come. Those before `from` must have been judged.
+     */
+    bool (*part_is_right)(const struct protocol_values *values, const struct protocol_item *item,
+                          unsigned slot, const uint8_t *reply, size_t from, size_t to);
+    /*
+     * Whether each byte of the whole reply is the right one, and none is missing. Those before
+     * `from` must have been judged.
+     */
     bool (*reply_is_right)(const struct protocol_values *values, const struct protocol_item *item,
-                           unsigned slot, const uint8_t *reply, size_t size);
+                           unsigned slot, const uint8_t *reply, size_t from, size_t size);
 };
 
 extern const struct protocol protocol_rethread;
@@ -90,7 +101,7 @@ void protocol_write_step(const struct protocol_values *values, uint32_t thread, 
                          uint8_t *out);
 bool protocol_step_is_right(const struct protocol_values *values, uint32_t thread, uint32_t step,
                             const uint8_t *bytes);
-/* The three keys of a step of a keyed series: 24 hexadecimal digits and two, and 16 raw bytes. */
+/* The three keys of a step of a keyed series: two letters and 24 digits, twice; 16 raw bytes. */
 enum protocol_key { PROTOCOL_RESPONSE_ID, PROTOCOL_TOOL_CALL, PROTOCOL_PREFIX };
 enum { PROTOCOL_KEY_BYTES_MAX = 40 };
 size_t protocol_write_key(const struct protocol_values *values, uint32_t thread, uint32_t step,

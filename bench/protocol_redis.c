@@ -1,77 +1,34 @@
-/* Redis's RESP2: SET with EX, GETEX with EX (which slides the lifetime), UNLINK. */
-#include "bench/protocol.h"
+/* Redis, one-step threads: SET with EX, GETEX with EX (which slides the lifetime), UNLINK. */
+#include "bench/protocol_private.h"
 
-#include <string.h>
-
-enum { HEAD_MAX = 64 };
-
-static size_t put(uint8_t *out, const char *text)
-{
-    size_t size = strlen(text);
-    memcpy(out, text, size);
-    return size;
-}
-
-/* The digits; returns how many. */
-static size_t put_number(uint8_t *out, size_t number)
-{
-    uint8_t digits[20];
-    size_t count = 0;
-    do {
-        digits[count++] = (uint8_t)('0' + number % 10);
-        number /= 10;
-    } while (number != 0);
-    uint8_t *at = out;
-    while (count > 0) {
-        *at++ = digits[--count];
-    }
-    return (size_t)(at - out);
-}
-
-/* "$", the length and the end of the line. */
-static size_t put_head(uint8_t *out, size_t length)
-{
-    size_t at = put(out, "$");
-    at += put_number(out + at, length);
-    return at + put(out + at, "\r\n");
-}
-
-static size_t put_ttl(uint8_t *out, uint32_t ttl_s)
-{
-    uint8_t digits[20];
-    size_t count = put_number(digits, ttl_s);
-    size_t at = put(out, "$2\r\nEX\r\n");
-    at += put_head(out + at, count);
-    memcpy(out + at, digits, count);
-    at += count;
-    return at + put(out + at, "\r\n");
-}
+#include <assert.h>
 
 static size_t request(const struct protocol_values *values, const struct protocol_item *item,
                       unsigned slot, uint8_t *out)
 {
-    static const char *const heads[] = {
-        [PROTOCOL_APPEND] = "*5\r\n$3\r\nSET\r\n$24\r\n",
-        [PROTOCOL_REPLAY] = "*4\r\n$5\r\nGETEX\r\n$24\r\n",
-        [PROTOCOL_FORGET] = "*2\r\n$6\r\nUNLINK\r\n$24\r\n",
-    };
     (void)slot;
-    _Static_assert(PROTOCOL_NAME_BYTES == 24, "stands in the texts");
-    size_t at = put(out, heads[item->op]);
-    protocol_write_name(values, item->thread, out + at);
-    at += PROTOCOL_NAME_BYTES;
-    at += put(out + at, "\r\n");
-    if (item->op == PROTOCOL_APPEND) {
-        uint32_t size = protocol_step_bytes(values, item->thread, 0);
-        at += put_head(out + at, size);
-        protocol_write_step(values, item->thread, 0, out + at);
-        at += size;
-        at += put(out + at, "\r\n");
+    assert(item->step == 0 && item->steps <= 1);
+    uint8_t *at = out;
+    switch (item->op) {
+    case PROTOCOL_APPEND:
+        PROTOCOL_PUT(at, "*5\r\n$3\r\nSET\r\n");
+        at = protocol_put_name(at, values, item->thread);
+        at = protocol_put_step(at, values, item->thread, 0);
+        break;
+    case PROTOCOL_REPLAY:
+        PROTOCOL_PUT(at, "*4\r\n$5\r\nGETEX\r\n");
+        at = protocol_put_name(at, values, item->thread);
+        break;
+    case PROTOCOL_FORGET:
+        PROTOCOL_PUT(at, "*2\r\n$6\r\nUNLINK\r\n");
+        at = protocol_put_name(at, values, item->thread);
+        break;
     }
     if (item->op != PROTOCOL_FORGET) {
-        at += put_ttl(out + at, values->ttl_s);
+        PROTOCOL_PUT(at, "$2\r\nEX\r\n");
+        at = protocol_put_ttl(at, values);
     }
-    return at;
+    return (size_t)(at - out);
 }
 
 static size_t reply_bytes(const struct protocol_values *values, const struct protocol_item *item,
@@ -79,51 +36,48 @@ static size_t reply_bytes(const struct protocol_values *values, const struct pro
 {
     (void)values;
     (void)item;
-    const uint8_t *end = size > 1 ? memchr(in, '\n', size < HEAD_MAX ? size : HEAD_MAX) : NULL;
-    if (end == NULL) {
-        return size < HEAD_MAX ? 0 : PROTOCOL_BROKEN;
-    }
-    size_t head = (size_t)(end - in) + 1;
-    if (in[0] != '$' || in[1] == '-') {
-        return head;
-    }
-    size_t length = 0;
-    for (const uint8_t *at = in + 1; *at >= '0' && *at <= '9' && length < UINT32_MAX; at++) {
-        length = length * 10 + (size_t)(*at - '0');
-    }
-    return head + length + 2;
+    return protocol_resp_bytes(in, size, 1);
 }
 
-static unsigned reply_slot(const uint8_t *reply, unsigned next)
+static size_t judge_reply(struct protocol_judge *judge, const struct protocol_values *values,
+                          const struct protocol_item *item)
 {
-    (void)reply;
-    return next;
+    if (item->op == PROTOCOL_APPEND) {
+        PROTOCOL_JUDGE(judge, "+OK\r\n");
+    } else if (item->op == PROTOCOL_FORGET) {
+        PROTOCOL_JUDGE(judge, ":1\r\n");
+    } else {
+        uint8_t head[PROTOCOL_DECIMAL_BYTES_MAX + 3];
+        uint32_t bytes = protocol_step_bytes(values, item->thread, 0);
+        size_t head_size = (size_t)(protocol_put_bulk_head(head, '$', bytes) - head);
+        protocol_judge_bytes(judge, head, head_size);
+        protocol_judge_step(judge, values, item->thread, 0);
+        PROTOCOL_JUDGE(judge, "\r\n");
+    }
+    return judge->at;
 }
 
-static bool is_text(const uint8_t *reply, size_t size, const char *text)
+static bool part_is_right(const struct protocol_values *values, const struct protocol_item *item,
+                          unsigned slot, const uint8_t *reply, size_t from, size_t to)
 {
-    return size == strlen(text) && memcmp(reply, text, size) == 0;
+    (void)slot;
+    struct protocol_judge judge = {.reply = reply, .from = from, .to = to, .partial = true};
+    return judge_reply(&judge, values, item) >= to && !judge.wrong;
 }
 
 static bool reply_is_right(const struct protocol_values *values, const struct protocol_item *item,
-                           unsigned slot, const uint8_t *reply, size_t size)
+                           unsigned slot, const uint8_t *reply, size_t from, size_t size)
 {
     (void)slot;
-    if (item->op != PROTOCOL_REPLAY) {
-        return is_text(reply, size, item->op == PROTOCOL_APPEND ? "+OK\r\n" : ":1\r\n");
-    }
-    uint32_t value_bytes = protocol_step_bytes(values, item->thread, 0);
-    uint8_t head[HEAD_MAX];
-    size_t at = put_head(head, value_bytes);
-    return size == at + value_bytes + 2 && memcmp(reply, head, at) == 0 &&
-           memcmp(reply + size - 2, "\r\n", 2) == 0 &&
-           protocol_step_is_right(values, item->thread, 0, reply + at);
+    struct protocol_judge judge = {.reply = reply, .from = from, .to = size};
+    return judge_reply(&judge, values, item) == size && !judge.wrong;
 }
 
 const struct protocol protocol_redis = {
     .name = "redis",
     .request = request,
     .reply_bytes = reply_bytes,
-    .reply_slot = reply_slot,
+    .reply_slot = protocol_in_order,
+    .part_is_right = part_is_right,
     .reply_is_right = reply_is_right,
 };

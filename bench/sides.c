@@ -1,6 +1,8 @@
 /* Starts the servers with the settings they are compared under; see sides.h. */
 #include "bench/sides.h"
 
+#include "base/units.h"
+
 #include <assert.h>
 #include <limits.h>
 #include <stdio.h>
@@ -52,17 +54,33 @@ static void say_redis(struct words *words, const struct sides_wanted *wanted, co
     }
 }
 
+/* It counts its memory in MiB, and does not run as root. */
+static void say_memcached(struct words *words, const struct sides_wanted *wanted, const char *loops)
+{
+    static char mebibytes[NUMBER_BYTES];
+    uint64_t bytes = 0;
+    bool given = units_parse_size(wanted->memory != NULL ? wanted->memory : "4G", &bytes);
+    assert(given);
+    (void)given;
+    snprintf(mebibytes, sizeof mebibytes, "%llu", (unsigned long long)(bytes >> 20));
+    const char *const list[] = {"-p",  "@PORT", "-U",      "0",  "-l",     "127.0.0.1", "-t",
+                                loops, "-m",    mebibytes, "-u", "nobody", NULL};
+    add_all(words, list);
+}
+
 static const struct peer peers[] = {
     {"redis", "redis-server", SIDES_REDIS | SIDES_REDIS_LISTS, say_redis},
+    {"memcached", "memcached", SIDES_MEMCACHED, say_memcached},
 };
 
 enum { PEERS = sizeof peers / sizeof *peers };
 
 static const struct protocol *protocol_of(const struct peer *peer, unsigned wanted_peers)
 {
-    (void)peer;
-    (void)wanted_peers;
-    return &protocol_redis;
+    if (peer->peers == SIDES_MEMCACHED) {
+        return &protocol_memcached;
+    }
+    return (wanted_peers & SIDES_REDIS_LISTS) != 0 ? &protocol_redis_lists : &protocol_redis;
 }
 
 bool sides_find_program(char path[PATH_MAX])
