@@ -63,8 +63,10 @@ static void say_memcached(struct words *words, const struct sides_wanted *wanted
     assert(given);
     (void)given;
     snprintf(mebibytes, sizeof mebibytes, "%llu", (unsigned long long)(bytes >> 20));
-    const char *const list[] = {"-p",  "@PORT", "-U",      "0",  "-l",     "127.0.0.1", "-t",
-                                loops, "-m",    mebibytes, "-u", "nobody", NULL};
+    const char *const list[] = {
+        "-p",  "@PORT",  "-U",      "0",  "-l",   "127.0.0.1", "-t",
+        loops, "-m",     mebibytes, "-c", "1024", "-o",        "hash_algorithm=xxh3",
+        "-u",  "nobody", NULL};
     add_all(words, list);
 }
 
