@@ -40,6 +40,15 @@ void hist_record(struct hist *hist, uint64_t value)
     }
 }
 
+void hist_add(struct hist *into, const struct hist *from)
+{
+    for (unsigned i = 0; i < HIST_BUCKETS; i++) {
+        into->bucket[i] += from->bucket[i];
+    }
+    into->count += from->count;
+    into->max = from->max > into->max ? from->max : into->max;
+}
+
 uint64_t hist_percentile(const struct hist *hist, double share)
 {
     assert(share >= 0 && share <= 1);

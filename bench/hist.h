@@ -17,6 +17,7 @@ struct hist {
 
 void hist_clear(struct hist *hist);
 void hist_record(struct hist *hist, uint64_t value);
+void hist_add(struct hist *into, const struct hist *from);
 
 /* The smallest bound that `share` (0 to 1) of the values do not exceed; 0 when there are none. */
 uint64_t hist_percentile(const struct hist *hist, double share);

@@ -13,6 +13,7 @@ struct workload {
 };
 
 extern const struct workload workload_kv;
+extern const struct workload workload_agent;
 extern const struct workload workload_index;
 extern const struct workload workload_continuity;
 extern const struct workload workload_churn;
