@@ -3,10 +3,9 @@
 
 #include "bench/content.h"
 #include "bench/folder.h"
+#include "bench/local.h"
 
 #include "base/bytes.h"
-#include "store/store.h"
-#include "thread/operations.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -19,8 +18,7 @@ enum {
     STEPS_MAX = 40,
     TURNS_MAX = 16,
     ID_BYTES = 24,
-    TRIES_MAX = 200000, /* of one operation that is put back */
-    LAG_BYTES = 64 << 20,
+    TOMBSTONES = 1024,
     /* A lane leaves alone who shares a place with another that is being erased; such a thread is
      * asked for again after ten seconds. */
     ASK_AGAIN_MS = 11 * 1000,
@@ -49,9 +47,7 @@ struct traffic {
     struct traffic_settings settings;
     struct clock_driven clock;
     struct clock_driven wall;
-    struct store *store;
-    struct threads *threads;
-    struct lane *lane;
+    struct local local;
     uint64_t random;
     uint64_t start_ms;
     uint64_t stop_ms; /* the next */
@@ -75,83 +71,20 @@ static uint64_t below(struct traffic *traffic, uint64_t limit)
     return content_random(&traffic->random) % limit;
 }
 
-/* ---- Threads and store ---- */
-
-static bool open_all(struct traffic *traffic)
+static bool open_local(struct traffic *traffic)
 {
     const struct traffic_settings *settings = &traffic->settings;
-    struct store_refusal refusal;
-    struct store_settings store = {
+    struct local_settings local = {
         .directory = settings->directory,
-        .disk_bytes = UINT64_C(10) << 30,
-        .lag_max_bytes = LAG_BYTES,
-        .tombstones = 1024,
-        .pool = 1,
-        .compression = STORE_COMPRESSION_ZSTD,
-        .wall = &traffic->wall.clock,
-        .clock = &traffic->clock.clock,
-    };
-    traffic->store = store_open(&store, &refusal);
-    if (traffic->store == NULL) {
-        fprintf(stderr, "%s\n", refusal.text);
-        return false;
-    }
-    struct threads_settings threads = {
         .memory_bytes = settings->memory_bytes,
+        .disk_bytes = UINT64_C(10) << 30,
         .ttl_ms = settings->ttl_ms,
         .retention_ms = settings->retention_ms,
-        .frame_max_bytes = 64 << 20,
-        .tombstones = 1024,
-        .lanes_max = 1,
+        .tombstones = TOMBSTONES,
         .clock = &traffic->clock.clock,
         .wall = &traffic->wall.clock,
-        .tier = store_tier(traffic->store),
-        .hash_secret = store_secret(traffic->store),
     };
-    traffic->threads = threads_create(&threads);
-    traffic->lane = traffic->threads != NULL ? lane_open(traffic->threads, 0, 1) : NULL;
-    if (traffic->lane == NULL) {
-        fputs("no memory\n", stderr);
-        return false;
-    }
-    lane_online(traffic->lane);
-    lane_read_clock(traffic->lane);
-    return true;
-}
-
-static void close_all(struct traffic *traffic)
-{
-    if (traffic->lane != NULL) {
-        lane_offline(traffic->lane);
-        lane_close(traffic->lane);
-    }
-    if (traffic->threads != NULL) {
-        threads_destroy(traffic->threads);
-    }
-    if (traffic->store != NULL) {
-        store_close(traffic->store);
-    }
-}
-
-static void tend(struct traffic *traffic)
-{
-    lane_tend(traffic->lane);
-    lane_offline(traffic->lane);
-    lane_online(traffic->lane);
-    lane_read_clock(traffic->lane);
-}
-
-/* Put back: what it waits for is the work of other operating-system threads, in real time. */
-static bool is_to_try_again(struct traffic *traffic, enum status status, unsigned *tries)
-{
-    if (status != STATUS_AGAIN || ++*tries > TRIES_MAX) {
-        return false;
-    }
-    tend(traffic);
-    if (*tries > 4) {
-        nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
-    }
-    return true;
+    return local_open(&traffic->local, &local);
 }
 
 static bool fail(const struct conversation *conversation, const char *what, const char *why)
@@ -184,7 +117,7 @@ static bool has_all(struct traffic *traffic, const struct conversation *conversa
     }
     for (uint32_t at = 0; at < conversation->length; at++) {
         enum reason missing;
-        const struct step *step = thread_replay_step(traffic->lane, result, at, &missing);
+        const struct step *step = thread_replay_step(traffic->local.lane, result, at, &missing);
         if (step == NULL) {
             return false;
         }
@@ -205,8 +138,8 @@ static enum status ask_replay(struct traffic *traffic, const struct wire_request
     enum status status;
     unsigned tries = 0;
     do {
-        status = thread_replay(traffic->lane, request, result, &error);
-    } while (is_to_try_again(traffic, status, &tries));
+        status = thread_replay(traffic->local.lane, request, result, &error);
+    } while (local_try_again(&traffic->local, status, &tries));
     return status;
 }
 
@@ -256,8 +189,8 @@ static bool append(struct traffic *traffic, struct conversation *conversation)
     enum status status;
     unsigned tries = 0;
     do {
-        status = thread_append(traffic->lane, &request, &result, &error);
-    } while (is_to_try_again(traffic, status, &tries));
+        status = thread_append(traffic->local.lane, &request, &result, &error);
+    } while (local_try_again(&traffic->local, status, &tries));
     if (status != STATUS_OK) {
         return fail(conversation, "append", status_code(status));
     }
@@ -286,8 +219,8 @@ static bool rewind_some(struct traffic *traffic, struct conversation *conversati
     enum status status;
     unsigned tries = 0;
     do {
-        status = thread_rewind(traffic->lane, &request, &result, &error);
-    } while (is_to_try_again(traffic, status, &tries));
+        status = thread_rewind(traffic->local.lane, &request, &result, &error);
+    } while (local_try_again(&traffic->local, status, &tries));
     if (status != STATUS_OK || result.dropped != conversation->length - to - 1) {
         return fail(conversation, "rewind", status_code(status));
     }
@@ -319,8 +252,8 @@ static bool fork_one(struct traffic *traffic, const struct conversation *from)
     enum status status;
     unsigned tries = 0;
     do {
-        status = thread_fork(traffic->lane, &request, &result, &error);
-    } while (is_to_try_again(traffic, status, &tries));
+        status = thread_fork(traffic->local.lane, &request, &result, &error);
+    } while (local_try_again(&traffic->local, status, &tries));
     if (status != STATUS_OK) {
         return fail(from, "fork", status_code(status));
     }
@@ -409,7 +342,7 @@ static bool take_turn(struct traffic *traffic, struct conversation *conversation
     if (!append(traffic, conversation)) {
         return false;
     }
-    tend(traffic);
+    local_tend(&traffic->local);
     if (--conversation->turns_left == 0 || conversation->length == STEPS_MAX) {
         return leave(traffic, conversation);
     }
@@ -432,7 +365,7 @@ static void advance_to(struct traffic *traffic, uint64_t at_ms)
     uint64_t by_ms = at_ms > now_ms(traffic) ? at_ms - now_ms(traffic) : 0;
     clock_driven_advance(&traffic->clock, by_ms);
     clock_driven_advance(&traffic->wall, by_ms);
-    lane_read_clock(traffic->lane);
+    lane_read_clock(traffic->local.lane);
 }
 
 /* ---- Stops ---- */
@@ -478,19 +411,13 @@ static void count_threads(const struct traffic *traffic, struct traffic_look *lo
     }
 }
 
-static void settle(struct traffic *traffic)
-{
-    store_settle(traffic->store);
-    tend(traffic);
-    lane_tend_fully(traffic->lane);
-}
-
 static void look_around(struct traffic *traffic, struct traffic_look *look)
 {
-    settle(traffic); /* what was due is submitted, what the sweep has to say as well */
-    settle(traffic); /* and has come through */
+    local_settle(
+        &traffic->local); /* what was due is submitted, what the sweep has to say as well */
+    local_settle(&traffic->local); /* and has come through */
     uint64_t values[METRIC_COUNT];
-    threads_metrics(traffic->lane, values);
+    threads_metrics(traffic->local.lane, values);
     traffic->counts.demotions = values[METRIC_DEMOTIONS];
     look->memory_bytes = values[METRIC_USED_BYTES];
     look->live_bytes = values[METRIC_DISK_LIVE_BYTES];
@@ -505,13 +432,13 @@ static bool stop(struct traffic *traffic, struct traffic_look *look)
     *look = (struct traffic_look){0};
     uint64_t wall_us = read_us(CLOCK_MONOTONIC);
     uint64_t cpu_us = read_us(CLOCK_PROCESS_CPUTIME_ID);
-    store_settle(traffic->store);
+    store_settle(traffic->local.store);
     look->batch_us = read_us(CLOCK_MONOTONIC) - wall_us;
     look->batch_cpu_us = read_us(CLOCK_PROCESS_CPUTIME_ID) - cpu_us;
     look_around(traffic, look);
     for (unsigned i = 0; i < ASKS_MAX && look->disk_threads > look->threads_most; i++) {
         advance_to(traffic, now_ms(traffic) + ASK_AGAIN_MS);
-        store_settle(traffic->store);
+        store_settle(traffic->local.store);
         look_around(traffic, look);
     }
     look->tree_bytes = folder_bytes(traffic->settings.directory, "tree.mdb");
@@ -567,7 +494,7 @@ struct traffic *traffic_start(const struct traffic_settings *settings)
     traffic->stop_ms = traffic->start_ms + settings->stop_ms;
     traffic->pool = content_pool(settings->seed);
     traffic->conversations = calloc(settings->at_once, sizeof *traffic->conversations);
-    if (traffic->pool == NULL || traffic->conversations == NULL || !open_all(traffic)) {
+    if (traffic->pool == NULL || traffic->conversations == NULL || !open_local(traffic)) {
         traffic_end(traffic);
         return NULL;
     }
@@ -579,7 +506,7 @@ struct traffic *traffic_start(const struct traffic_settings *settings)
 
 void traffic_end(struct traffic *traffic)
 {
-    close_all(traffic);
+    local_close(&traffic->local);
     free(traffic->left);
     free(traffic->conversations);
     free(traffic->pool);
