@@ -4,7 +4,13 @@
 #include <stdio.h>
 #include <time.h>
 
-enum { LAG_BYTES = 64 << 20, FRAME_BYTES = 64 << 20, TRIES_MAX = 200000, TRIES_AT_ONCE = 4 };
+enum {
+    LAG_BYTES = 64 << 20,
+    LAG_SHARE = 4,
+    FRAME_BYTES = 64 << 20,
+    TRIES_MAX = 200000,
+    TRIES_AT_ONCE = 4
+};
 
 bool local_open(struct local *local, const struct local_settings *settings)
 {
@@ -19,10 +25,11 @@ bool local_open(struct local *local, const struct local_settings *settings)
     };
     if (settings->directory != NULL) {
         struct store_refusal refusal;
+        uint64_t lag_bytes = settings->memory_bytes / LAG_SHARE; /* as the server does it */
         struct store_settings store = {
             .directory = settings->directory,
             .disk_bytes = settings->disk_bytes,
-            .lag_max_bytes = LAG_BYTES,
+            .lag_max_bytes = lag_bytes < LAG_BYTES ? lag_bytes : LAG_BYTES,
             .tombstones = settings->tombstones,
             .pool = 1,
             .compression = STORE_COMPRESSION_ZSTD,

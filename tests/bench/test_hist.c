@@ -69,8 +69,24 @@ START_TEST(test_shares)
 }
 END_TEST
 
+START_TEST(test_add)
+{
+    static struct hist other;
+    hist_clear(&other);
+    hist_record(&hist, 5);
+    hist_record(&other, 7);
+    hist_record(&other, 9);
+    hist_add(&hist, &other);
+    ck_assert_uint_eq(hist.count, 3);
+    ck_assert_uint_eq(hist.max, 9);
+    ck_assert_uint_eq(hist_percentile(&hist, 0.5), 7);
+    hist_add(&other, &hist);
+    ck_assert_uint_eq(other.count, 5);
+}
+END_TEST
+
 int main(void)
 {
     return SUITE_RUN("hist", setup, NULL, 0, test_empty, test_exact_when_small,
-                     test_error_is_bounded, test_max_is_exact, test_shares);
+                     test_error_is_bounded, test_max_is_exact, test_shares, test_add);
 }
