@@ -44,12 +44,13 @@ class Bench(unittest.TestCase):
             self.assertGreater(row["ours"], 0)
             self.assertLessEqual(row["ours_min"], row["ours"])
             self.assertLessEqual(row["ours"], row["ours_max"])
-            self.assertEqual(row["rounds"], rounds)
+            if rounds is not None:
+                self.assertEqual(row["rounds"], rounds)
             if row["theirs"] is None:
                 self.assertIsNone(row["ratio"])
             else:
                 better = row["ours"] / row["theirs"]
-                more_is_better = row["metric"] in ("throughput", "complete_follow_ups")
+                more_is_better = row["metric"] in ("throughput", "complete")
                 better = better if more_is_better else 1 / better
                 self.assertAlmostEqual(row["ratio"] / better, 1, places=3)
             self.assertIn(row["metric"], page)
@@ -78,11 +79,12 @@ class Bench(unittest.TestCase):
 
     def test_index(self):
         rows = self.rows("index", "--rounds", "3", "--count", "5000")
-        self.assertEqual([r["metric"] for r in rows],
-                         ["insert", "find", "find_batched", "remove", "longest_insert"])
+        self.assertEqual({r["metric"] for r in rows},
+                         {"insert", "find", "find_batched", "mixed", "remove", "longest_insert"})
+        self.assertLessEqual({r["peer"] for r in rows}, {None, "cds_lfht", "ck_ht"})
         self.assertEqual({r["params"]["keys"] for r in rows}, {5000})
 
-    def test_continuity(self):
+    def continuity(self, *words):
         """Two threads, four follow-ups; the pause past the ttl costs memory alone that turn and
         the one after it, though that one comes at once."""
         turns = (("a", True, None), ("b", False, None), ("a", True, 10.5), ("b", True, 100),
@@ -92,13 +94,32 @@ class Bench(unittest.TestCase):
             for thread, thinking, idle in turns:
                 f.write(json.dumps({"thread": thread, "thinking": thinking, "idle_before": idle,
                                     "out_tokens": 200}) + "\n")
-        for memory in ("1G", "64M"):
-            row, = self.rows("continuity", "--workload", workload, "--memory", memory, rounds=1)
-            self.assertEqual(row["metric"], "complete_follow_ups")
-            self.assertEqual(row["peer"], "memory-only")
-            self.assertEqual((row["ours"], row["theirs"]), (1.0, 0.5))
-            self.assertEqual(row["params"]["follow_ups"], 4)
-            self.assertEqual(row["params"]["replays_from_disk"], 1)
+        rows = self.rows("continuity", "--quick", "--rounds", "3", "--count", "20", "--workload",
+                         workload, *words, rounds=None)
+        by_ttl = {r["params"]["ttl_s"]: r for r in rows if r["params"].get("by") == "ttl"}
+        self.assertEqual({(r["peer"], r["ours"]) for r in by_ttl.values()}, {("memory-only", 1.0)})
+        self.assertEqual({r["params"]["follow_ups"] for r in by_ttl.values()}, {4})
+        self.assertEqual(by_ttl[300]["theirs"], 0.5)
+        self.assertEqual(by_ttl[300]["params"]["replays_from_disk"], 1)
+        self.assertEqual(by_ttl[3600]["theirs"], 1.0)
+        self.assertEqual(by_ttl[3600]["params"]["replays_from_disk"], 0)
+        by_memory = {r["params"]["memory_bytes"]: r for r in rows
+                     if r["params"].get("by") == "memory"}
+        self.assertIn(64 << 20, by_memory)
+        self.assertEqual({r["ours"] for r in by_memory.values()}, {1.0})
+        cold = [r for r in rows if r["metric"] == "cold_p99"]
+        self.assertEqual([r["params"]["page_cache"] for r in cold], ["dropped", "kept"])
+        self.assertEqual({r["rounds"] for r in cold}, {3})
+        return by_memory
+
+    def test_continuity_alone(self):
+        by_memory = self.continuity("--peer", "none", "--memory", "64M")
+        self.assertEqual({r["peer"] for r in by_memory.values()}, {None})
+
+    @unittest.skipUnless(shutil.which("redis-server"), "redis-server is not installed")
+    def test_continuity_beside_redis(self):
+        by_memory = self.continuity("--peer", "redis")
+        self.assertEqual({(r["peer"], r["theirs"]) for r in by_memory.values()}, {("redis", 1.0)})
 
     def test_churn(self):
         rows = self.rows("churn", "--count", "4", rounds=1)
