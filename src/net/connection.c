@@ -1,6 +1,8 @@
-/* The life of a connection: receive, serve, send. patience.c tells when to give up on a peer. */
+/* The life of a connection: receive and send; group.c serves. patience.c tells when to give up on a
+ * peer. */
 #include "net/connection.h"
 
+#include "net/group.h"
 #include "net/input.h"
 #include "net/later.h"
 #include "net/oversize.h"
@@ -59,9 +61,9 @@ static void on_socket(evutil_socket_t fd, short what, void *context)
     (void)fd;
     (void)what;
     net_loop_enter(connection->loop);
-    /* One that is queued has its turn later in this iteration. */
+    /* It has its turn later in this iteration, as all do who are queued. */
     if (connection->place == NET_NOWHERE) {
-        net_connection_turn(connection);
+        net_connection_place(connection, NET_READY);
     }
 }
 
@@ -200,7 +202,7 @@ static void linger(struct net_connection *connection)
 
 static void discard(struct net_connection *connection)
 {
-    ssize_t got = recv(connection->fd, connection->loop->scratch, NET_QUOTA_BYTES, 0);
+    ssize_t got = recv(connection->fd, net_group_scratch(connection->loop), NET_QUOTA_BYTES, 0);
     if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
         net_connection_close(connection);
     } else {
@@ -232,16 +234,16 @@ static void note_moved(struct net_connection *connection, uint64_t size_bytes)
 
 /* ---- Sending ------------------------------------------------------------------------------ */
 
-bool net_connection_send(struct net_connection *connection)
+bool net_connection_send_part(struct net_connection *connection, struct net_part *part)
 {
     struct net_loop *loop = connection->loop;
     uint64_t sent_bytes = 0;
     bool held = holds_something(connection);
-    enum net_sent outcome = net_reply_send(&loop->reply, connection->fd, &sent_bytes);
+    enum net_sent outcome = net_reply_send(&loop->reply, part, connection->fd, &sent_bytes);
     loop->sent_bytes += sent_bytes;
     note_moved(connection, sent_bytes);
     if (outcome == NET_SENT_PART) {
-        connection->output = net_reply_keep(&loop->reply);
+        connection->output = net_reply_keep(&loop->reply, part);
         if (!connection->output) {
             outcome = NET_SENT_FAILED;
             errno = ENOMEM;
@@ -249,17 +251,24 @@ bool net_connection_send(struct net_connection *connection)
             start_pace(connection);
         }
     }
-    int error = errno;
-    net_reply_reset(&loop->reply);
     if (outcome != NET_SENT_FAILED) {
         return true;
     }
-    if (error == ENOMEM) {
+    if (errno == ENOMEM) {
         net_connection_drop(connection, "out_of_memory");
     } else {
         net_connection_close(connection);
     }
     return false;
+}
+
+bool net_connection_send(struct net_connection *connection)
+{
+    struct net_reply *reply = &connection->loop->reply;
+    struct net_part part = net_reply_part(reply);
+    bool open = net_connection_send_part(connection, &part);
+    net_reply_reset(reply);
+    return open;
 }
 
 static void send_output(struct net_connection *connection)
@@ -284,7 +293,7 @@ static void send_output(struct net_connection *connection)
 void net_connection_answer(struct net_connection *connection, struct bytes body, enum status status)
 {
     struct net_loop *loop = connection->loop;
-    assert(!connection->output);
+    assert(!connection->output && loop->reply.piece_count == 0);
     connection->late = false;
     /* The loop's own chunk is empty at this point: there is room, or the peer learns nothing. */
     (void)loop->handler->refuse(loop->handler->context, &loop->reply, body, status);
@@ -329,6 +338,15 @@ static void stop(struct net_connection *connection)
     }
     watch(connection, NET_WATCH_NOTHING);
     net_connection_place(connection, NET_STOPPED);
+}
+
+void net_connection_stall(struct net_connection *connection)
+{
+    if (net_later_is_full(connection)) {
+        wait_for(connection, NET_WATCH_NOTHING); /* for net_later_give */
+    } else {
+        stop(connection); /* no room for a reply */
+    }
 }
 
 void net_connection_settle(struct net_connection *connection)
@@ -382,10 +400,11 @@ static enum received receive(struct net_connection *connection, uint64_t need, s
         kept = net_input_view(input);
     } else {
         room = scratch_allowance(connection, kept.size);
+        at = net_group_scratch(loop);
         if (kept.size > 0) {
-            memcpy(loop->scratch, kept.data, kept.size);
+            memcpy(at, kept.data, kept.size);
         }
-        at = loop->scratch + kept.size;
+        at += kept.size;
     }
     if (room == 0) {
         return RECEIVED_NO_ROOM;
@@ -401,9 +420,22 @@ static enum received receive(struct net_connection *connection, uint64_t need, s
         net_input_received(input, (size_t)got);
         *view = net_input_view(input);
     } else {
-        *view = bytes_of(loop->scratch, kept.size + (size_t)got);
+        *view = bytes_of(at - kept.size, kept.size + (size_t)got);
     }
     return RECEIVED_SOME;
+}
+
+bool net_connection_keep(struct net_connection *connection, struct bytes view, size_t used)
+{
+    bool held = holds_something(connection);
+    if (!net_input_keep(&connection->input, &connection->loop->account, view, used)) {
+        net_connection_drop(connection, "out_of_memory");
+        return false;
+    }
+    if (!held && holds_something(connection)) {
+        start_pace(connection);
+    }
+    return true;
 }
 
 /* Finds input to work on. False: there is none, and the connection is settled or closed. */
@@ -433,139 +465,10 @@ static bool find_input(struct net_connection *connection, struct bytes *view)
     return false;
 }
 
-/* ---- Serving ------------------------------------------------------------------------------ */
-
-struct batch {
-    struct bytes bodies[NET_BATCH_MAX];
-    size_t ends[NET_BATCH_MAX]; /* of each frame, from the start of the view */
-    unsigned count;
-    enum wire_frame stopped_at; /* the kind of frame behind the last; WHOLE: there may be more */
-};
-
-static void gather(const struct net_connection *connection, struct bytes view, struct batch *batch)
-{
-    size_t at = 0;
-    batch->count = 0;
-    batch->stopped_at = WIRE_FRAME_WHOLE;
-    while (batch->count < NET_BATCH_MAX) {
-        struct bytes body;
-        uint64_t need;
-        batch->stopped_at =
-            next_frame(connection, bytes_of(view.data + at, view.size - at), &body, &need);
-        if (batch->stopped_at != WIRE_FRAME_WHOLE) {
-            return;
-        }
-        at = (size_t)(body.data - view.data) + body.size;
-        batch->bodies[batch->count] = body;
-        batch->ends[batch->count++] = at;
-    }
-}
-
-/* How many of the batch were there when the drain began. */
-static unsigned count_due(const struct net_connection *connection, const struct batch *batch)
-{
-    unsigned count = 0;
-    while (count < batch->count && batch->ends[count] <= connection->due_bytes) {
-        count++;
-    }
-    return count;
-}
-
-static unsigned refuse_late(struct net_loop *loop, const struct batch *batch)
-{
-    unsigned consumed = 0;
-    while (consumed < batch->count && !net_reply_is_full(&loop->reply) &&
-           loop->handler->refuse(loop->handler->context, &loop->reply, batch->bodies[consumed],
-                                 STATUS_SHUTTING_DOWN)) {
-        consumed++;
-    }
-    return consumed;
-}
-
-static unsigned run_batch(struct net_connection *connection, const struct batch *batch)
-{
-    struct net_loop *loop = connection->loop;
-    unsigned count = loop->draining ? count_due(connection, batch) : batch->count;
-    unsigned consumed;
-    bool deferred = false;
-    connection->late = count == 0;
-    struct net_deferral deferral = {.attempts = connection->attempts};
-    if (deferral.attempts > 0) {
-        deferral.time_ms = loop->now_ms - connection->deferred_ms;
-    }
-    if (count == 0) {
-        consumed = refuse_late(loop, batch);
-    } else {
-        loop->reply.connection = connection;
-        consumed = loop->handler->serve(loop->handler->context, &loop->reply, batch->bodies, count,
-                                        deferral, &deferred);
-        loop->reply.connection = NULL;
-    }
-    assert(consumed <= batch->count);
-    if (!deferred) {
-        connection->attempts = 0;
-    } else if (consumed > 0 || connection->attempts == 0) {
-        connection->attempts = 1;
-        connection->deferred_ms = loop->now_ms;
-    } else {
-        connection->attempts++;
-    }
-    return consumed;
-}
-
-/* Serves what *view begins with. */
-static void serve(struct net_connection *connection, struct bytes view)
-{
-    struct net_loop *loop = connection->loop;
-    struct batch batch;
-    gather(connection, view, &batch);
-    if (batch.count == 0 && batch.stopped_at == WIRE_FRAME_BROKEN) {
-        net_connection_refuse(connection, bytes_of(NULL, 0), STATUS_BAD_REQUEST, "framing");
-        return;
-    }
-    if (batch.count == 0 && batch.stopped_at == WIRE_FRAME_TOO_LARGE) {
-        net_connection_refuse(connection, bytes_of(NULL, 0), STATUS_TOO_LARGE, "too_large");
-        return;
-    }
-    if (batch.count == 0 && net_oversize_refuse(connection, view)) {
-        return;
-    }
-    unsigned consumed = 0;
-    size_t used = 0;
-    if (batch.count > 0) {
-        consumed = run_batch(connection, &batch);
-        used = consumed > 0 ? batch.ends[consumed - 1] : 0;
-    }
-    if (consumed > 0) {
-        connection->request_ms = loop->now_ms;
-    }
-    connection->due_bytes -= used < connection->due_bytes ? used : connection->due_bytes;
-    bool held = holds_something(connection);
-    if (!net_input_keep(&connection->input, &loop->account, view, used)) {
-        net_reply_reset(&loop->reply);
-        net_connection_drop(connection, "out_of_memory");
-        return;
-    }
-    if (!held && holds_something(connection)) {
-        start_pace(connection);
-    }
-    if (!net_connection_send(connection)) {
-        return;
-    }
-    bool stuck =
-        batch.count > 0 && consumed == 0 && connection->attempts == 0 && !connection->output;
-    if (stuck && net_later_is_full(connection)) {
-        wait_for(connection, NET_WATCH_NOTHING); /* for net_later_give */
-    } else if (stuck) {
-        stop(connection); /* no room for a reply */
-    } else {
-        net_connection_settle(connection);
-    }
-}
+/* ---- Turns -------------------------------------------------------------------------------- */
 
 void net_connection_turn(struct net_connection *connection)
 {
-    struct net_loop *loop = connection->loop;
     struct bytes view;
     if (connection->output) {
         send_output(connection);
@@ -579,9 +482,8 @@ void net_connection_turn(struct net_connection *connection)
         net_oversize_skip(connection);
         return;
     }
-    loop->handler->read_clock(loop->handler->context);
     if (net_connection_is_patient(connection) && find_input(connection, &view)) {
-        serve(connection, view);
+        net_group_add(connection, view);
     }
 }
 

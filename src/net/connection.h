@@ -61,12 +61,18 @@ struct net_connection {
 void net_connection_open(struct net_loop *loop, int fd, uint64_t id);
 void net_connection_close(struct net_connection *connection); /* frees it */
 
-/* A connection taken off the ready queue has its turn. It may be gone afterwards. */
+/* A connection taken off the ready queue has its turn. It may be gone afterwards, or in the loop's
+ * group, which is to be run when all have had theirs. */
 void net_connection_turn(struct net_connection *connection);
 
-/* Sends the loop's reply; what is left becomes the connection's output, of which it has none.
- * False: it is closed. */
+/* Sends a part of the loop's reply; what is left becomes the connection's output, of which it has
+ * none. False: it is closed. */
+bool net_connection_send_part(struct net_connection *connection, struct net_part *part);
+/* The same with all of the reply, which is empty then. */
 bool net_connection_send(struct net_connection *connection);
+
+/* Keeps its input `view` without the first `used` bytes. False: it is closed. */
+bool net_connection_keep(struct net_connection *connection, struct bytes view, size_t used);
 
 /* patience.c: the peer sends no more. It is closed, at once or after answers that are still to
  * come. */
@@ -74,6 +80,8 @@ void net_connection_end(struct net_connection *connection);
 
 /* Decides what a connection waits for after its turn. */
 void net_connection_settle(struct net_connection *connection);
+/* Instead, when its first request could not be run, for want of room. It has no output. */
+void net_connection_stall(struct net_connection *connection);
 
 /*
  * Answers the request `body`, or nobody, with an error instead of running it, forgets the input

@@ -19,7 +19,7 @@
 struct net_reply;
 
 enum {
-    NET_BATCH_MAX = 64,           /* bodies of one connection that go into one serve */
+    NET_BATCH_MAX = 64,           /* bodies that are prepared together, or served */
     NET_REPLY_SMALL_BYTES = 1024, /* room that any answer but a replay, list or info fits */
     NET_REFER_BYTES_MIN = 4096,   /* payloads from here on go by reference */
 };
@@ -32,6 +32,13 @@ struct net_deferral {
 
 struct net_handler {
     void *context;
+
+    /*
+     * A hint, may be NULL: the bodies that the next serves will be given, by parts of this array
+     * and in its order, if at all (1 <= count <= NET_BATCH_MAX). Array and bodies stay as they are
+     * until those serves are over.
+     */
+    void (*prepare)(void *context, const struct bytes *bodies, unsigned count);
 
     /*
      * Runs the whole frame bodies of one connection in order (1 <= count <= NET_BATCH_MAX) and
@@ -62,7 +69,7 @@ struct net_handler {
 
     void (*online)(void *context); /* reads the clock too */
     void (*offline)(void *context);
-    void (*read_clock)(void *context); /* once before each connection's turn */
+    void (*read_clock)(void *context); /* before each group of turns */
     /* Each iteration, at least every 50 ms, and at once after net_wake; true: call again soon. */
     bool (*tend)(void *context);
     void (*charge)(void *context, int64_t bytes);                  /* buffers grown or shrunk */

@@ -67,6 +67,7 @@ static void run_ready(struct net_loop *loop)
         net_connection_place(connection, NET_NOWHERE);
         net_connection_turn(connection);
     }
+    net_group_run(loop);
     if (!TAILQ_EMPTY(&loop->retry) && !loop->retry_armed) {
         struct timeval wait = {.tv_usec = RETRY_MS * 1000};
         loop->retry_armed = event_add(loop->retry_event, &wait) == 0;
@@ -332,7 +333,7 @@ static bool is_over(struct net_loop *loop)
 static void *run(void *context)
 {
     struct net_loop *loop = context;
-    size_t fixed_bytes = net_reply_fixed_bytes() + NET_QUOTA_BYTES;
+    size_t fixed_bytes = net_reply_fixed_bytes() + NET_SCRATCH_BYTES;
     net_account_charge(&loop->account, (int64_t)fixed_bytes);
     for (bool over = false; !over;) {
         bool hurry = loop->ready_count > 0 || loop->tend_again;
@@ -392,7 +393,7 @@ bool net_loop_create(struct net_loop *loop, struct net_shared *shared, unsigned 
     TAILQ_INIT(&loop->stopped);
     TAILQ_INIT(&loop->answering);
     TAILQ_INIT(&loop->orphans);
-    loop->scratch = malloc(NET_QUOTA_BYTES);
+    loop->scratch = malloc(NET_SCRATCH_BYTES);
     if (loop->scratch && loop->wake_fd >= 0 && pipe2(loop->inbox, O_NONBLOCK | O_CLOEXEC) == 0 &&
         net_reply_create(&loop->reply, handler, &loop->account) && create_events(loop)) {
         return true;

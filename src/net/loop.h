@@ -7,12 +7,13 @@
  *
  * The loop is online (handler->online) from the first event of an iteration until its end, offline
  * while it waits. An iteration: callbacks of libevent, then one turn for each connection that was
- * ready at that point, then upkeep and the later answers that it brought, then offline.
+ * ready at that point, in groups, then upkeep and the later answers that it brought, then offline.
  */
 #ifndef RETHREAD_NET_LOOP_H
 #define RETHREAD_NET_LOOP_H
 
 #include "base/log.h"
+#include "net/group.h"
 #include "net/net.h"
 #include "net/reply.h"
 
@@ -72,7 +73,8 @@ struct net_loop {
 
     struct net_account account;
     struct net_reply reply;
-    uint8_t *scratch; /* NET_QUOTA_BYTES: where input is received */
+    struct net_group group;
+    uint8_t *scratch; /* NET_SCRATCH_BYTES: where input is received */
 
     struct net_connection **connections;
     size_t connection_count;

@@ -35,7 +35,7 @@ void net_oversize_skip(struct net_connection *connection)
     if (connection->skip_bytes < want) {
         want = (size_t)connection->skip_bytes;
     }
-    ssize_t got = recv(connection->fd, loop->scratch, want, 0);
+    ssize_t got = recv(connection->fd, net_group_scratch(loop), want, 0);
     if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
         net_connection_end(connection);
         return;

@@ -9,9 +9,9 @@
 #include <sys/uio.h>
 
 enum {
-    CHUNK_BASE_BYTES = 256 * 1024,
+    CHUNK_BASE_BYTES = NET_HEAVY_BYTES + NET_QUOTA_BYTES,
     CHUNK_MORE_BYTES = 64 * 1024,
-    PIECES_FIRST = 1024,
+    PIECES_FIRST = NET_HEAVY_PIECES + NET_PIECES_FULL,
     IOV_PIECES_MAX = 1024,
 };
 
@@ -86,11 +86,9 @@ void net_reply_reset(struct net_reply *reply)
     }
     reply->newest = reply->base;
     reply->base->used = 0;
-    reply->room_bytes = 0;
-    reply->first = 0;
     reply->piece_count = 0;
-    reply->size_bytes = 0;
-    reply->failed = false;
+    reply->whole_bytes = 0;
+    net_reply_begin(reply);
     if (reply->piece_capacity > PIECES_FIRST) {
         struct net_piece *fewer = realloc(reply->pieces, PIECES_FIRST * sizeof *fewer);
         if (fewer) {
@@ -98,6 +96,26 @@ void net_reply_reset(struct net_reply *reply)
             reply->piece_capacity = PIECES_FIRST;
         }
     }
+}
+
+void net_reply_begin(struct net_reply *reply)
+{
+    reply->room_bytes = 0;
+    reply->part_first = reply->piece_count;
+    reply->size_bytes = 0;
+    reply->failed = false;
+}
+
+struct net_part net_reply_part(const struct net_reply *reply)
+{
+    return (struct net_part){
+        .first = reply->part_first, .end = reply->piece_count, .failed = reply->failed};
+}
+
+bool net_reply_is_heavy(const struct net_reply *reply)
+{
+    return reply->newest != reply->base || reply->whole_bytes >= NET_HEAVY_BYTES ||
+           reply->piece_count >= NET_HEAVY_PIECES;
 }
 
 uint8_t *net_reply_room(struct net_reply *reply, size_t size_bytes)
@@ -147,7 +165,9 @@ void net_reply_commit(struct net_reply *reply, size_t used_bytes)
     chunk->used += used_bytes;
     reply->room_bytes -= used_bytes;
     reply->size_bytes += used_bytes;
-    struct net_piece *last = reply->piece_count > 0 ? &reply->pieces[reply->piece_count - 1] : NULL;
+    reply->whole_bytes += used_bytes;
+    bool has_last = reply->piece_count > reply->part_first;
+    struct net_piece *last = has_last ? &reply->pieces[reply->piece_count - 1] : NULL;
     if (last && !last->object && last->data + last->size == data) {
         last->size += used_bytes;
     } else {
@@ -163,6 +183,7 @@ void net_reply_refer(struct net_reply *reply, const void *data, size_t size_byte
         return;
     }
     reply->size_bytes += size_bytes;
+    reply->whole_bytes += size_bytes;
     add_piece(reply, (struct net_piece){.data = data,
                                         .size = size_bytes,
                                         .object = object,
@@ -173,27 +194,40 @@ bool net_reply_is_full(const struct net_reply *reply)
 {
     size_t quota =
         net_buffers_have_room(reply->account->buffers) ? NET_QUOTA_BYTES : NET_FLOOR_BYTES;
-    return reply->size_bytes >= quota || reply->piece_count >= NET_PIECES_FULL;
+    return reply->size_bytes >= quota || reply->piece_count - reply->part_first >= NET_PIECES_FULL;
 }
 
 /* ---- Sending ------------------------------------------------------------------------------ */
 
-/* One sendmsg from pieces[*first] on; trims and steps over what went out. */
-static enum net_sent send_pieces(struct net_piece *pieces, unsigned *first, unsigned count, int fd,
-                                 uint64_t *sent_bytes)
+/* One call for pieces that are one run of bytes: the kernel then has no list to take over. */
+static ssize_t send_one(const struct net_piece *piece, int fd)
+{
+    size_t size = piece->size < NET_QUOTA_BYTES ? piece->size : NET_QUOTA_BYTES;
+    return send(fd, piece->data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static ssize_t send_many(const struct net_piece *pieces, unsigned count, int fd)
 {
     struct iovec iov[IOV_PIECES_MAX];
     unsigned used = 0;
     size_t left = NET_QUOTA_BYTES;
-    for (unsigned i = *first; i < count && used < IOV_PIECES_MAX && left > 0; i++, used++) {
+    for (unsigned i = 0; i < count && used < IOV_PIECES_MAX && left > 0; i++, used++) {
         size_t size = pieces[i].size < left ? pieces[i].size : left;
         iov[used] = (struct iovec){.iov_base = (void *)(uintptr_t)pieces[i].data, .iov_len = size};
         left -= size;
     }
     struct msghdr message = {.msg_iov = iov, .msg_iovlen = used};
+    return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* One call from pieces[*first] on; trims and steps over what went out. */
+static enum net_sent send_pieces(struct net_piece *pieces, unsigned *first, unsigned count, int fd,
+                                 uint64_t *sent_bytes)
+{
     ssize_t sent;
     do {
-        sent = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        const struct net_piece *next = &pieces[*first];
+        sent = count - *first == 1 ? send_one(next, fd) : send_many(next, count - *first, fd);
     } while (sent < 0 && errno == EINTR);
     if (sent < 0) {
         return errno == EAGAIN || errno == EWOULDBLOCK ? NET_SENT_PART : NET_SENT_FAILED;
@@ -213,16 +247,17 @@ static enum net_sent send_pieces(struct net_piece *pieces, unsigned *first, unsi
     return NET_SENT_ALL;
 }
 
-enum net_sent net_reply_send(struct net_reply *reply, int fd, uint64_t *sent_bytes)
+enum net_sent net_reply_send(struct net_reply *reply, struct net_part *part, int fd,
+                             uint64_t *sent_bytes)
 {
-    if (reply->failed) {
+    if (part->failed) {
         errno = ENOMEM;
         return NET_SENT_FAILED;
     }
-    if (reply->first == reply->piece_count) {
+    if (part->first == part->end) {
         return NET_SENT_ALL;
     }
-    return send_pieces(reply->pieces, &reply->first, reply->piece_count, fd, sent_bytes);
+    return send_pieces(reply->pieces, &part->first, part->end, fd, sent_bytes);
 }
 
 /* A pinned object is in memory whole until here, however much of it was sent. */
@@ -257,11 +292,11 @@ static bool in_chunk(const struct net_chunk *chunk, const uint8_t *data)
     return data >= chunk->bytes && data < chunk->bytes + chunk->capacity;
 }
 
-struct net_output *net_reply_keep(struct net_reply *reply)
+struct net_output *net_reply_keep(struct net_reply *reply, const struct net_part *part)
 {
-    unsigned count = reply->piece_count - reply->first;
+    unsigned count = part->end - part->first;
     size_t copied_bytes = 0;
-    for (unsigned i = reply->first; i < reply->piece_count; i++) {
+    for (unsigned i = part->first; i < part->end; i++) {
         bool copied = in_chunk(reply->base, reply->pieces[i].data);
         copied_bytes += copied ? reply->pieces[i].size : 0;
     }
@@ -277,7 +312,7 @@ struct net_output *net_reply_keep(struct net_reply *reply)
     const void *kept = NULL;
     for (unsigned i = count; i > 0; i--) {
         struct net_piece *piece = &output->pieces[i - 1];
-        *piece = reply->pieces[reply->first + i - 1];
+        *piece = reply->pieces[part->first + i - 1];
         if (in_chunk(reply->base, piece->data)) {
             memcpy(copies->bytes + copies->used, piece->data, piece->size);
             piece->data = copies->bytes + copies->used;
@@ -293,7 +328,8 @@ struct net_output *net_reply_keep(struct net_reply *reply)
     net_account_force(reply->account, own_bytes + copies->capacity);
     net_account_hold(reply->account, output->held_bytes);
     output->chunks = copies;
-    while (reply->newest != reply->base) {
+    bool is_last = part->end == reply->piece_count;
+    while (is_last && reply->newest != reply->base) {
         struct net_chunk *taken = reply->newest;
         reply->newest = taken->next;
         taken->next = output->chunks;

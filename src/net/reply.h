@@ -1,11 +1,13 @@
 /*
- * Replies on their way out: built in a loop's scratch, sent by one sendmsg a turn, and what the
+ * Replies on their way out: built in a loop's scratch, sent by one call a turn, and what the
  * socket did not take kept with the connection.
  *
- * struct net_reply is the loop's: one connection's replies of one turn, as a list of pieces. Small
- * bytes lie in chunks (the first is the loop's for good, more come and go under the cap), large
- * ones are referred to where they are stored. struct net_output is a connection's: the pieces left
- * over, its own copy of what lay in the loop's chunk, and pins on the objects it refers to.
+ * struct net_reply is the loop's: replies as a list of pieces. Small bytes lie in chunks (the first
+ * is the loop's for good, more come and go under the cap), large ones are referred to where they
+ * are stored. One connection's replies of one turn are a part of it, so that several connections
+ * can be answered together; bytes in a chunk that is not the loop's for good belong to the last
+ * part. struct net_output is a connection's: the pieces left over, its own copy of what lay in the
+ * loop's chunk, and pins on the objects it refers to.
  */
 #ifndef RETHREAD_NET_REPLY_H
 #define RETHREAD_NET_REPLY_H
@@ -16,6 +18,9 @@
 enum {
     NET_QUOTA_BYTES = 256 * 1024, /* of input, and of output, for one connection in one turn */
     NET_PIECES_FULL = 960,        /* a turn's replies fit one sendmsg: at most IOV_MAX pieces */
+    /* Parts before the last, and the pieces of them, that wait to be sent. */
+    NET_HEAVY_BYTES = 64 * 1024,
+    NET_HEAVY_PIECES = 64,
 };
 
 struct net_piece {
@@ -39,9 +44,17 @@ struct net_reply {
     struct net_piece *pieces;
     unsigned piece_count;
     unsigned piece_capacity;
-    unsigned first; /* pieces before it are sent */
+    size_t whole_bytes;  /* of all parts */
+    unsigned part_first; /* its first piece, of the part under construction, as are the next */
     size_t size_bytes;
-    bool failed; /* out of memory for pieces: the reply is incomplete, drop the connection */
+    bool failed; /* out of memory for pieces: the part is incomplete, drop the connection */
+};
+
+/* Pieces first..end-1 of a net_reply; those before `first` are sent. */
+struct net_part {
+    unsigned first;
+    unsigned end;
+    bool failed;
 };
 
 struct net_output {
@@ -62,14 +75,24 @@ void net_reply_destroy(struct net_reply *reply);
 /* Bytes that a reply owns between turns: to be charged once. */
 size_t net_reply_fixed_bytes(void);
 
-/* Empties it: at the end of each turn, after send or keep. */
+/* Empties it, when all parts are sent or kept, and begins a part. */
 void net_reply_reset(struct net_reply *reply);
 
-/* One sendmsg of at most NET_QUOTA_BYTES; adds what went out to *sent_bytes. */
-enum net_sent net_reply_send(struct net_reply *reply, int fd, uint64_t *sent_bytes);
+/* Begins another part. */
+void net_reply_begin(struct net_reply *reply);
+/* The part under construction, as it is. */
+struct net_part net_reply_part(const struct net_reply *reply);
+
+/* No other part is to be begun before these are sent: then each finds NET_QUOTA_BYTES of room,
+ * whatever the cap says. */
+bool net_reply_is_heavy(const struct net_reply *reply);
+
+/* One call of at most NET_QUOTA_BYTES; adds what went out to *sent_bytes. */
+enum net_sent net_reply_send(struct net_reply *reply, struct net_part *part, int fd,
+                             uint64_t *sent_bytes);
 
 /* Copies, takes over and pins what is unsent. NULL: no memory, drop the connection. Only online. */
-struct net_output *net_reply_keep(struct net_reply *reply);
+struct net_output *net_reply_keep(struct net_reply *reply, const struct net_part *part);
 
 /* What it owns and what it holds. */
 size_t net_output_bytes(const struct net_output *output);

@@ -279,7 +279,7 @@ static enum outcome run(struct dispatch *dispatch, struct net_reply *reply, stru
 }
 
 /* Parses the batch; two passes of hints, since a record's address is in its bucket. */
-static void prepare(struct dispatch *dispatch, const struct bytes *bodies, unsigned count)
+static void make_jobs(struct dispatch *dispatch, const struct bytes *bodies, unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
         struct job *job = &dispatch->jobs[i];
@@ -298,6 +298,29 @@ static void prepare(struct dispatch *dispatch, const struct bytes *bodies, unsig
             }
         }
     }
+}
+
+static void prepare(void *context, const struct bytes *bodies, unsigned count)
+{
+    struct dispatch *dispatch = context;
+    assert(count >= 1 && count <= NET_BATCH_MAX);
+    make_jobs(dispatch, bodies, count);
+    dispatch->prepared = bodies;
+    dispatch->prepared_count = count;
+}
+
+/* The jobs of these bodies, made now if they were not before. */
+static struct job *jobs_of(struct dispatch *dispatch, const struct bytes *bodies, unsigned count)
+{
+    /* As numbers, since the arrays need not be one; what lies before wraps around. */
+    size_t index = ((uintptr_t)bodies - (uintptr_t)dispatch->prepared) / sizeof *bodies;
+    if (index < dispatch->prepared_count) {
+        assert(dispatch->prepared + index == bodies && count <= dispatch->prepared_count - index);
+        return &dispatch->jobs[index];
+    }
+    dispatch->prepared_count = 0;
+    make_jobs(dispatch, bodies, count);
+    return dispatch->jobs;
 }
 
 static bool lasted(const struct dispatch *dispatch, struct net_deferral deferral)
@@ -331,10 +354,10 @@ static unsigned serve(void *context, struct net_reply *reply, const struct bytes
     struct dispatch *dispatch = context;
     assert(count >= 1 && count <= NET_BATCH_MAX);
     *deferred = false;
-    prepare(dispatch, bodies, count);
+    struct job *jobs = jobs_of(dispatch, bodies, count);
     unsigned done = 0;
     for (; done < count && (done == 0 || may_go_on(dispatch, reply)); done++) {
-        struct job *job = &dispatch->jobs[done];
+        struct job *job = &jobs[done];
         enum outcome outcome = run(dispatch, reply, job);
         if (outcome == DEFERRED && done == 0 && lasted(dispatch, deferral)) {
             outcome = give_up(dispatch, reply, job);
@@ -356,7 +379,7 @@ static unsigned serve(void *context, struct net_reply *reply, const struct bytes
 static bool refuse(void *context, struct net_reply *reply, struct bytes body, enum status status)
 {
     struct dispatch *dispatch = context;
-    struct job *job = &dispatch->jobs[0];
+    struct job *job = &dispatch->refused;
     static const char *const messages[STATUS_COUNT] = {
         [STATUS_SHUTTING_DOWN] = "the server is draining; nothing was done",
         [STATUS_TOO_LARGE] = "the frame is larger than frame_max; hello tells the limit",
@@ -422,6 +445,7 @@ struct net_handler dispatch_handler(struct dispatch *dispatch)
 {
     return (struct net_handler){
         .context = dispatch,
+        .prepare = prepare,
         .serve = serve,
         .refuse = refuse,
         .pin = pin,

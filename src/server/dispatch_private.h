@@ -23,6 +23,9 @@ struct dispatch {
     struct dispatch_settings settings;
     struct lane *lane;
     struct job jobs[NET_BATCH_MAX];
+    const struct bytes *prepared; /* what jobs were made of; NULL: of nothing that will be served */
+    unsigned prepared_count;
+    struct job refused;             /* a request that is answered without being run */
     struct thread_list_result list; /* too large for a stack */
 };
 

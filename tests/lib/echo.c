@@ -155,13 +155,29 @@ static enum done run(const struct echo *echo, struct net_reply *reply, struct by
     return DONE;
 }
 
+static void on_prepare(void *context, const struct bytes *bodies, unsigned count)
+{
+    struct echo *echo = context;
+    ck_assert(echo->online);
+    ck_assert_uint_ge(count, 1);
+    ck_assert_uint_le(count, NET_BATCH_MAX);
+    echo->prepared = bodies;
+    echo->prepared_end = bodies + count;
+    atomic_fetch_add(&echo->groups, 1);
+    if (count > atomic_load(&echo->group_max)) {
+        atomic_store(&echo->group_max, count);
+    }
+}
+
 static unsigned on_serve(void *context, struct net_reply *reply, const struct bytes *bodies,
                          unsigned count, struct net_deferral deferral, bool *deferred)
 {
     struct echo *echo = context;
     ck_assert(echo->online);
     ck_assert_uint_ge(count, 1);
-    ck_assert_uint_le(count, NET_BATCH_MAX);
+    /* By parts of what was prepared, in its order. */
+    ck_assert(bodies >= echo->prepared && bodies + count <= echo->prepared_end);
+    echo->prepared = bodies + count;
     atomic_fetch_add(&echo->batches, 1);
     if (count > atomic_load(&echo->batch_max)) {
         atomic_store(&echo->batch_max, count);
@@ -282,6 +298,7 @@ void echo_start(struct echo_server *server)
     for (unsigned i = 0; i < server->settings.loops; i++) {
         server->handlers[i] = (struct net_handler){
             .context = &server->echoes[i],
+            .prepare = on_prepare,
             .serve = on_serve,
             .refuse = on_refuse,
             .pin = on_pin,

@@ -35,6 +35,10 @@ struct echo {
     _Atomic uint64_t refused;
     _Atomic uint64_t batches;
     _Atomic uint64_t batch_max;
+    const struct bytes *prepared; /* as announced, and not yet served */
+    const struct bytes *prepared_end;
+    _Atomic uint64_t groups;
+    _Atomic uint64_t group_max; /* bodies of one */
     _Atomic uint64_t tends;
     _Atomic int64_t charged_bytes;
     _Atomic uint64_t counts[METRIC_COUNT];

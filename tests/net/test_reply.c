@@ -16,6 +16,7 @@ static int64_t pins[OBJECTS];
 static struct net_buffers buffers;
 static struct net_account account;
 static struct net_reply reply;
+static struct net_part all; /* the reply as one part */
 static struct net_handler handler;
 static int fds[2];
 static uint8_t *expected;
@@ -102,17 +103,23 @@ static size_t drain(size_t from)
     return from;
 }
 
+static enum net_sent send_all(uint64_t *sent)
+{
+    all = net_reply_part(&reply);
+    return net_reply_send(&reply, &all, fds[0], sent);
+}
+
 /* As a connection does: send, keep the rest, send on. Returns how many sends it took. */
 static unsigned deliver(void)
 {
     uint64_t sent = 0;
     size_t arrived;
     unsigned sends = 1;
-    enum net_sent outcome = net_reply_send(&reply, fds[0], &sent);
+    enum net_sent outcome = send_all(&sent);
     ck_assert_uint_le(sent, NET_QUOTA_BYTES);
     struct net_output *output = NULL;
     if (outcome == NET_SENT_PART) {
-        output = net_reply_keep(&reply);
+        output = net_reply_keep(&reply, &all);
         ck_assert_ptr_nonnull(output);
     }
     /* The loop's scratch is used by the next connection. */
@@ -160,10 +167,10 @@ START_TEST(one_send_is_bounded)
     for (size_t i = 0; i < OBJECTS; i++) {
         add_referred(i, 0, 100 * KIB);
     }
-    ck_assert_int_eq(net_reply_send(&reply, fds[0], &sent), NET_SENT_PART);
+    ck_assert_int_eq(send_all(&sent), NET_SENT_PART);
     ck_assert_uint_le(sent, NET_QUOTA_BYTES);
     ck_assert(!forced || sent == NET_QUOTA_BYTES);
-    struct net_output *output = net_reply_keep(&reply);
+    struct net_output *output = net_reply_keep(&reply, &all);
     net_reply_reset(&reply);
     sent = 0;
     ck_assert_int_eq(net_output_send(output, &handler, &account, fds[0], &sent), NET_SENT_PART);
@@ -241,8 +248,8 @@ START_TEST(an_output_that_is_dropped_unpins)
         add_copied(1000, 1);
         add_referred(i, 0, 100 * KIB);
     }
-    ck_assert_int_eq(net_reply_send(&reply, fds[0], &sent), NET_SENT_PART);
-    struct net_output *output = net_reply_keep(&reply);
+    ck_assert_int_eq(send_all(&sent), NET_SENT_PART);
+    struct net_output *output = net_reply_keep(&reply, &all);
     net_reply_reset(&reply);
     ck_assert_int_eq(pins[OBJECTS - 1], 1);
     ck_assert_uint_ge(net_buffers_used(&buffers), 15 * 256 * KIB);
@@ -276,8 +283,8 @@ START_TEST(a_pinned_object_counts_whole_until_its_last_byte)
         add_referred(3, i * 60 * KIB, 60 * KIB);
     }
     add_referred(5, 100, 20 * KIB);
-    ck_assert_int_eq(net_reply_send(&reply, fds[0], &sent), NET_SENT_PART);
-    struct net_output *output = net_reply_keep(&reply);
+    ck_assert_int_eq(send_all(&sent), NET_SENT_PART);
+    struct net_output *output = net_reply_keep(&reply, &all);
     net_reply_reset(&reply);
     ck_assert_int_eq(pins[3], 1);
     ck_assert_uint_eq(output->held_bytes, 2 * object_bytes);
@@ -303,7 +310,7 @@ START_TEST(a_gone_peer_is_a_failure_not_a_signal)
     close(fds[1]);
     fds[1] = -1;
     add_copied(100, 1);
-    ck_assert_int_eq(net_reply_send(&reply, fds[0], &sent), NET_SENT_FAILED);
+    ck_assert_int_eq(send_all(&sent), NET_SENT_FAILED);
     net_reply_reset(&reply);
     fds[1] = dup(fds[0]);
 }
@@ -328,12 +335,140 @@ START_TEST(full_and_without_room)
     add_copied(NET_FLOOR_BYTES, 1);
     ck_assert(net_reply_is_full(&reply));
     ck_assert_ptr_nonnull(net_reply_room(&reply, 100 * KIB));
-    ck_assert_ptr_null(net_reply_room(&reply, 300 * KIB));
+    ck_assert_ptr_null(net_reply_room(&reply, 400 * KIB));
     net_account_give(&account, 8 << 20);
-    ck_assert_ptr_nonnull(net_reply_room(&reply, 300 * KIB));
+    ck_assert_ptr_nonnull(net_reply_room(&reply, 400 * KIB));
     ck_assert_ptr_null(net_reply_room(&reply, 9 << 20));
     net_reply_reset(&reply);
     expected_size = 0;
+}
+END_TEST
+
+/* One connection of several that are answered together. */
+struct peer {
+    int fds[2];
+    struct net_part part;
+    struct net_output *output;
+    size_t size; /* of what it is sent, filled with its number */
+    size_t arrived;
+};
+
+enum { PEERS = 24 };
+static struct peer peers[PEERS];
+
+static void open_peer(struct peer *peer)
+{
+    int small = 8 * KIB;
+    *peer = (struct peer){.size = 0};
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, peer->fds), 0);
+    ck_assert_int_eq(setsockopt(peer->fds[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof small), 0);
+}
+
+/* Of `store` each peer refers to what is filled with its number. */
+static void build_part(struct peer *peer, uint8_t number, uint64_t *seed)
+{
+    net_reply_begin(&reply);
+    for (uint64_t i = trial_below(seed, 20); i > 0; i--) {
+        size_t size = 1 + trial_below(seed, trial_below(seed, 8) == 0 ? 100 * KIB : 2000);
+        uint8_t *room = net_reply_room(&reply, size);
+        ck_assert_ptr_nonnull(room);
+        memset(room, number, size);
+        net_reply_commit(&reply, size);
+        if (trial_below(seed, 4) == 0) {
+            net_reply_refer(&reply, store + number * 1000, 1000, store, STORE_BYTES / OBJECTS);
+            size += 1000;
+        }
+        peer->size += size;
+    }
+    ck_assert_uint_eq(reply.size_bytes, peer->size);
+    peer->part = net_reply_part(&reply);
+}
+
+static void send_part(struct peer *peer)
+{
+    uint64_t sent = 0;
+    if (net_reply_send(&reply, &peer->part, peer->fds[0], &sent) == NET_SENT_PART) {
+        peer->output = net_reply_keep(&reply, &peer->part);
+        ck_assert_ptr_nonnull(peer->output);
+    }
+}
+
+static void receive_part(struct peer *peer, uint8_t number)
+{
+    static uint8_t got[64 * KIB];
+    uint64_t sent = 0;
+    while (peer->arrived < peer->size) {
+        ssize_t size = recv(peer->fds[1], got, sizeof got, 0);
+        ck_assert_int_gt(size, 0);
+        /* All bytes are the first, which is the number. */
+        ck_assert_uint_eq(got[0], number);
+        ck_assert_int_eq(memcmp(got, got + 1, (size_t)size - 1), 0);
+        peer->arrived += (size_t)size;
+        if (peer->output && net_output_send(peer->output, &handler, &account, peer->fds[0],
+                                            &sent) == NET_SENT_ALL) {
+            net_output_free(peer->output, &handler, &account);
+            peer->output = NULL;
+        }
+    }
+    ck_assert_ptr_null(peer->output);
+    ck_assert_int_lt(recv(peer->fds[1], got, sizeof got, MSG_DONTWAIT), 0);
+    close(peer->fds[0]);
+    close(peer->fds[1]);
+}
+
+/* Each peer gets its own bytes, all of them, whatever the sockets take and whatever comes after. */
+START_TEST(parts_are_apart)
+{
+    uint64_t seed = 7, rounds = trial_count(60);
+    for (size_t i = 0; i < PEERS * 1000; i++) {
+        store[i] = (uint8_t)(i / 1000);
+    }
+    for (uint64_t round = 0; round < rounds; round++) {
+        unsigned count = 0;
+        do {
+            open_peer(&peers[count]);
+            build_part(&peers[count], (uint8_t)count, &seed);
+            count++;
+        } while (count < PEERS && !net_reply_is_heavy(&reply));
+        for (unsigned i = 0; i < count; i++) {
+            send_part(&peers[i]);
+        }
+        net_reply_reset(&reply);
+        memset(net_reply_room(&reply, 200 * KIB), 0xdd, 200 * KIB);
+        for (unsigned i = 0; i < count; i++) {
+            receive_part(&peers[i], (uint8_t)i);
+        }
+    }
+}
+END_TEST
+
+/* However much waits, the next part has the room that a turn may fill. */
+START_TEST(a_part_finds_room_until_it_is_heavy)
+{
+    net_account_force(&account, 8 << 20);
+    for (unsigned parts = 0; !net_reply_is_heavy(&reply); parts++) {
+        ck_assert_uint_lt(parts, NET_HEAVY_PIECES);
+        net_reply_begin(&reply);
+        ck_assert_ptr_nonnull(net_reply_room(&reply, NET_QUOTA_BYTES));
+        net_reply_commit(&reply, 1500);
+        ck_assert_uint_eq(reply.size_bytes, 1500);
+    }
+    ck_assert_uint_ge(reply.whole_bytes, 40 * KIB);
+    net_reply_reset(&reply);
+    ck_assert(!net_reply_is_heavy(&reply));
+    for (unsigned i = 0; i < NET_HEAVY_PIECES; i++) {
+        ck_assert(!net_reply_is_heavy(&reply));
+        net_reply_begin(&reply);
+        net_reply_refer(&reply, store, 1, store, 1);
+        ck_assert(!net_reply_is_full(&reply));
+    }
+    ck_assert(net_reply_is_heavy(&reply));
+    net_reply_reset(&reply);
+    net_account_give(&account, 8 << 20);
+    /* What lies in a chunk of its own is the last part's. */
+    net_reply_commit(&reply, net_reply_room(&reply, 400 * KIB) ? 10 : 0);
+    ck_assert(net_reply_is_heavy(&reply));
+    net_reply_reset(&reply);
 }
 END_TEST
 
@@ -352,6 +487,8 @@ static Suite *suite(void)
     tcase_add_test(c, a_pinned_object_counts_whole_until_its_last_byte);
     tcase_add_test(c, a_gone_peer_is_a_failure_not_a_signal);
     tcase_add_test(c, full_and_without_room);
+    tcase_add_test(c, parts_are_apart);
+    tcase_add_test(c, a_part_finds_room_until_it_is_heavy);
     suite_add_tcase(s, c);
     return s;
 }

@@ -39,6 +39,34 @@ START_TEST(a_batch_takes_effect_in_order)
 }
 END_TEST
 
+/* Several connections' bodies are prepared together and served by parts; a refusal or a serve of
+ * others in between changes nothing for the rest. */
+START_TEST(prepared_bodies_are_served_by_parts)
+{
+    struct bytes bodies[4];
+    char request[100];
+    for (unsigned i = 0; i < 4; i++) {
+        snprintf(request, sizeof request, "[0, %u, 'append', [{'thread': 't%u'}, b'own%u']]", i, i,
+                 i);
+        bodies[i] = notation_encode(request);
+    }
+    handler.prepare(handler.context, bodies, 4);
+    ck_assert(handler.refuse(handler.context, &reply, bodies[3], STATUS_SHUTTING_DOWN));
+    serve(bodies, 1);
+    serve(bodies + 1, 3);
+    expect("[0, 9, 'replay', [{'thread': 't0'}]]", "b\"own0\"]]");
+    /* The same again, where `ask` has made others of the jobs. */
+    serve(bodies + 1, 2);
+    expect("[0, 9, 'stat', [{'thread': 't0'}]]", "\"step_count\": 1");
+    expect("[0, 9, 'replay', [{'thread': 't1'}]]", "b\"own1\", b\"own1\"]]");
+    expect("[0, 9, 'replay', [{'thread': 't2'}]]", "b\"own2\", b\"own2\"]]");
+    expect("[0, 9, 'replay', [{'thread': 't3'}]]", "b\"own3\"]]");
+    for (unsigned i = 0; i < 4; i++) {
+        free((void *)bodies[i].data);
+    }
+}
+END_TEST
+
 /* Sizes around every width of a bin header, and around what goes by reference. */
 START_TEST(payloads_of_every_size)
 {
@@ -259,6 +287,7 @@ int main(void)
     TCase *tcase = tcase_create("turns");
     tcase_add_checked_fixture(tcase, open_all, close_all);
     tcase_add_test(tcase, a_batch_takes_effect_in_order);
+    tcase_add_test(tcase, prepared_bodies_are_served_by_parts);
     tcase_add_test(tcase, payloads_of_every_size);
     tcase_add_test(tcase, a_pinned_payload_outlives_its_thread);
     tcase_add_test(tcase, a_full_reply_ends_the_turn);
