@@ -1,57 +1,73 @@
 /*
- * How long a server that was killed takes to answer again: it is started on the data directory that
- * SIGKILL left behind, with the log's tail not yet in the tree, and asked for threads from it.
+ * How long a server that was killed takes to answer again, and to be as fast as before: on one-step
+ * threads of 1 KiB, beside Redis loading the same data, by RDB and by AOF.
  *
- * A child fills the directory through the server's own threads and store, faster than clients
- * could, and kills itself while it appends. Rows are times from starting the program: until it says
- * that it is ready, and until the first right replay is there.
+ * rethread dies by SIGKILL with the log's tail not yet in the tree; Redis is asked to save and ends
+ * as it should. Both then start on files that are in the page cache. The *first answer* is the
+ * first right replay since the program was started, asked for again and again. *Full speed* is
+ * reached when the first second begins in which replays of a twentieth of the threads, chosen at
+ * random, run at nine tenths of the rate before: some sixteen at a time, over one connection.
  */
+#include "bench/ask.h"
+#include "bench/fill.h"
 #include "bench/folder.h"
+#include "bench/load.h"
 #include "bench/progress.h"
-#include "bench/protocol.h"
 #include "bench/sides.h"
 #include "bench/workload.h"
 
 #include "base/random.h"
-#include "store/store.h"
-#include "thread/operations.h"
 
-#include <arpa/inet.h>
-#include <inttypes.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 enum {
-    VALUE_BYTES = 16 * 1024,
-    TTL_S = 300,
+    STEP_BYTES = 1024,
     POOL_BYTES = 1 << 20,
-    FILL_BYTES_QUICK = 128 << 20,
-    FILL_BYTES = 1 << 30,
-    TAIL_BYTES = 48 << 20, /* appended last, on its way to the disk when the kill comes */
-    ROUNDS = 3,
-    CHECKS = 256, /* replays of a round */
-    LAG_BYTES = 64 << 20,
-    TRIES_MAX = 2000000,
-    READY_BYTES = 256,
-    PATIENCE_S = 60,
+    STEPS = 1000000,
+    STEPS_QUICK = 200000,
+    STEPS_MIN = 64,
+    TAIL_MAX = 48 * 1024, /* appended last, on its way to the disk when the kill comes */
+    HOT_SHARE = 20,
+    BATCH = 16,
+    TTL_S = 24 * 3600,
+    ROUNDS = 5,
+    ROUNDS_QUICK = 3,
+    CONNECTIONS = 50,
+    SERVER_CORE = 0,
+    GENERATOR_CORE = 1,
+    SLICE_MS = 20,
+    SLICES = 1000 / SLICE_MS, /* of a second */
+    SPEED_MS = 30 * 1000,
+    SPEED_QUICK_MS = 3 * 1000,
+    PATIENCE_S = 120,
+};
+
+enum { OURS, RDB, AOF, SYSTEMS };
+
+struct system {
+    bool is_there;
+    double before; /* replays a second, by a warm server */
+    struct samples answer_ms;
+    struct samples speed_ms;
 };
 
 struct restart {
     const struct options *options;
-    char directory[40];
+    struct report *report;
+    const char *program;
     struct protocol_values values;
-    uint64_t filled; /* keys 0..filled-1 were in the tree when the first kill came */
-    uint64_t next;   /* keys from here on were never used */
-    struct samples ready_ms;
-    struct samples answer_ms;
+    struct folder ours;
+    struct folder theirs;
+    uint32_t steps; /* of the first filling; only these are asked for */
+    uint32_t next;  /* threads from here on were never used */
+    uint64_t state; /* of the choice of threads */
+    struct system systems[SYSTEMS];
 };
 
 static double now_ms(void)
@@ -61,316 +77,375 @@ static double now_ms(void)
     return (double)time.tv_sec * 1e3 + (double)time.tv_nsec / 1e6;
 }
 
+static bool fail(const char *what)
+{
+    progress_clear();
+    fprintf(stderr, "rethread-bench: restart: %s\n", what);
+    return false;
+}
+
+/* ---- Servers ---- */
+
+static const struct protocol *protocol_of(unsigned system)
+{
+    return system == OURS ? &protocol_rethread : &protocol_redis;
+}
+
+static bool launch(const struct restart *restart, unsigned system, struct server *server)
+{
+    const char *const ours[] = {restart->program,
+                                "--listen",
+                                "@ADDRESS",
+                                "--data",
+                                restart->ours.name,
+                                "--memory",
+                                "2G",
+                                "--disk",
+                                "64G",
+                                "--ttl",
+                                "24h",
+                                "--retention",
+                                "24h",
+                                "--loops",
+                                "1",
+                                "--log-level",
+                                "error",
+                                NULL};
+    const char *const theirs[] = {"redis-server",
+                                  "--port",
+                                  "@PORT",
+                                  "--bind",
+                                  "127.0.0.1",
+                                  "--save",
+                                  "",
+                                  "--appendonly",
+                                  system == AOF ? "yes" : "no",
+                                  "--dir",
+                                  restart->theirs.name,
+                                  NULL};
+    return server_launch(server, system == OURS ? ours : theirs, SERVER_CORE) ||
+           fail(server->error);
+}
+
+/* One batch of replays of hot threads. */
+static enum ask_answer ask_hot(struct restart *restart, struct ask *ask)
+{
+    struct protocol_item items[BATCH];
+    uint32_t hot = restart->steps / HOT_SHARE + 1;
+    for (unsigned i = 0; i < BATCH; i++) {
+        restart->state = protocol_mix(restart->state + UINT64_C(0x9E3779B97F4A7C15));
+        uint64_t chosen = protocol_mix(restart->state % hot) % restart->steps;
+        items[i] =
+            (struct protocol_item){.op = PROTOCOL_REPLAY, .thread = (uint32_t)chosen, .steps = 1};
+    }
+    return ask_replays(ask, &restart->values, items, BATCH);
+}
+
+/* Batches until then, and how many replays those were. */
+static bool ask_until(struct restart *restart, struct ask *ask, double end_ms, unsigned long *count)
+{
+    for (*count = 0; now_ms() < end_ms; *count += BATCH) {
+        if (ask_hot(restart, ask) != ASK_RIGHT) {
+            return fail("a replay is not what was put in");
+        }
+    }
+    return true;
+}
+
+/* Until it answers one replay right; connects for as long as that takes. */
+static bool await_answer(struct restart *restart, unsigned system, struct server *server,
+                         struct ask *ask)
+{
+    double end_ms = now_ms() + PATIENCE_S * 1e3;
+    const struct timespec pause = {.tv_nsec = 200000};
+    bool is_connected = false;
+    while (now_ms() < end_ms && server_is_running(server)) {
+        is_connected = is_connected || ask_open(ask, protocol_of(system), server,
+                                                BATCH * (STEP_BYTES + PROTOCOL_SLACK_BYTES));
+        enum ask_answer answer = is_connected ? ask_hot(restart, ask) : ASK_LATER;
+        if (answer == ASK_RIGHT) {
+            return true;
+        }
+        if (answer != ASK_LATER) {
+            return fail("a replay is not what was put in");
+        }
+        (void)nanosleep(&pause, NULL);
+    }
+    return fail("a server does not answer after its start");
+}
+
+/* The rate once each hot thread was asked for: the median of some slices. */
+static bool measure_before(struct restart *restart, unsigned system, struct ask *ask)
+{
+    enum { BEFORE_SLICES = 5, BEFORE_SLICE_MS = 200 };
+    unsigned long batches = restart->steps / HOT_SHARE / BATCH * 3 + 1;
+    struct samples rates = {.count = 0};
+    for (unsigned long i = 0; i < batches; i++) {
+        if (ask_hot(restart, ask) != ASK_RIGHT) {
+            return fail("a replay is not what was put in");
+        }
+    }
+    for (unsigned i = 0; i < BEFORE_SLICES; i++) {
+        unsigned long count;
+        double begin_ms = now_ms();
+        if (!ask_until(restart, ask, begin_ms + BEFORE_SLICE_MS, &count)) {
+            return false;
+        }
+        samples_add(&rates, (double)count / (now_ms() - begin_ms) * 1e3);
+    }
+    restart->systems[system].before = summary_of(&rates).median;
+    return true;
+}
+
+/*
+ * Goes on until a whole second ran at three quarters of the rate before, or for as long as anyone
+ * waits. When that began, in milliseconds since now; negative after a failure.
+ */
+static double await_speed(struct restart *restart, unsigned system, struct ask *ask)
+{
+    unsigned long counts[SLICES] = {0};
+    unsigned long sum = 0;
+    double begin_ms = now_ms();
+    double longest_ms = restart->options->quick ? SPEED_QUICK_MS : SPEED_MS;
+    for (unsigned slice = 0;; slice++) {
+        unsigned long count;
+        double end_ms = begin_ms + (slice + 1) * (double)SLICE_MS;
+        if (!ask_until(restart, ask, end_ms, &count)) {
+            return -1;
+        }
+        sum += count - counts[slice % SLICES];
+        counts[slice % SLICES] = count;
+        bool is_fast = (double)sum >= 0.75 * restart->systems[system].before;
+        if (slice + 1 >= SLICES && (is_fast || end_ms - begin_ms > longest_ms)) {
+            return end_ms - begin_ms - 1000;
+        }
+    }
+}
+
 /* ---- Filling ---- */
 
-struct filling {
-    struct store *store;
-    struct threads *threads;
-    struct lane *lane;
-};
-
-static bool open_all(struct filling *filling, const char *directory)
+static bool fill(struct restart *restart, uint32_t count, uint32_t tail)
 {
-    struct store_refusal refusal;
-    struct store_settings store = {
-        .directory = directory,
-        .disk_bytes = UINT64_C(64) << 30,
-        .lag_max_bytes = LAG_BYTES,
-        .tombstones = 65536,
-        .pool = 1,
-        .compression = STORE_COMPRESSION_ZSTD,
-        .wall = clock_wall(),
-    };
-    filling->store = store_open(&store, &refusal);
-    if (filling->store == NULL) {
-        fprintf(stderr, "rethread-bench: restart: %s\n", refusal.text);
-        return false;
-    }
-    struct threads_settings threads = {
-        .memory_bytes = UINT64_C(1) << 30,
-        .ttl_ms = TTL_S * 1000,
-        .retention_ms = UINT64_C(24) * 3600 * 1000,
-        .frame_max_bytes = 64 << 20,
-        .tombstones = 65536,
-        .lanes_max = 1,
-        .clock = clock_monotonic(),
-        .wall = clock_wall(),
-        .tier = store_tier(filling->store),
-        .hash_secret = store_secret(filling->store),
-    };
-    filling->threads = threads_create(&threads);
-    filling->lane = filling->threads != NULL ? lane_open(filling->threads, 0, 1) : NULL;
-    if (filling->lane == NULL) {
-        return false;
-    }
-    lane_online(filling->lane);
-    lane_read_clock(filling->lane);
-    return true;
+    struct fill wanted = {.bench = "restart",
+                          .directory = restart->ours.name,
+                          .values = &restart->values,
+                          .memory_bytes = UINT64_C(2) << 30,
+                          .begin = restart->next,
+                          .end = restart->next + count + tail,
+                          .steps = 1,
+                          .tail = tail};
+    restart->next = wanted.end;
+    return fill_directory(&wanted);
 }
 
-static bool append(struct filling *filling, const struct protocol_values *values, uint64_t key)
+/* Ours is filled in process; a server then shows how fast it is when nothing happened. */
+static bool prepare_ours(struct restart *restart)
 {
-    static uint8_t value[VALUE_BYTES];
-    uint8_t id[PROTOCOL_NAME_BYTES];
-    protocol_write_name(values, (uint32_t)key, id);
-    protocol_write_step(values, (uint32_t)key, 0, value);
-    struct wire_request request = {.method = WIRE_METHOD_APPEND,
-                                   .given = UINT64_C(1) << WIRE_FIELD_thread,
-                                   .thread = bytes_of(id, sizeof id),
-                                   .payload_count = 1,
-                                   .payload_bytes = VALUE_BYTES,
-                                   .payloads = {bytes_of(value, VALUE_BYTES)}};
-    struct thread_append_result result;
-    struct wire_error error;
-    enum status status = STATUS_AGAIN;
-    for (unsigned tries = 0; tries < TRIES_MAX && status == STATUS_AGAIN; tries++) {
-        status = thread_append(filling->lane, &request, &result, &error);
-        lane_tend(filling->lane);
-        lane_offline(filling->lane);
-        if (status == STATUS_AGAIN) {
-            nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
-        }
-        lane_online(filling->lane);
-        lane_read_clock(filling->lane);
-    }
-    return status == STATUS_OK;
-}
-
-/* The child: exits with 1, or dies by its own hand. */
-static _Noreturn void fill_and_die(const struct restart *restart, uint64_t count)
-{
-    struct filling filling = {0};
-    if (!open_all(&filling, restart->directory)) {
-        _exit(1);
-    }
-    uint64_t key = restart->next;
-    for (; key < restart->next + count; key++) {
-        if (key % 1024 == 0) {
-            progress_show("restart: filling, %" PRIu64 " of %" PRIu64 " MiB",
-                          (key - restart->next) * VALUE_BYTES >> 20, count * VALUE_BYTES >> 20);
-        }
-        if (!append(&filling, &restart->values, key)) {
-            _exit(1);
-        }
-    }
-    store_settle(filling.store);
-    for (uint64_t end = key + TAIL_BYTES / VALUE_BYTES; key < end; key++) {
-        if (!append(&filling, &restart->values, key)) {
-            _exit(1);
-        }
-    }
-    (void)raise(SIGKILL);
-    _exit(1);
-}
-
-static bool fill(struct restart *restart, uint64_t count)
-{
-    fflush(NULL);
-    pid_t child = fork();
-    if (child == 0) {
-        fill_and_die(restart, count);
-    }
-    int status;
-    if (child < 0 || waitpid(child, &status, 0) != child || !WIFSIGNALED(status) ||
-        WTERMSIG(status) != SIGKILL) {
-        fputs("rethread-bench: restart: the directory could not be filled\n", stderr);
-        return false;
-    }
-    restart->filled = restart->filled != 0 ? restart->filled : count;
-    restart->next += count + TAIL_BYTES / VALUE_BYTES;
-    return true;
-}
-
-/* ---- The server ---- */
-
-struct started {
     struct server server;
-    FILE *err;
-};
-
-static _Noreturn void become(const char *program, const char *directory, const int pipe_fds[2])
-{
-    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-    (void)dup2(pipe_fds[1], STDERR_FILENO);
-    close(pipe_fds[0]);
-    close(pipe_fds[1]);
-    execlp(program, program, "--listen", "127.0.0.1:0", "--data", directory, "--memory", "1G",
-           "--disk", "64G", "--ttl", "300s", "--log-level", "error", (char *)NULL);
-    _exit(127);
+    struct ask ask = {.fd = -1};
+    bool good = fill(restart, restart->steps, 0) && launch(restart, OURS, &server);
+    if (good) {
+        good = await_answer(restart, OURS, &server, &ask) && measure_before(restart, OURS, &ask);
+        ask_close(&ask);
+        server_stop(&server);
+    }
+    restart->systems[OURS].is_there = good;
+    return good;
 }
 
-/* Starts it and reads the line that says where it is ready. */
-static bool start(struct started *started, const char *program, const char *directory)
+/* By the load generator, all threads, then asks it to save and end. */
+static bool feed_redis(struct restart *restart, struct server *server)
 {
-    static const char before[] = "ready on ";
-    int pipe_fds[2];
-    char line[READY_BYTES] = "";
-    *started = (struct started){.server.started = true};
-    if (pipe(pipe_fds) != 0) {
-        return false;
+    static const char bye[] = "SHUTDOWN SAVE\r\n";
+    struct load_shape shape = {.connections = CONNECTIONS,
+                               .in_flight = BATCH,
+                               .request_bytes_max = STEP_BYTES,
+                               .reply_bytes_max = STEP_BYTES,
+                               .steps_max = 1};
+    struct load_each each = {.op = PROTOCOL_APPEND, .end = restart->steps};
+    struct load_job job = {.values = &restart->values, .next = load_each, .context = &each};
+    struct load_result result = {.error = ""};
+    struct ask ask = {.fd = -1};
+    struct load *load = load_open(&protocol_redis, server, &shape, result.error);
+    progress_show("restart: filling Redis");
+    bool good = load != NULL && load_run(load, &job, &result);
+    load_close(load);
+    if (!good) {
+        return fail(result.error);
     }
-    started->server.pid = fork();
-    if (started->server.pid == 0) {
-        become(program, directory, pipe_fds);
+    good = await_answer(restart, RDB, server, &ask) && measure_before(restart, RDB, &ask) &&
+           send(ask.fd, bye, sizeof bye - 1, MSG_NOSIGNAL) == (ssize_t)sizeof bye - 1;
+    double end_ms = now_ms() + PATIENCE_S * 1e3;
+    while (good && server_is_running(server) && now_ms() < end_ms) {
+        (void)nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
     }
-    close(pipe_fds[1]);
-    started->err = fdopen(pipe_fds[0], "r");
-    const char *at = NULL;
-    while (at == NULL && started->err != NULL && fgets(line, sizeof line, started->err) != NULL) {
-        line[strcspn(line, "\n")] = '\0';
-        at = strstr(line, before);
-    }
-    if (at == NULL || !server_parse_address(at + sizeof before - 1, &started->server.address)) {
-        fprintf(stderr, "rethread-bench: restart: %s is not ready\n", program);
-        return false;
-    }
-    return true;
+    ask_close(&ask);
+    return good;
 }
 
-static void stop(struct started *started)
+static bool await_connection(struct server *server)
 {
-    if (started->server.pid > 0) {
-        server_stop(&started->server);
-    }
-    if (started->err != NULL) {
-        fclose(started->err);
-    }
-}
-
-static int connect_to(const struct started *started)
-{
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct timeval patience = {.tv_sec = PATIENCE_S};
-    if (fd >= 0 && (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) != 0 ||
-                    connect(fd, (const struct sockaddr *)&started->server.address,
-                            sizeof started->server.address) != 0)) {
-        close(fd);
-        return -1;
-    }
-    return fd;
-}
-
-/* The reply says `source: disk`, and the protocol's own check is for memory: the bytes count. */
-static bool replay(int fd, const struct protocol_values *values, uint64_t key)
-{
-    static uint8_t in[VALUE_BYTES + PROTOCOL_SLACK_BYTES];
-    uint8_t out[PROTOCOL_SLACK_BYTES];
-    const struct protocol_item item = {.op = PROTOCOL_REPLAY, .thread = (uint32_t)key, .steps = 1};
-    size_t bytes = protocol_rethread.request(values, &item, 0, out);
-    if (write(fd, out, bytes) != (ssize_t)bytes) {
-        return false;
-    }
-    size_t size = 0;
-    size_t whole = 0;
-    while (whole == 0 || size < whole) {
-        ssize_t got = read(fd, in + size, sizeof in - size);
-        if (got <= 0) {
-            return false;
+    double end_ms = now_ms() + PATIENCE_S * 1e3;
+    while (now_ms() < end_ms && server_is_running(server)) {
+        int fd = server_connect(server);
+        if (fd >= 0) {
+            close(fd);
+            return true;
         }
-        size += (size_t)got;
-        whole = protocol_rethread.reply_bytes(values, &item, in, size);
-        if (whole == PROTOCOL_BROKEN || whole > sizeof in) {
-            return false;
-        }
+        (void)nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
-    static const char complete[] = "complete";
-    return size == whole && whole > VALUE_BYTES &&
-           memmem(in, PROTOCOL_SLACK_BYTES, complete, sizeof complete - 1) != NULL &&
-           protocol_step_is_right(values, (uint32_t)key, 0, in + whole - VALUE_BYTES);
+    return fail("Redis takes no connections");
+}
+
+static bool prepare_theirs(struct restart *restart)
+{
+    struct server server;
+    const char *peer = restart->options->peer;
+    if (peer != NULL && strstr(peer, "redis") == NULL) {
+        return true;
+    }
+    if (access("/usr/bin/redis-server", X_OK) != 0) {
+        report_note(restart->report, "redis-server is not installed: measured without it.");
+        return true;
+    }
+    bool good =
+        folder_make(&restart->theirs, restart->options->data) && launch(restart, AOF, &server);
+    if (good) {
+        good = await_connection(&server) && feed_redis(restart, &server);
+        server_stop(&server);
+    }
+    restart->systems[AOF].before = restart->systems[RDB].before;
+    restart->systems[RDB].is_there = restart->systems[AOF].is_there = good;
+    return good;
 }
 
 /* ---- Rounds ---- */
 
-static bool measure(struct restart *restart, const char *program, unsigned round)
+static bool measure(struct restart *restart, unsigned system)
 {
-    struct started started;
-    progress_show("restart: round %u", round + 1);
-    double begun_ms = now_ms();
-    bool good = start(&started, program, restart->directory);
-    double ready_ms = now_ms() - begun_ms;
-    int fd = good ? connect_to(&started) : -1;
-    good = fd >= 0 && replay(fd, &restart->values, restart->filled / 2);
-    double answer_ms = now_ms() - begun_ms;
-    for (uint64_t i = 0; good && i < CHECKS; i++) {
-        good = replay(fd, &restart->values, protocol_mix(i + round) % restart->filled);
+    struct server server;
+    struct ask ask = {.fd = -1};
+    double begin_ms = now_ms();
+    if (!launch(restart, system, &server)) {
+        return false;
     }
-    if (fd >= 0) {
-        close(fd);
-        if (!good) {
-            fputs("rethread-bench: restart: a replay is not what was put in\n", stderr);
+    bool good = await_answer(restart, system, &server, &ask);
+    double answer_ms = now_ms() - begin_ms;
+    double speed_ms = good ? await_speed(restart, system, &ask) : -1;
+    ask_close(&ask);
+    /* Nothing is to be saved, and the next round begins with a kill anyway. */
+    server_kill(&server);
+    samples_add(&restart->systems[system].answer_ms, answer_ms);
+    samples_add(&restart->systems[system].speed_ms, answer_ms + speed_ms);
+    return good && speed_ms >= 0;
+}
+
+static bool run_round(struct restart *restart, unsigned round)
+{
+    for (unsigned i = 0; i < SYSTEMS; i++) {
+        unsigned system = round % 2 == 0 ? i : SYSTEMS - 1 - i;
+        uint32_t tail = restart->steps / 4 < TAIL_MAX ? restart->steps / 4 : TAIL_MAX;
+        if (!restart->systems[system].is_there) {
+            continue;
         }
-    }
-    stop(&started);
-    samples_add(&restart->ready_ms, ready_ms);
-    samples_add(&restart->answer_ms, answer_ms);
-    return good;
-}
-
-static void report_both(const struct restart *restart, uint64_t bytes, struct report *report)
-{
-    struct report_row row = {
-        .bench = "restart",
-        .params = {{.name = "payload_bytes", .number = bytes},
-                   {.name = "step_bytes", .number = VALUE_BYTES},
-                   {.name = "tail_bytes", .number = TAIL_BYTES}},
-        .unit = "ms",
-    };
-    snprintf(row.what, sizeof row.what, "start after SIGKILL, %" PRIu64 " MiB on disk",
-             bytes >> 20);
-    row.metric = "time_to_ready";
-    row.ours = summary_of(&restart->ready_ms);
-    report_add(report, &row);
-    row.metric = "time_to_first_answer";
-    row.ours = summary_of(&restart->answer_ms);
-    report_add(report, &row);
-}
-
-static bool run_all(struct restart *restart, const char *program, struct report *report)
-{
-    const struct options *options = restart->options;
-    uint64_t bytes = options->quick ? FILL_BYTES_QUICK : FILL_BYTES;
-    uint64_t count = options->count != 0 ? options->count : bytes / VALUE_BYTES;
-    unsigned rounds = options->rounds != 0 ? (unsigned)options->rounds : ROUNDS;
-    for (unsigned round = 0; round < rounds; round++) {
-        /* From the second on only the tail is new. */
-        if (!fill(restart, round == 0 ? count : 1) || !measure(restart, program, round)) {
+        if (system == OURS && !fill(restart, 1, tail)) {
+            return false;
+        }
+        progress_show("restart: round %u", round + 1);
+        if (!measure(restart, system)) {
             return false;
         }
     }
-    report_both(restart, count * VALUE_BYTES, report);
     return true;
+}
+
+static void add_rows(const struct restart *restart, unsigned system)
+{
+    static const char *const forms[] = {NULL, "rdb", "aof"};
+    const struct system *ours = &restart->systems[OURS];
+    const struct system *theirs = &restart->systems[system];
+    struct report_row row = {
+        .bench = "restart",
+        .peer = system != OURS ? "redis" : NULL,
+        .params = {{.name = "steps", .number = restart->steps},
+                   {.name = "size_bytes", .number = STEP_BYTES}},
+        .unit = "ms",
+    };
+    if (system != OURS) {
+        row.params[2] = (struct report_param){.name = "redis_by", .text = forms[system]};
+    }
+    snprintf(row.what, sizeof row.what, "start on %u steps of 1 KiB%s%s", restart->steps,
+             system == OURS ? "" : ", Redis by ", system == OURS ? "" : forms[system]);
+    row.metric = "first_answer";
+    row.ours = summary_of(&ours->answer_ms);
+    row.theirs = summary_of(&theirs->answer_ms);
+    if (system == OURS) {
+        row.theirs.count = 0;
+    }
+    report_add(restart->report, &row);
+    row.metric = "full_speed";
+    row.ours = summary_of(&ours->speed_ms);
+    row.theirs = summary_of(&theirs->speed_ms);
+    if (system == OURS) {
+        row.theirs.count = 0;
+    }
+    report_add(restart->report, &row);
+}
+
+static bool run_all(struct restart *restart)
+{
+    const struct options *options = restart->options;
+    unsigned rounds = options->quick ? ROUNDS_QUICK : ROUNDS;
+    rounds = options->rounds != 0 ? (unsigned)options->rounds : rounds;
+    bool good = prepare_ours(restart) && prepare_theirs(restart);
+    for (unsigned round = 0; good && round < rounds; round++) {
+        good = run_round(restart, round);
+    }
+    bool has_redis = restart->systems[RDB].is_there;
+    for (unsigned i = has_redis ? RDB : OURS; good && i < (has_redis ? SYSTEMS : RDB); i++) {
+        add_rows(restart, i);
+    }
+    return good;
 }
 
 static bool run(const struct options *options, struct report *report)
 {
-    struct restart restart = {.options = options, .directory = "/tmp/rethread-restart-XXXXXX"};
+    struct restart restart = {
+        .options = options,
+        .report = report,
+        .program = options->program,
+        .values = {.pool_bytes = POOL_BYTES, .ttl_s = TTL_S, .value_bytes = STEP_BYTES},
+        .steps = options->quick ? STEPS_QUICK : STEPS,
+    };
+    if (options->count != 0) {
+        restart.steps = options->count < STEPS_MIN ? STEPS_MIN
+                        : options->count > STEPS   ? STEPS
+                                                   : (uint32_t)options->count;
+    }
     char beside[PATH_MAX];
-    const char *program = options->program;
-    if (program == NULL && sides_find_program(beside)) {
-        program = beside;
+    if (restart.program == NULL && sides_find_program(beside)) {
+        restart.program = beside;
     }
-    uint8_t *pool = malloc(POOL_BYTES + VALUE_BYTES);
-    if (program == NULL || pool == NULL || mkdtemp(restart.directory) == NULL) {
-        fputs("rethread-bench: restart: no rethread-server, no memory or no room in /tmp\n",
-              stderr);
+    uint8_t *pool = malloc(POOL_BYTES + STEP_BYTES);
+    if (restart.program == NULL || pool == NULL) {
         free(pool);
-        return false;
+        return fail("no rethread-server beside this program, or no memory");
     }
-    random_fill(pool, POOL_BYTES + VALUE_BYTES);
+    random_fill(pool, POOL_BYTES + STEP_BYTES);
     random_fill(&restart.values.series, sizeof restart.values.series);
     restart.values.pool = pool;
-    restart.values.pool_bytes = POOL_BYTES;
-    restart.values.value_bytes = VALUE_BYTES;
-    restart.values.ttl_s = TTL_S;
-    bool good = run_all(&restart, program, report);
+    server_pin_self(GENERATOR_CORE);
+    bool good = folder_make(&restart.ours, options->data) && run_all(&restart);
+    server_unpin_self();
     progress_clear();
-    folder_remove(restart.directory);
+    folder_end(&restart.theirs);
+    folder_end(&restart.ours);
     free(pool);
     return good;
 }
 
 const struct workload workload_restart = {
     .name = "restart",
-    .help = "a killed server on its data directory: time until it answers again",
+    .help = "from start to the first right answer and to full speed, beside redis loading the same",
     .run = run,
 };

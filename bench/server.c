@@ -119,7 +119,7 @@ static bool wait_ready(struct server *server, const char *name)
     return false;
 }
 
-bool server_start(struct server *server, const char *const *words, unsigned core)
+bool server_launch(struct server *server, const char *const *words, unsigned core)
 {
     *server = (struct server){.started = true};
     if (!find_port(&server->address)) {
@@ -152,7 +152,26 @@ bool server_start(struct server *server, const char *const *words, unsigned core
         snprintf(server->error, sizeof server->error, "cannot fork: %s", strerror(errno));
         return false;
     }
-    return wait_ready(server, words[0]);
+    return true;
+}
+
+bool server_start(struct server *server, const char *const *words, unsigned core)
+{
+    return server_launch(server, words, core) && wait_ready(server, words[0]);
+}
+
+bool server_is_running(struct server *server)
+{
+    return server->pid > 0 && !has_ended(server);
+}
+
+void server_kill(struct server *server)
+{
+    if (server->started && server->pid > 0) {
+        (void)kill(server->pid, SIGKILL);
+        (void)waitpid(server->pid, NULL, 0);
+        server->pid = 0;
+    }
 }
 
 void server_attach(struct server *server, struct sockaddr_in address, pid_t pid)

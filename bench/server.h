@@ -34,11 +34,16 @@ bool server_parse_address(const char *text, struct sockaddr_in *address);
  */
 bool server_start(struct server *server, const char *const *words, unsigned core);
 
+/* Likewise, without waiting: it does not take connections yet. */
+bool server_launch(struct server *server, const char *const *words, unsigned core);
+bool server_is_running(struct server *server); /* of a started one */
+
 /* `pid` 0: unknown, then CPU time is not measured. */
 void server_attach(struct server *server, struct sockaddr_in address, pid_t pid);
 
 /* Asks a started server to end and waits for it; an attached one is left alone. */
 void server_stop(struct server *server);
+void server_kill(struct server *server); /* a started one, at once */
 
 /* Connected, non-blocking, without delay; -1 with errno set. */
 int server_connect(const struct server *server);

@@ -131,10 +131,23 @@ class Bench(unittest.TestCase):
                                metrics["batch_max_over_median"], places=3)
         self.assertGreater(rows[0]["params"]["appends"], 0)
 
-    def test_restart(self):
-        rows = self.rows("restart", "--rounds", "3", "--count", "500")
-        self.assertEqual([r["metric"] for r in rows], ["time_to_ready", "time_to_first_answer"])
-        self.assertLessEqual(rows[0]["ours"], rows[1]["ours"])
+    def restart(self, *words):
+        rows = self.rows("restart", "--quick", "--rounds", "3", "--count", "500", *words)
+        for first, full in zip(rows[::2], rows[1::2]):
+            self.assertEqual((first["metric"], full["metric"]), ("first_answer", "full_speed"))
+            self.assertEqual(first["params"]["steps"], 500)
+            self.assertLessEqual(first["ours"], full["ours"])
+        return rows
+
+    def test_restart_alone(self):
+        rows = self.restart("--peer", "none")
+        self.assertEqual([r["peer"] for r in rows], [None, None])
+
+    @unittest.skipUnless(shutil.which("redis-server"), "redis-server is not installed")
+    def test_restart_beside_redis(self):
+        rows = self.restart("--peer", "redis")
+        self.assertEqual([r["params"]["redis_by"] for r in rows], ["rdb", "rdb", "aof", "aof"])
+        self.assertEqual({r["peer"] for r in rows}, {"redis"})
 
     def test_wrong_reply_ends_it(self):
         """A server that answers everything with one wrong frame."""
