@@ -4,12 +4,15 @@
  *
  * A round of a side: append fresh keys, replay them at random, forget them (not measured, so that
  * memory is used again as it would be by lasting traffic). All sides get the same keys and values.
+ *
+ * With the disk tier on, what an append costs later, on its way from the log into the tree, is
+ * counted to it: the clock is read when the server has come to rest.
  */
-#include "bench/workload.h"
+#include "bench/kv.h"
 
-#include "bench/load.h"
+#include "bench/folder.h"
 #include "bench/progress.h"
-#include "bench/sides.h"
+#include "bench/workload.h"
 
 #include "base/random.h"
 
@@ -18,18 +21,20 @@
 #include <string.h>
 
 enum {
-    CONNECTIONS = 50,
     TTL_S = 300,
     POOL_BYTES = 256 * 1024,
-    VALUE_BYTES_MAX = 64 * 1024,
-    STORED_BYTES_MAX = 384 << 20, /* of values, at once */
+    STORED_BYTES_MAX = 384 << 20,     /* of values, at once */
+    STORED_BYTES_MAX_DISK = 96 << 20, /* likewise */
     PROBE_COUNT = 4000,
     COUNT_MIN = 4000,
     COUNT_MAX = 2000000,
     ROUNDS = 5,
-    ROUNDS_QUICK = 3,
-    SIZE_TEXT_BYTES = 32,
+    ROUNDS_QUICK = 7, /* short ones */
+    PROBES = 2,
 };
+
+static const double round_s = 0.8; /* of each of the two operations */
+static const double round_quick_s = 0.1;
 
 struct kv_case {
     uint32_t value_bytes;
@@ -38,120 +43,185 @@ struct kv_case {
 };
 
 static const struct kv_case cases[] = {
-    {64, 1, false},   {64, 16, false},   {64, 64, false},   {1024, 1, true},    {1024, 16, true},
-    {1024, 64, true}, {16384, 1, false}, {16384, 16, true}, {16384, 64, false},
+    {64, 1, false},    {64, 16, false},    {64, 64, false},    {1024, 1, true},
+    {1024, 16, true},  {1024, 64, true},   {4096, 1, false},   {4096, 16, false},
+    {4096, 64, false}, {16384, 1, false},  {16384, 16, true},  {16384, 64, false},
+    {65536, 1, false}, {65536, 16, false}, {65536, 64, false},
 };
 
 enum { MEASURED = 2 };
 static const enum protocol_op measured[MEASURED] = {PROTOCOL_APPEND, PROTOCOL_REPLAY};
 static const char *const measured_names[MEASURED] = {"append", "replay"};
 
+/* A side in one case. */
 struct kv_side {
-    struct side *side;
+    const struct server *server;
     struct load *load;
     struct samples rate[MEASURED];
     struct samples cpu_ns[MEASURED];
 };
 
-struct kv {
-    const struct options *options;
-    struct report *report;
-    struct sides sides;
-    struct kv_side side[SIDES_MAX]; /* as in `sides` */
-    struct protocol_values values;
-    uint32_t thread_count; /* of a round */
-    uint64_t replay_count; /* likewise */
+struct kv_work {
+    struct kv *kv;
+    struct kv_side side[SIDES_MAX]; /* as in kv->sides */
+    uint32_t threads;               /* of a round */
+    uint64_t replays;               /* likewise */
 };
 
-static bool run_job(struct kv *kv, struct kv_side *side, enum protocol_op op,
-                    struct load_result *result)
+/* ---- What kv_latency.c needs as well --------------------------------------------------------- */
+
+struct load *kv_open_load(const struct kv *kv, unsigned side, uint32_t value_bytes,
+                          unsigned in_flight)
 {
-    struct load_each each = {.op = op, .end = kv->thread_count};
-    struct load_any any = {.threads = kv->thread_count, .state = kv->values.series};
-    bool replays = op == PROTOCOL_REPLAY;
-    struct load_job job = {
-        .values = &kv->values,
-        .next = replays ? load_any : load_each,
-        .context = replays ? (void *)&any : (void *)&each,
-        .count = replays ? kv->replay_count : kv->thread_count,
-    };
-    if (load_run(side->load, &job, result)) {
-        return true;
+    const struct load_shape shape = {.connections = KV_CONNECTIONS,
+                                     .in_flight = in_flight,
+                                     .request_bytes_max = value_bytes,
+                                     .reply_bytes_max = value_bytes,
+                                     .steps_max = 1};
+    const struct side *opened = &kv->sides.side[side];
+    struct load_result result;
+    struct load *load = load_open(opened->protocol, &opened->server, &shape, result.error);
+    if (load == NULL) {
+        (void)kv_fail(&result);
     }
+    return load;
+}
+
+bool kv_fail(const struct load_result *result)
+{
     progress_clear();
     fprintf(stderr, "rethread-bench: kv: %s\n", result->error);
     return false;
 }
 
-static bool run_side(struct kv *kv, struct kv_side *side)
+bool kv_run(const struct kv *kv, struct load *load, enum protocol_op op, uint32_t threads,
+            uint64_t count, struct load_result *result)
 {
-    struct load_result result;
-    for (unsigned i = 0; i < MEASURED; i++) {
-        if (!run_job(kv, side, measured[i], &result)) {
-            return false;
-        }
-        samples_add(&side->rate[i], result.requests_per_second);
-        if (side->side->server.pid > 0) {
-            samples_add(&side->cpu_ns[i], result.server_cpu_ns);
-        }
-    }
-    return run_job(kv, side, PROTOCOL_FORGET, &result);
+    struct load_each each = {.op = op, .end = threads};
+    struct load_any any = {.threads = threads, .state = kv->values.series};
+    bool replays = op == PROTOCOL_REPLAY;
+    struct load_job job = {
+        .values = &kv->values,
+        .next = replays ? load_any : load_each,
+        .context = replays ? (void *)&any : (void *)&each,
+        .count = count,
+    };
+    return load_run(load, &job, result) || kv_fail(result);
 }
 
-static bool run_round(struct kv *kv, unsigned round)
+void kv_set_params(const struct kv *kv, struct report_row *row, const struct report_param *first,
+                   unsigned count)
 {
-    kv->values.series++;
-    for (unsigned at = 0; at < kv->sides.count; at++) {
-        if (!run_side(kv, &kv->side[sides_turn(&kv->sides, round, at)])) {
+    const uint64_t loops = kv->options->loops != 0 ? kv->options->loops : 1;
+    const struct report_param same[] = {{"connections", NULL, KV_CONNECTIONS},
+                                        {"data", kv->values.retained ? "disk" : "none", 0},
+                                        {"loops", NULL, loops}};
+    memcpy(row->params, first, count * sizeof *first);
+    memcpy(row->params + count, same, sizeof same);
+}
+
+void kv_put_size(uint32_t bytes, char text[KV_SIZE_TEXT_BYTES])
+{
+    if (bytes >= 1024) {
+        snprintf(text, KV_SIZE_TEXT_BYTES, "%u KiB", bytes / 1024);
+    } else {
+        snprintf(text, KV_SIZE_TEXT_BYTES, "%u B", bytes);
+    }
+}
+
+/* ---- Rounds ---------------------------------------------------------------------------------- */
+
+static bool measure(struct kv_work *work, struct kv_side *side, unsigned i)
+{
+    const struct kv *kv = work->kv;
+    uint64_t count = measured[i] == PROTOCOL_REPLAY ? work->replays : work->threads;
+    bool settles = kv->values.retained && side == &work->side[0];
+    uint64_t before_ns = settles ? server_settled_cpu_ns(side->server) : 0;
+    struct load_result result;
+    if (!kv_run(kv, side->load, measured[i], work->threads, count, &result)) {
+        return false;
+    }
+    if (settles) {
+        uint64_t used_ns = server_settled_cpu_ns(side->server) - before_ns;
+        result.server_cpu_ns = (double)used_ns / (double)count;
+    }
+    samples_add(&side->rate[i], result.requests_per_second);
+    if (side->server->pid > 0) {
+        samples_add(&side->cpu_ns[i], result.server_cpu_ns);
+    }
+    return true;
+}
+
+static bool run_side(struct kv_work *work, struct kv_side *side)
+{
+    for (unsigned i = 0; i < MEASURED; i++) {
+        if (!measure(work, side, i)) {
+            return false;
+        }
+    }
+    struct load_result result;
+    return kv_run(work->kv, side->load, PROTOCOL_FORGET, work->threads, work->threads, &result);
+}
+
+static bool run_round(struct kv_work *work, unsigned round)
+{
+    const struct sides *sides = &work->kv->sides;
+    work->kv->values.series++;
+    for (unsigned at = 0; at < sides->count; at++) {
+        if (!run_side(work, &work->side[sides_turn(sides, round, at)])) {
             return false;
         }
     }
     return true;
 }
 
-static uint64_t clamp(double count, uint64_t min, uint64_t max)
+static void forget_samples(struct kv_work *work)
 {
-    return count < (double)min ? min : count > (double)max ? max : (uint64_t)count;
-}
-
-static double mean_rate(const struct kv *kv, unsigned op)
-{
-    double sum = 0;
-    for (unsigned i = 0; i < kv->sides.count; i++) {
-        sum += kv->side[i].rate[op].value[0];
-    }
-    return sum / kv->sides.count;
-}
-
-static void forget_samples(struct kv *kv)
-{
-    for (unsigned i = 0; i < kv->sides.count; i++) {
-        memset(kv->side[i].rate, 0, sizeof kv->side[i].rate);
-        memset(kv->side[i].cpu_ns, 0, sizeof kv->side[i].cpu_ns);
+    for (unsigned i = 0; i < work->kv->sides.count; i++) {
+        memset(work->side[i].rate, 0, sizeof work->side[i].rate);
+        memset(work->side[i].cpu_ns, 0, sizeof work->side[i].cpu_ns);
     }
 }
 
-/* Warms all up, twice, and chooses how many requests make a round of some length. */
-static bool calibrate(struct kv *kv, const struct kv_case *kv_case)
+/* How many requests to each side take so long on average. */
+static uint64_t count_for(const struct kv_work *work, unsigned op, double seconds, uint64_t max)
 {
-    uint64_t stored_max = STORED_BYTES_MAX / kv_case->value_bytes;
-    double seconds = kv->options->quick ? 0.3 : 1.0;
-    kv->replay_count = kv->options->count != 0 ? kv->options->count : PROBE_COUNT;
-    kv->thread_count = (uint32_t)kv->replay_count;
-    for (unsigned i = 0; i < 2; i++) {
-        forget_samples(kv);
-        if (!run_round(kv, 0)) {
+    double each_s = 0;
+    for (unsigned i = 0; i < work->kv->sides.count; i++) {
+        each_s += 1 / work->side[i].rate[op].value[0];
+    }
+    double count = seconds * work->kv->sides.count / each_s;
+    uint64_t least = COUNT_MIN < max ? COUNT_MIN : max;
+    return count < (double)least ? least : count > (double)max ? max : (uint64_t)count;
+}
+
+/* Warms all up, the second time longer, and chooses how many requests make a round. */
+static bool calibrate(struct kv_work *work, const struct kv_case *kv_case)
+{
+    const struct kv *kv = work->kv;
+    uint64_t stored = kv->values.retained ? STORED_BYTES_MAX_DISK : STORED_BYTES_MAX;
+    uint64_t stored_max = stored / kv_case->value_bytes;
+    uint64_t threads_max = stored_max < COUNT_MAX ? stored_max : COUNT_MAX;
+    double seconds = kv->options->quick ? round_quick_s : round_s;
+    uint64_t probe = PROBE_COUNT < threads_max ? PROBE_COUNT : threads_max;
+    work->replays = kv->options->count != 0 ? kv->options->count : probe;
+    work->threads = (uint32_t)work->replays;
+    for (unsigned i = 0; i < PROBES; i++) {
+        forget_samples(work);
+        if (!run_round(work, i)) {
             return false;
         }
         if (kv->options->count == 0) {
-            uint64_t max = stored_max < COUNT_MAX ? stored_max : COUNT_MAX;
-            kv->thread_count = (uint32_t)clamp(mean_rate(kv, 0) * seconds, COUNT_MIN, max);
-            kv->replay_count = clamp(mean_rate(kv, 1) * seconds, COUNT_MIN, COUNT_MAX);
+            double share = i + 1 < PROBES ? 0.3 : 1;
+            work->threads = (uint32_t)count_for(work, 0, share * seconds, threads_max);
+            work->replays = count_for(work, 1, share * seconds, COUNT_MAX);
         }
     }
-    forget_samples(kv);
+    forget_samples(work);
     return true;
 }
+
+/* ---- Rows ------------------------------------------------------------------------------------ */
 
 static struct summary in_thousands(const struct samples *samples)
 {
@@ -162,118 +232,127 @@ static struct summary in_thousands(const struct samples *samples)
     return summary;
 }
 
-static void put_size(size_t bytes, char text[SIZE_TEXT_BYTES])
+/* `peer` NULL: rethread alone. */
+static void add_rows(const struct kv_work *work, const struct kv_case *kv_case, unsigned op,
+                     const char *name, const struct kv_side *peer)
 {
-    if (bytes >= 1024) {
-        snprintf(text, SIZE_TEXT_BYTES, "%zu KiB", bytes / 1024);
-    } else {
-        snprintf(text, SIZE_TEXT_BYTES, "%zu B", bytes);
+    static const struct kv_side none = {.load = NULL};
+    const struct kv_side *ours = &work->side[0];
+    const struct kv_side *theirs = peer != NULL ? peer : &none;
+    struct report_row row = {.bench = "kv", .peer = name};
+    const struct report_param params[] = {{"op", measured_names[op], 0},
+                                          {"size_bytes", NULL, kv_case->value_bytes},
+                                          {"in_flight", NULL, kv_case->in_flight}};
+    kv_set_params(work->kv, &row, params, sizeof params / sizeof *params);
+    char size[KV_SIZE_TEXT_BYTES];
+    kv_put_size(kv_case->value_bytes, size);
+    snprintf(row.what, sizeof row.what, "%s %s, %u in flight%s", measured_names[op], size,
+             kv_case->in_flight, work->kv->values.retained ? ", on disk" : "");
+    row.metric = "server_cpu_per_op";
+    row.unit = "ns";
+    row.ours = summary_of(&ours->cpu_ns[op]);
+    row.theirs = summary_of(&theirs->cpu_ns[op]);
+    report_add(work->kv->report, &row);
+    row.metric = "throughput";
+    row.unit = "thousand/s";
+    row.more_is_better = true;
+    row.ours = in_thousands(&ours->rate[op]);
+    row.theirs = in_thousands(&theirs->rate[op]);
+    report_add(work->kv->report, &row);
+}
+
+static void add_all_rows(const struct kv_work *work, const struct kv_case *kv_case)
+{
+    const struct sides *sides = &work->kv->sides;
+    for (unsigned op = 0; op < MEASURED; op++) {
+        if (sides->count == 1) {
+            add_rows(work, kv_case, op, NULL, NULL);
+        }
+        for (unsigned i = 1; i < sides->count; i++) {
+            add_rows(work, kv_case, op, sides->side[i].name, &work->side[i]);
+        }
     }
 }
 
-static void add_rows(struct kv *kv, const struct kv_case *kv_case, const struct kv_side *peer)
-{
-    const struct kv_side *ours = &kv->side[0];
-    for (unsigned i = 0; i < MEASURED; i++) {
-        struct report_row row = {
-            .bench = "kv",
-            .peer = peer != NULL ? peer->side->name : NULL,
-            .params = {{"op", measured_names[i], 0},
-                       {"size_bytes", NULL, kv_case->value_bytes},
-                       {"in_flight", NULL, kv_case->in_flight},
-                       {"connections", NULL, CONNECTIONS},
-                       {"data", "none", 0},
-                       {"loops", NULL, 1}},
-        };
-        char size[SIZE_TEXT_BYTES];
-        put_size(kv_case->value_bytes, size);
-        snprintf(row.what, sizeof row.what, "%s %s, %u in flight", measured_names[i], size,
-                 kv_case->in_flight);
-        row.metric = "server_cpu_per_op";
-        row.unit = "ns";
-        row.ours = summary_of(&ours->cpu_ns[i]);
-        row.theirs = peer != NULL ? summary_of(&peer->cpu_ns[i]) : (struct summary){.count = 0};
-        report_add(kv->report, &row);
-        row.metric = "throughput";
-        row.unit = "thousand/s";
-        row.more_is_better = true;
-        row.ours = in_thousands(&ours->rate[i]);
-        row.theirs = peer != NULL ? in_thousands(&peer->rate[i]) : (struct summary){.count = 0};
-        report_add(kv->report, &row);
-    }
-}
-
-static bool open_load(struct kv_side *side, const struct kv_case *kv_case)
-{
-    const struct load_shape shape = {.connections = CONNECTIONS,
-                                     .in_flight = kv_case->in_flight,
-                                     .request_bytes_max = kv_case->value_bytes,
-                                     .reply_bytes_max = kv_case->value_bytes,
-                                     .steps_max = 1};
-    char error[LOAD_ERROR_BYTES];
-    side->load = load_open(side->side->protocol, &side->side->server, &shape, error);
-    if (side->load == NULL) {
-        progress_clear();
-        fprintf(stderr, "rethread-bench: kv: %s\n", error);
-    }
-    return side->load != NULL;
-}
+/* ---- The workload ---------------------------------------------------------------------------- */
 
 static bool run_case(struct kv *kv, const struct kv_case *kv_case)
 {
-    unsigned rounds = kv->options->quick ? ROUNDS_QUICK : ROUNDS;
-    if (kv->options->rounds != 0) {
-        rounds = (unsigned)kv->options->rounds;
-    }
+    struct kv_work work = {.kv = kv};
+    char size[KV_SIZE_TEXT_BYTES];
+    kv_put_size(kv_case->value_bytes, size);
     kv->values.value_bytes = kv_case->value_bytes;
     bool good = true;
     for (unsigned i = 0; i < kv->sides.count; i++) {
-        kv->side[i] = (struct kv_side){.side = &kv->sides.side[i]};
-        good = good && open_load(&kv->side[i], kv_case);
+        work.side[i].server = &kv->sides.side[i].server;
+        work.side[i].load =
+            good ? kv_open_load(kv, i, kv_case->value_bytes, kv_case->in_flight) : NULL;
+        good = work.side[i].load != NULL;
     }
-    progress_show("kv: %u bytes, %u in flight: warming up", kv_case->value_bytes,
-                  kv_case->in_flight);
-    good = good && calibrate(kv, kv_case);
-    for (unsigned round = 0; good && round < rounds; round++) {
-        progress_show("kv: %u bytes, %u in flight: round %u of %u", kv_case->value_bytes,
-                      kv_case->in_flight, round + 1, rounds);
-        good = run_round(kv, round);
+    progress_show("kv: %s, %u in flight: warming up", size, kv_case->in_flight);
+    good = good && calibrate(&work, kv_case);
+    for (unsigned round = 0; good && round < kv->rounds; round++) {
+        progress_show("kv: %s, %u in flight: round %u of %u", size, kv_case->in_flight, round + 1,
+                      kv->rounds);
+        good = run_round(&work, round);
     }
     if (good) {
-        add_rows(kv, kv_case, kv->sides.count > 1 ? &kv->side[1] : NULL);
-        for (unsigned i = 2; i < kv->sides.count; i++) {
-            add_rows(kv, kv_case, &kv->side[i]);
-        }
+        add_all_rows(&work, kv_case);
     }
     for (unsigned i = 0; i < kv->sides.count; i++) {
-        load_close(kv->side[i].load);
+        load_close(work.side[i].load);
     }
     progress_clear();
     return good;
 }
 
-static bool run(const struct options *options, struct report *report)
+static bool run_all(struct kv *kv, const char *data)
 {
-    struct kv kv = {.options = options, .report = report};
-    uint8_t *pool = malloc(POOL_BYTES + VALUE_BYTES_MAX);
-    if (pool == NULL) {
-        fprintf(stderr, "rethread-bench: no memory\n");
+    const struct sides_wanted wanted = {
+        .peers = SIDES_REDIS | SIDES_MEMCACHED, .ttl_s = TTL_S, .data = data};
+    if (!sides_open(&kv->sides, kv->options, kv->report, &wanted)) {
         return false;
     }
-    random_fill(pool, POOL_BYTES + VALUE_BYTES_MAX);
+    bool good = true;
+    for (unsigned i = 0; good && i < sizeof cases / sizeof *cases; i++) {
+        good = (kv->options->quick && !cases[i].is_quick) || run_case(kv, &cases[i]);
+    }
+    good = good && kv_measure_latency(kv);
+    sides_close(&kv->sides);
+    return good;
+}
+
+static bool run(const struct options *options, struct report *report)
+{
+    struct kv kv = {.options = options,
+                    .report = report,
+                    .rounds = options->rounds != 0 ? (unsigned)options->rounds
+                              : options->quick     ? (unsigned)ROUNDS_QUICK
+                                                   : (unsigned)ROUNDS};
+    struct folder folder = {.guard = 0};
+    bool on_disk = options->data != NULL && strcmp(options->data, "none") != 0;
+    if (on_disk && !folder_make(&folder, options->data)) {
+        return false;
+    }
+    uint8_t *pool = malloc(POOL_BYTES + KV_VALUE_BYTES_MAX);
+    if (pool == NULL) {
+        fprintf(stderr, "rethread-bench: no memory\n");
+        folder_end(&folder);
+        return false;
+    }
+    random_fill(pool, POOL_BYTES + KV_VALUE_BYTES_MAX);
     random_fill(&kv.values.series, sizeof kv.values.series);
     kv.values.pool = pool;
     kv.values.pool_bytes = POOL_BYTES;
     kv.values.ttl_s = TTL_S;
-    const struct sides_wanted wanted = {.peers = SIDES_REDIS, .ttl_s = TTL_S};
-    bool good = sides_open(&kv.sides, options, report, &wanted);
-    if (good) {
-        for (unsigned i = 0; good && i < sizeof cases / sizeof *cases; i++) {
-            good = (options->quick && !cases[i].is_quick) || run_case(&kv, &cases[i]);
-        }
-        sides_close(&kv.sides);
+    kv.values.retained = on_disk;
+    if (on_disk) {
+        report_note(report, "kv with the disk tier on: rethread puts every step on disk as well; "
+                            "its peers keep theirs in memory only.");
     }
+    bool good = run_all(&kv, on_disk ? folder.name : NULL);
     free(pool);
+    folder_end(&folder);
     return good;
 }
 

@@ -53,9 +53,17 @@ int server_connect(const struct server *server);
  * only when the server has gone to sleep does its clock hold all of it.
  */
 uint64_t server_cpu_ns(const struct server *server);
+/* Likewise, when it does nothing any more, at the latest after some seconds. */
+uint64_t server_settled_cpu_ns(const struct server *server);
 
 /* Keeps this process on one core; without effect where there is none of that number. */
 void server_pin_self(unsigned core);
 void server_unpin_self(void);
+
+/*
+ * Servers that are started here run before other work of the machine, where that is allowed; and so
+ * does this process while they are measured: what else goes on disturbs less. Alike for all sides.
+ */
+void server_hurry_self(bool hurry);
 
 #endif

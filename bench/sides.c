@@ -290,6 +290,7 @@ bool sides_open(struct sides *sides, const struct options *options, struct repor
         return false;
     }
     server_pin_self(settled.loops > 1 ? SERVER_ANY_CORE : GENERATOR_CORE);
+    server_hurry_self(true);
     return true;
 }
 
@@ -298,5 +299,6 @@ void sides_close(struct sides *sides)
     while (sides->count > 0) {
         server_stop(&sides->side[--sides->count].server);
     }
+    server_hurry_self(false);
     server_unpin_self();
 }

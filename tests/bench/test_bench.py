@@ -3,14 +3,17 @@
 Nothing here looks at how fast anything is.
 """
 
+import contextlib
 import gzip
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import threading
+import time
 import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -60,22 +63,105 @@ class Bench(unittest.TestCase):
 
     def kv(self, *words):
         rows = self.rows("kv", "--quick", "--rounds", "3", "--count", "300", *words)
+        closed = [r for r in rows if "in_flight" in r["params"]]
         cases = {(r["params"]["op"], r["params"]["size_bytes"], r["params"]["in_flight"])
-                 for r in rows}
+                 for r in closed}
         self.assertEqual(cases, {(op, size, n) for op in ("append", "replay")
                                  for size, n in ((1024, 1), (1024, 16), (1024, 64), (16384, 16))})
-        self.assertEqual({r["metric"] for r in rows}, {"server_cpu_per_op", "throughput"})
+        self.assertEqual({r["metric"] for r in closed}, {"server_cpu_per_op", "throughput"})
+        latencies = [r for r in rows if "rate_percent" in r["params"]]
+        self.assertEqual({r["params"]["rate_percent"] for r in latencies}, {50})
+        self.assertEqual({r["metric"] for r in latencies}, {"p50", "p99", "p99.9", "p99.99"})
+        self.assertEqual(len(closed) + len(latencies), len(rows))
         return rows
 
     def test_kv_alone(self):
         rows = self.kv("--program", SERVER, "--peer", "none")
         self.assertEqual({r["peer"] for r in rows}, {None})
 
-    @unittest.skipUnless(shutil.which("redis-server"), "redis-server is not installed")
-    def test_kv_beside_redis(self):
-        rows = self.kv("--peer", "redis")
-        self.assertEqual({r["peer"] for r in rows}, {"redis"})
+    def test_kv_beside_peers(self):
+        peers = [p for p in ("redis", "memcached") if shutil.which(p + "-server") or shutil.which(p)]
+        if not peers:
+            self.skipTest("neither redis-server nor memcached is installed")
+        rows = self.kv("--peer", ",".join(peers))
+        self.assertEqual({r["peer"] for r in rows}, set(peers))
         self.assertTrue(all(r["ratio"] > 0 for r in rows))
+
+    def test_kv_on_disk(self):
+        folder = os.path.dirname(self.json)
+        rows = self.kv("--peer", "none", "--data", folder)
+        self.assertEqual({r["params"]["data"] for r in rows}, {"disk"})
+        self.assertEqual(sorted(os.listdir(folder)), ["page.md", "rows.jsonl"])
+
+    def test_kv_with_two_loops(self):
+        rows = self.kv("--peer", "none", "--loops", "2")
+        self.assertEqual({r["params"]["loops"] for r in rows}, {2})
+
+    @unittest.skipUnless(shutil.which("memcached"), "memcached is not installed")
+    def test_kv_beside_servers_that_run(self):
+        """Both are attached to; CPU time is there where the process was named."""
+        with contextlib.ExitStack() as stack:
+            ports = [stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+                     for _ in range(2)]
+        user = ["-u", "nobody"] if os.geteuid() == 0 else []
+        servers = [subprocess.Popen(words, stderr=subprocess.DEVNULL) for words in (
+            [SERVER, "--listen", "127.0.0.1:%d" % ports[0], "--data", "none", "--ttl", "300s"],
+            ["memcached", "-l", "127.0.0.1", "-p", str(ports[1]), *user])]
+        try:
+            for port in ports:
+                self.wait_for(port)
+            rows = self.kv("--server", "127.0.0.1:%d" % ports[0],
+                           "--peer", "memcached:127.0.0.1:%d" % ports[1],
+                           "--server-pid", str(servers[0].pid), "--peer-pid", str(servers[1].pid))
+            self.assertEqual({r["peer"] for r in rows}, {"memcached"})
+            self.assertTrue(all(r["ratio"] > 0 for r in rows))
+            self.assertEqual([s.poll() for s in servers], [None, None], "not ours to end")
+        finally:
+            for server in servers:
+                server.terminate()
+                server.wait()
+
+    def wait_for(self, port):
+        for _ in range(200):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                return
+            time.sleep(0.02)
+        self.fail("no server on port %d" % port)
+
+    def test_servers_end_with_it(self):
+        """Whatever way the program ends: its servers go, and what they wrote."""
+        folder = os.path.dirname(self.json)
+        for how in (signal.SIGINT, signal.SIGKILL):
+            with self.subTest(how=how):
+                program = subprocess.Popen([BENCH, "kv", "--data", folder, "--peer", "none"],
+                                           stdout=subprocess.DEVNULL)
+                children = []  # the folder's guard and the server
+                for _ in range(500):
+                    with open("/proc/%d/task/%d/children" % (program.pid, program.pid),
+                              encoding="ascii") as f:
+                        children = f.read().split()
+                    if len(children) >= 2 and os.listdir(folder):
+                        break
+                    time.sleep(0.01)
+                else:
+                    self.fail("no server was started")
+                program.send_signal(how)
+                program.wait()
+                for _ in range(500):
+                    left = [c for c in children if self.runs(c)]
+                    if not left and not os.listdir(folder):
+                        break
+                    time.sleep(0.01)
+                self.assertEqual(left, [])
+                self.assertEqual(os.listdir(folder), [])
+
+    @staticmethod
+    def runs(pid):
+        try:
+            with open("/proc/%s/stat" % pid, encoding="utf-8") as f:
+                return f.read().rpartition(")")[2].split()[0] != "Z"
+        except OSError:
+            return False
 
     def test_index(self):
         rows = self.rows("index", "--rounds", "3", "--count", "5000")

@@ -329,8 +329,8 @@ START_TEST(test_rethread)
     make_replay(&reply);
     ck_assert_uint_eq(protocol_rethread.reply_slot(reply.bytes, 0), SLOT);
     check(&protocol_rethread, &values, &replay, &reply);
-    /* Beyond the ttl is wrong without a disk tier, and so is nothing left of it. */
-    bytes_store_be32(reply.bytes + reply.loose, TTL_MS + 1);
+    /* Far beyond the ttl is wrong without a disk tier, and so is nothing left of it. */
+    bytes_store_be32(reply.bytes + reply.loose, TTL_MS + 1001);
     ck_assert(!is_right(&protocol_rethread, &values, &replay, reply.bytes, reply.size));
     values.retained = true;
     ck_assert(is_right(&protocol_rethread, &values, &replay, reply.bytes, reply.size));
