@@ -10,40 +10,71 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COLLECT_STEP = 16 };
+enum { COLLECT_STEP = 16, FINE_BUDGET_BYTES = 16 << 20 };
+
+/*
+ * Classes that are close together save what objects waste, and cost every cache a span of each that
+ * is half empty: with a small budget only those that are an eighth apart are used.
+ */
+static size_t coarse_bytes(size_t size_bytes)
+{
+    if (size_bytes <= 8 * ARENA_UNIT_BYTES) {
+        return size_bytes;
+    }
+    size_t step = (size_t)1 << (28 - __builtin_clz((unsigned)size_bytes - 1));
+    return (size_bytes + step - 1) / step * step;
+}
 
 static unsigned class_of(size_t size_bytes)
 {
-    if (size_bytes <= 128) {
-        return (unsigned)(size_bytes + 15) / 16 - 1;
+    if (size_bytes <= CLASSES_FINE * ARENA_UNIT_BYTES) {
+        return (unsigned)(size_bytes + ARENA_UNIT_BYTES - 1) / ARENA_UNIT_BYTES - 1;
     }
     unsigned last = (unsigned)size_bytes - 1;
     unsigned log = 31 - (unsigned)__builtin_clz(last);
-    return 8 + (log - 7) * 8 + ((last >> (log - 3)) & 7);
+    return CLASSES_FINE + (log - 11) * CLASSES_PER_DOUBLING +
+           ((last >> (log - 4)) & (CLASSES_PER_DOUBLING - 1));
 }
 
 static uint32_t class_bytes(unsigned size_class)
 {
-    return size_class < 8 ? (size_class + 1) * 16 : (9 + (size_class & 7)) << (size_class / 8 + 3);
+    if (size_class < CLASSES_FINE) {
+        return (size_class + 1) * ARENA_UNIT_BYTES;
+    }
+    unsigned coarse = size_class - CLASSES_FINE;
+    return (CLASSES_PER_DOUBLING + 1 + coarse % CLASSES_PER_DOUBLING)
+           << (coarse / CLASSES_PER_DOUBLING + 7);
+}
+
+/* Of spans of so many chunks, wasting at most a `part`th of themselves at their end. */
+static bool shape_fits(struct arena_class *shape, uint32_t chunks, uint32_t part,
+                       uint64_t budget_bytes)
+{
+    uint32_t bytes = chunks * CHUNK_BYTES;
+    shape->chunks = chunks;
+    shape->capacity = bytes / shape->object_bytes;
+    return bytes - shape->capacity * shape->object_bytes <= bytes / part &&
+           (shape->capacity >= 8 || bytes >= budget_bytes / 1024);
 }
 
 /*
- * A span is the shortest that wastes at most a sixteenth of itself at its end and holds eight
- * objects; with a small budget, spans of more than a thousandth of it are not made longer than the
- * waste demands.
+ * A span is the shortest that holds eight objects and wastes at most a 512th of itself, or what
+ * comes next to that; with a small budget, spans of more than an 8192nd of it are not made longer
+ * for the sake of less than a sixteenth, nor of more than a 1024th for the eight objects.
  */
 static struct arena_class class_shape(unsigned size_class, uint64_t budget_bytes)
 {
     struct arena_class shape = {.object_bytes = class_bytes(size_class)};
-    for (shape.chunks = 1; shape.chunks <= SPAN_CHUNKS_MAX; shape.chunks++) {
-        uint32_t bytes = shape.chunks * CHUNK_BYTES;
-        shape.capacity = bytes / shape.object_bytes;
-        if (bytes - shape.capacity * shape.object_bytes <= bytes / 16 &&
-            (shape.capacity >= 8 || bytes >= budget_bytes / 1024)) {
-            break;
+    for (uint32_t part = 512; part >= 16; part /= 2) {
+        for (uint32_t chunks = 1; chunks <= SPAN_CHUNKS_MAX; chunks++) {
+            bool long_enough = (uint64_t)chunks * CHUNK_BYTES >= budget_bytes / 8192;
+            if (shape_fits(&shape, chunks, long_enough ? 16 : part, budget_bytes)) {
+                assert(shape.capacity > 0);
+                return shape;
+            }
         }
     }
-    assert(shape.chunks <= SPAN_CHUNKS_MAX && shape.capacity > 0);
+    assert(!"every class has a span that wastes less than a sixteenth");
     return shape;
 }
 
@@ -65,6 +96,7 @@ struct arena *arena_create(uint64_t budget_bytes, unsigned caches_max)
     arena->range_bytes = arena->words * word_bytes;
     arena->budget_bytes = budget_bytes;
     arena->caches_max = caches_max;
+    arena->coarse = budget_bytes / caches_max < FINE_BUDGET_BYTES;
     /* All that caches keep empty is at most a thirty-second of the budget. */
     arena->spare_bytes_max = budget_bytes / 32 / caches_max;
     for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
@@ -280,7 +312,7 @@ void *arena_alloc(struct arena_cache *cache, size_t size_bytes, enum arena_need 
     if (size_bytes > OBJECT_BYTES_MAX) {
         return run_alloc(cache, size_bytes, need);
     }
-    unsigned size_class = class_of(size_bytes);
+    unsigned size_class = class_of(cache->arena->coarse ? coarse_bytes(size_bytes) : size_bytes);
     if (cache->room[size_class].head == 0 && !refill(cache, size_class, need)) {
         return NULL;
     }

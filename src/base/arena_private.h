@@ -35,8 +35,10 @@
 
 enum {
     CHUNK_BYTES = 16384,
-    WORD_CHUNKS = 64, /* one word of the bitmap: 1 MiB */
-    CLASS_COUNT = 72,
+    WORD_CHUNKS = 64,   /* one word of the bitmap: 1 MiB */
+    CLASSES_FINE = 128, /* of one unit more each */
+    CLASSES_PER_DOUBLING = 16,
+    CLASS_COUNT = CLASSES_FINE + 4 * CLASSES_PER_DOUBLING,
     CLASS_RUN = 255, /* a descriptor's size_class when the run is one large object */
     OBJECT_BYTES_MAX = 32768,
     SPAN_CHUNKS_MAX = 16,
@@ -103,6 +105,7 @@ struct arena {
     unsigned caches_max;
     uint64_t budget_bytes;
     uint64_t spare_bytes_max; /* per cache */
+    bool coarse;              /* every other class and more is left out, see class_of */
     struct arena_class classes[CLASS_COUNT];
 
     void *tables; /* one mapping: bitmap, spans, offsets */

@@ -8,6 +8,7 @@
 #include "thread/append_private.h"
 
 #include "thread/cold.h"
+#include "thread/compact.h"
 #include "thread/recall.h"
 #include "thread/steps.h"
 #include "thread/stream.h"
@@ -26,15 +27,15 @@ static void step_settle(struct append *append, struct thread *thread, uint32_t n
                         uint32_t version, const struct step *previous)
 {
     struct step *step = append->step;
-    step->owner = lane_ref(append->lane, thread);
-    step->number = number;
-    step->version = version;
+    step_rest(step)->owner = lane_ref(append->lane, thread);
+    step_rest(step)->number = number;
+    step_rest(step)->version = version;
     if (!wire_given(append->request, WIRE_FIELD_turn)) {
         step->turn = turn_of(previous);
     }
     step_mark_tool_turn(step, previous);
     /* Relaxed: the thread is ours, and the last hold's release and acquire order the rest. */
-    atomic_fetch_add_explicit(&thread->holds, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&thread_full(thread)->holds, 1, memory_order_relaxed);
 }
 
 static void step_committed(struct append *append, struct thread *thread)
@@ -42,18 +43,18 @@ static void step_committed(struct append *append, struct thread *thread)
     struct lane *lane = append->lane;
     lane_add(&lane->payload_bytes, append->step->payload_bytes);
     lane_count(lane, METRIC_APPENDS, 1);
-    thread->appends++;
+    rest_of(thread)->appends++;
     if (append->has_key) {
-        append->recall.ordinal = thread->appends;
-        append->recall.step = append->step->number;
-        append->recall.version = append->step->version;
+        append->recall.ordinal = rest_of(thread)->appends;
+        append->recall.step = step_rest(append->step)->number;
+        append->recall.version = step_rest(append->step)->version;
         append->recall.lost = (uint32_t)append->result->lost;
         append->recall.created = append->result->created;
         recall_add(lane, thread, &append->recall);
     }
     step_publish_keys(lane, thread, append->step);
-    append->result->step = append->step->number;
-    append->result->version = append->step->version;
+    append->result->step = step_rest(append->step)->number;
+    append->result->version = step_rest(append->step)->version;
     append->step = NULL; /* the thread's now */
     append->committed = true;
 }
@@ -67,7 +68,8 @@ static void set_lifetimes(const struct append *append, struct thread *thread)
         atomic_store_explicit(&thread->ttl_ms, request->ttl_ms, memory_order_relaxed);
     }
     if (wire_given(request, WIRE_FIELD_retention_ms) && append->lane->tier) {
-        atomic_store_explicit(&thread->retention_ms, request->retention_ms, memory_order_relaxed);
+        atomic_store_explicit(&rest_of(thread)->retention_ms, request->retention_ms,
+                              memory_order_relaxed);
     }
 }
 
@@ -106,7 +108,8 @@ static enum status answer_duplicate(struct append *append, struct thread *thread
     const struct step *step =
         first->step < now->length ? spine_step(append->lane, now->spine, first->step) : NULL;
     if (!recall_same_bytes(first, &append->recall) || !step ||
-        step->owner != lane_ref(append->lane, thread) || step->version != first->version) {
+        step_rest(step)->owner != lane_ref(append->lane, thread) ||
+        step_rest(step)->version != first->version) {
         return append_conflict(append->error, "key", now->version);
     }
     if (append->wait != JOURNAL_NO_WAIT && !journal_keeps(append->lane, thread)) {
@@ -185,7 +188,8 @@ static enum status commit_claimed(struct append *append, struct thread *thread)
     spine_commit(lane, grown ? grown : spine, append->step);
     if (grown) {
         /* Pairs with the acquire in spine_of. */
-        atomic_store_explicit(&thread->spine, lane_ref(lane, grown), memory_order_release);
+        atomic_store_explicit(&thread_full(thread)->spine, lane_ref(lane, grown),
+                              memory_order_release);
         spine_retire(lane, spine);
     }
     step_committed(append, thread);
@@ -289,7 +293,7 @@ static enum status append_new(struct append *append, const struct lookup *found,
     step_settle(append, thread, past.length, past.version + 1, NULL);
     spine_commit(lane, spine, append->step);
     /* Relaxed: not shared yet; the index publishes it. */
-    atomic_store_explicit(&thread->spine, lane_ref(lane, spine), memory_order_relaxed);
+    atomic_store_explicit(&thread_full(thread)->spine, lane_ref(lane, spine), memory_order_relaxed);
     if (!thread_publish(lane, found, thread)) {
         status = APPEND_LOOK_AGAIN;
         goto fail;
@@ -310,6 +314,40 @@ fail:
     arena_free(lane->cache, spine);
     thread_discard(lane, thread);
     return status;
+}
+
+/* The same where nothing is there but, maybe, the knowledge of what was. */
+static enum status append_compact(struct append *append, const struct lookup *found)
+{
+    struct lane *lane = append->lane;
+    struct thread *thread = compact_create(lane, &found->key, append->request);
+    if (!thread) {
+        return lane_put_back(lane, WANT_MEMORY);
+    }
+    uint64_t word = life_load(thread);
+    uint32_t payload_bytes = thread->step.payload_bytes;
+    if (!thread_publish(lane, found, thread)) {
+        thread_discard(lane, thread);
+        return APPEND_LOOK_AGAIN;
+    }
+    /* It is anybody's from here on. */
+    lane_add(&lane->payload_bytes, payload_bytes);
+    lane_count(lane, METRIC_THREADS_CREATED, 1);
+    lane_count(lane, METRIC_APPENDS, 1);
+    *append->result = (struct thread_append_result){
+        .version = 1,
+        .created = true,
+        .expires_in_ms = life_remaining_ms(thread, word, lane->now_ms),
+    };
+    append->committed = true;
+    return STATUS_OK;
+}
+
+/* Whether a compact thread would do, and no step need be built. */
+static bool is_compact(const struct append *append, const struct lookup *found)
+{
+    return append->compact && !found->thread && !found->unborn && !found->loading &&
+           lookup_snapshot(append->lane, found).version == 0;
 }
 
 /* Somebody's draft has the name: it is the one to commit, or in the way. */
@@ -390,6 +428,29 @@ static enum status prepare_keys(struct append *append)
     return status;
 }
 
+/* Once. APPEND_LOOK_AGAIN: somebody else was faster. */
+static enum status look_and_append(struct append *append)
+{
+    struct lane *lane = append->lane;
+    struct lookup found;
+    enum status status = compact_lookup_unfolded(lane, append->request->thread, &found);
+    if (status || found.loading) {
+        return status ? status : lane_put_back(lane, WANT_DISK);
+    }
+    if (is_compact(append, &found)) {
+        bool continued;
+        status = append_judge_gone(append, &found, NULL, &continued);
+        return status ? status : append_compact(append, &found);
+    }
+    if (!append->step && !append->commits) {
+        status = prepare_step(append, append->request);
+        if (status) {
+            return status;
+        }
+    }
+    return found.thread ? append_to(append, found.thread) : append_to_gone(append, &found);
+}
+
 static enum status run(struct append *append)
 {
     struct lane *lane = append->lane;
@@ -398,6 +459,7 @@ static enum status run(struct append *append)
     enum status status = append_check_disk(append);
     status = status            ? status
              : append->commits ? prepare_keys(append)
+             : append->compact ? append_check_size(lane, request, append->error)
                                : prepare_step(append, request);
     if (status) {
         goto out;
@@ -407,10 +469,7 @@ static enum status run(struct append *append)
     }
     status = APPEND_LOOK_AGAIN;
     for (int looks = 0; status == APPEND_LOOK_AGAIN && looks < LOOKS_MAX; looks++) {
-        struct lookup found = lookup_thread(lane, request->thread);
-        status = found.loading  ? lane_put_back(lane, WANT_DISK)
-                 : found.thread ? append_to(append, found.thread)
-                                : append_to_gone(append, &found);
+        status = look_and_append(append);
         if (append->commits) {
             discard_step(append);
         }
@@ -431,6 +490,7 @@ static struct append append_of(struct lane *lane, const struct wire_request *req
         .commits = request->method == WIRE_METHOD_COMMIT,
         .has_key = wire_given(request, WIRE_FIELD_key),
         .has_expect = wire_given(request, WIRE_FIELD_expect),
+        .compact = compact_suits(lane, request),
         .wait = request->ack == WIRE_ACK_DISK ? JOURNAL_WAIT_DURABLE : JOURNAL_NO_WAIT,
     };
 }

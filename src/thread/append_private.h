@@ -15,6 +15,7 @@ struct append {
     struct step *step;          /* of a commit only under the claim; NULL once the thread has it */
     struct recall_entry recall; /* when a key was given */
     bool commits;               /* what was streamed */
+    bool compact;               /* it may be the only step of a compact thread */
     bool committed;
     bool has_key;
     bool has_expect;

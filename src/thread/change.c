@@ -1,6 +1,7 @@
 /* Fork, rewind, forget and touch: what changes a thread without adding a step. */
 #include "thread/append.h"
 #include "thread/cold.h"
+#include "thread/compact.h"
 #include "thread/journal.h"
 #include "thread/lookup.h"
 #include "thread/operations.h"
@@ -32,9 +33,10 @@ static enum status claim_thread(struct lane *lane, struct bytes id, const char *
                                 struct thread **thread, struct wire_error *error)
 {
     for (int looks = 0; looks < LOOKS_MAX; looks++) {
-        struct lookup found = lookup_thread(lane, id);
-        if (found.loading) {
-            return lane_put_back(lane, WANT_DISK);
+        struct lookup found;
+        enum status status = compact_lookup_unfolded(lane, id, &found);
+        if (status || found.loading) {
+            return status ? status : lane_put_back(lane, WANT_DISK);
         }
         if (!found.thread) {
             return not_found(error, option, found.reason);
@@ -66,7 +68,8 @@ static struct spine *share_steps(struct lane *lane, const struct snapshot *now, 
     spine->lost_base = keep - spine->lost;
     for (uint32_t at = spine->lost; at < keep; at++) {
         /* Relaxed: `from` holds each of them, so none can reach zero meanwhile. */
-        atomic_fetch_add_explicit(&spine_step(lane, spine, at)->holds, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&step_rest(spine_step(lane, spine, at))->holds, 1,
+                                  memory_order_relaxed);
     }
     lane->work += keep - spine->lost;
     return spine;
@@ -94,16 +97,17 @@ static enum status fork_claimed(struct lane *lane, const struct wire_request *re
         thread_discard(lane, thread);
         return lane_put_back(lane, WANT_MEMORY);
     }
-    thread->shared = keep;
-    thread->floor = from->floor < keep ? from->floor : keep;
-    thread->created_ms = from->created_ms; /* a fork inherits its origin's age */
-    thread_set_age(lane, thread);
+    rest_of(thread)->shared = keep;
+    rest_of(thread)->floor = rest_of(from)->floor < keep ? rest_of(from)->floor : keep;
+    /* A fork inherits its origin's age. */
+    thread_set_age(lane, thread, thread_created_ms(lane, from));
     /* Relaxed: a number by itself. */
-    uint64_t retention_ms = atomic_load_explicit(&from->retention_ms, memory_order_relaxed);
-    atomic_store_explicit(&thread->retention_ms, retention_ms, memory_order_relaxed);
+    uint64_t retention_ms =
+        atomic_load_explicit(&rest_of(from)->retention_ms, memory_order_relaxed);
+    atomic_store_explicit(&rest_of(thread)->retention_ms, retention_ms, memory_order_relaxed);
     life_refresh(thread, lane->now_ms, LIFE_RESET);
     /* Relaxed: not shared yet; the index publishes it. */
-    atomic_store_explicit(&thread->spine, lane_ref(lane, spine), memory_order_relaxed);
+    atomic_store_explicit(&thread_full(thread)->spine, lane_ref(lane, spine), memory_order_relaxed);
     if (!thread_publish(lane, found, thread)) {
         /* `from` still holds every step, so this only counts down. */
         for (uint32_t at = spine->lost; at < keep; at++) {
@@ -195,8 +199,8 @@ enum status thread_rewind(struct lane *lane, const struct wire_request *request,
         goto out;
     }
     /* Pairs with the acquire in spine_of. */
-    atomic_store_explicit(&thread->spine, lane_ref(lane, spine), memory_order_release);
-    thread->floor = thread->floor < keep ? thread->floor : keep;
+    atomic_store_explicit(&thread_full(thread)->spine, lane_ref(lane, spine), memory_order_release);
+    rest_of(thread)->floor = rest_of(thread)->floor < keep ? rest_of(thread)->floor : keep;
     journal_put(lane, thread, keep, REASON_REWOUND, NULL, JOURNAL_NO_WAIT);
     spine_bury(lane, thread, old, keep > old->lost ? keep : old->lost, now.length, REASON_REWOUND);
     lane_count(lane, METRIC_REWINDS, 1);
@@ -286,8 +290,10 @@ enum status thread_touch(struct lane *lane, struct bytes id, bool has_ttl, uint6
         if (has_ttl) {
             /* Relaxed: before the reset, which publishes it. The latest value wins. */
             atomic_store_explicit(&found.thread->ttl_ms, ttl_ms, memory_order_relaxed);
-            /* Release publishes the ttl to who takes note of it, in journal_put. */
-            atomic_store_explicit(&found.thread->retuned, 1, memory_order_release);
+            if (!thread_is_compact(found.thread)) {
+                /* Release publishes the ttl to who takes note of it, in journal_put. */
+                atomic_store_explicit(&rest_of(found.thread)->retuned, 1, memory_order_release);
+            }
         }
         enum life life =
             life_refresh(found.thread, lane->now_ms, has_ttl ? LIFE_RESET : LIFE_EXTEND);

@@ -177,7 +177,7 @@ bool cold_know_keys(struct lane *lane, struct step *step, struct index_hash writ
 {
     bool all = true;
     for (unsigned i = 0; lane->tier && i < step->key_count; i++) {
-        struct index_record *record = &step->keys[i].record;
+        struct index_record *record = &step_rest(step)->keys[i].record;
         struct lookup_key key =
             lookup_key(lane, (enum record_kind)record->kind, step_key_id(step, record));
         bool loading;
@@ -287,7 +287,7 @@ static void thread_loaded(struct lane *lane, const struct cold_load *load, struc
          * No memory: asked again when there is some, for all of it. What is leaving does not count:
          * the part that was built is, and would always look like room enough to come.
          */
-        uint64_t bytes = head->payload_bytes + (uint64_t)image->step_count * sizeof(struct step) +
+        uint64_t bytes = head->payload_bytes + (uint64_t)image->step_count * STEP_FULL_BYTES +
                          sweep_leaving_bytes(lane->threads);
         lane->want_bytes = bytes > lane->want_bytes ? bytes : lane->want_bytes;
         answer(lane, marker, NULL);
@@ -385,7 +385,7 @@ uint64_t cold_corrupt_uid(const struct lookup *corrupt)
     if (record_is_cold(corrupt->record)) {
         return ((const struct cold *)corrupt->record)->uid;
     }
-    return corrupt->unborn ? corrupt->unborn->uid : 0;
+    return corrupt->unborn ? rest_of(corrupt->unborn)->uid : 0;
 }
 
 static struct tier_head corrupt_head(const struct lookup *corrupt)
@@ -419,7 +419,7 @@ static bool is_due(struct lane *lane, struct thread *thread, uint64_t uid, bool 
     if (!*known) {
         return false; /* in use, or at its end: the tier asks again */
     }
-    bool same = thread->uid == uid;
+    bool same = rest_of(thread)->uid == uid;
     life_release(thread, lane->now_ms, LIFE_KEEP);
     return same;
 }

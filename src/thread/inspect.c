@@ -1,5 +1,6 @@
 /* Stat and list: looking at threads without using them. */
 #include "thread/cold.h"
+#include "thread/compact.h"
 #include "thread/cursor.h"
 #include "thread/graveyard.h"
 #include "thread/lookup.h"
@@ -22,7 +23,8 @@ static uint64_t idle_ms(const struct lane *lane, const struct thread *thread, ui
 static uint64_t age_ms(const struct lane *lane, const struct thread *thread)
 {
     /* Another lane may have created it by a later reading of the clock than ours. */
-    return lane->now_ms > thread->created_ms ? lane->now_ms - thread->created_ms : 0;
+    uint64_t created_ms = thread_created_ms(lane, thread);
+    return lane->now_ms > created_ms ? lane->now_ms - created_ms : 0;
 }
 
 enum status thread_stat(struct lane *lane, const struct wire_request *request,
@@ -44,8 +46,10 @@ enum status thread_stat(struct lane *lane, const struct wire_request *request,
         }
         return STATUS_OK;
     }
-    struct snapshot now = spine_snapshot(lane, found.thread);
-    uint64_t word = life_load(found.thread);
+    const struct thread *thread = found.thread;
+    struct alone alone;
+    struct snapshot now = compact_snapshot(lane, thread, &alone);
+    uint64_t word = life_load(thread);
     *result = (struct thread_stat_result){
         .state = now.spine->lost > 0 ? THREAD_PARTIAL : THREAD_COMPLETE,
         .version = now.version,
@@ -53,13 +57,12 @@ enum status thread_stat(struct lane *lane, const struct wire_request *request,
         /* Relaxed: totals beside the snapshot, exact when nobody appends. */
         .payload_bytes = atomic_load_explicit(&now.spine->payload_bytes, memory_order_relaxed),
         .tokens = atomic_load_explicit(&now.spine->tokens, memory_order_relaxed),
-        .age_ms = age_ms(lane, found.thread),
-        .idle_ms = idle_ms(lane, found.thread, word),
-        .expires_in_ms = life_remaining_ms(found.thread, word, lane->now_ms),
-        /* Relaxed: a hint for who asks where it is. */
-        .on_disk = atomic_load_explicit(&found.thread->from_disk, memory_order_relaxed),
-        .in_flight = stream_lives(lane, found.thread),
-        .floor = found.thread->floor,
+        .age_ms = age_ms(lane, thread),
+        .idle_ms = idle_ms(lane, thread, word),
+        .expires_in_ms = life_remaining_ms(thread, word, lane->now_ms),
+        .on_disk = thread_is_from_disk(thread),
+        .in_flight = stream_lives(lane, thread),
+        .floor = thread_is_compact(thread) ? 0 : rest_of(thread)->floor,
     };
     return STATUS_OK;
 }
@@ -69,7 +72,8 @@ enum status thread_stat(struct lane *lane, const struct wire_request *request,
 /*
  * Memory comes first: the threads of which the disk has nothing. Then the disk's, by age, shown as
  * memory has them where it does. So none is left out that was there all the time, wherever it moved
- * meanwhile; one that reaches the disk while it is listed may be listed twice.
+ * meanwhile; one that reaches the disk, or is unfolded (see compact.h), while it is listed may be
+ * listed twice.
  */
 struct listing {
     struct lane *lane;
@@ -89,14 +93,15 @@ static bool scans_disk(const struct index_scan *scan)
 static void list_thread(struct listing *listing, const struct thread *thread, uint64_t word)
 {
     struct thread_list_result *result = listing->result;
-    struct snapshot now = spine_snapshot(listing->lane, thread);
+    struct alone alone;
+    struct snapshot now = compact_snapshot(listing->lane, thread, &alone);
     result->listed[result->count++] = (struct thread_listed){
         .id = thread_id(thread),
         .version = now.version,
         /* Relaxed: as in stat. */
         .payload_bytes = atomic_load_explicit(&now.spine->payload_bytes, memory_order_relaxed),
         .idle_ms = idle_ms(listing->lane, thread, word),
-        .on_disk = atomic_load_explicit(&thread->from_disk, memory_order_relaxed),
+        .on_disk = thread_is_from_disk(thread),
     };
 }
 
@@ -107,17 +112,26 @@ static bool visit_listed(void *context, struct index_record *record)
     if (record->kind != RECORD_THREAD) {
         return true;
     }
-    struct thread *thread = (struct thread *)record;
+    const struct thread *thread = (struct thread *)record;
     uint64_t word = life_load(thread);
-    if (life_judge(thread, word, lane->now_ms) != LIFE_ALIVE || thread->tenant != LOOKUP_TENANT ||
-        thread_is_unborn(thread) || !bytes_start_with(thread_id(thread), listing->starts_with) ||
+    if (life_moved_to(word)) {
+        thread = lane_at(lane, life_moved_to(word));
+        word = life_load(thread);
+    }
+    if (life_judge(thread, word, lane->now_ms) != LIFE_ALIVE ||
+        thread->record.small != LOOKUP_TENANT || thread_is_unborn(thread) ||
+        !bytes_start_with(thread_id(thread), listing->starts_with) ||
         /* Relaxed: when it has just come to be there, both phases list it. */
         (journal_keeps(lane, thread) &&
-         atomic_load_explicit(&thread->on_disk, memory_order_relaxed))) {
+         atomic_load_explicit(&rest_of(thread)->on_disk, memory_order_relaxed))) {
         return true;
     }
+    const struct thread_list_result *result = listing->result;
+    if (result->count > 0 && bytes_equal(result->listed[result->count - 1].id, thread_id(thread))) {
+        return true; /* unfolded since */
+    }
     list_thread(listing, thread, word);
-    return listing->result->count < listing->limit;
+    return result->count < listing->limit;
 }
 
 static void list_from_disk(struct listing *listing, const struct tier_listed *listed)

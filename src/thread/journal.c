@@ -69,9 +69,9 @@ static void change_hold(struct journal_change *change, struct thread *thread)
 {
     change->thread = thread;
     /* Relaxed: the thread is ours, and the last hold's release and acquire order the rest. */
-    atomic_fetch_add_explicit(&thread->holds, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&thread_full(thread)->holds, 1, memory_order_relaxed);
     /* Relaxed: read by who has the claim, or judges the thread idle, which it is not yet. */
-    atomic_fetch_add_explicit(&thread->changes, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&rest_of(thread)->changes, 1, memory_order_relaxed);
 }
 
 static void change_let_go(struct lane *lane, struct journal_change *change)
@@ -79,7 +79,7 @@ static void change_let_go(struct lane *lane, struct journal_change *change)
     if (change->thread) {
         /* Release: what the lane learned of the change comes before; pairs with the acquire in
          * journal_is_saved. */
-        atomic_fetch_sub_explicit(&change->thread->changes, 1, memory_order_release);
+        atomic_fetch_sub_explicit(&rest_of(change->thread)->changes, 1, memory_order_release);
         thread_let_go(lane->member, change->thread);
     }
 }
@@ -92,22 +92,22 @@ static struct tier_head head_of(const struct lane *lane, const struct thread *th
     const struct spine *spine = now->spine;
     /* Relaxed, all: numbers by themselves, and the claim orders their writers. */
     return (struct tier_head){
-        .uid = thread->uid,
-        .name = {.low = thread->record.hash_low, .high = thread->hash_high},
+        .uid = rest_of(thread)->uid,
+        .name = {.low = thread->record.hash_low, .high = thread_full(thread)->hash_high},
         .id = thread_id(thread),
-        .tenant = thread->tenant,
+        .tenant = thread->record.small,
         .lost_reason = spine->lost_reason,
         .length = now->length,
         .version = now->version,
         .lost = spine->lost,
         .lost_base = spine->lost_base,
-        .shared = thread->shared,
-        .appends = thread->appends,
-        .floor = thread->floor,
-        .created_ms = lane_to_wall(lane, thread->created_ms),
+        .shared = rest_of(thread)->shared,
+        .appends = rest_of(thread)->appends,
+        .floor = rest_of(thread)->floor,
+        .created_ms = lane_to_wall(lane, thread_created_ms(lane, thread)),
         .used_ms = lane_to_wall(lane, used_ms),
         .ttl_ms = atomic_load_explicit(&thread->ttl_ms, memory_order_relaxed),
-        .retention_ms = atomic_load_explicit(&thread->retention_ms, memory_order_relaxed),
+        .retention_ms = atomic_load_explicit(&rest_of(thread)->retention_ms, memory_order_relaxed),
         .payload_bytes = atomic_load_explicit(&spine->payload_bytes, memory_order_relaxed),
         .tokens = atomic_load_explicit(&spine->tokens, memory_order_relaxed),
     };
@@ -122,7 +122,8 @@ static void change_add_steps(struct lane *lane, struct journal_change *change,
             change->steps[at - from] = NULL;
             continue;
         }
-        if (step->owner != lane_ref(lane, change->thread) || (step->flags & STEP_INHERITED)) {
+        if (step_rest(step)->owner != lane_ref(lane, change->thread) ||
+            (step->flags & STEP_INHERITED)) {
             change->tier.inherited = at + 1;
         }
         step_pin(step);
@@ -165,7 +166,7 @@ static bool change_add_recalls(const struct lane *lane, struct journal_change *c
     uint32_t kept = 0;
     for (uint32_t i = 0; i < count; i++) {
         /* As in recall_find: what is too old is no longer remembered. */
-        if (thread->appends - entries[i].ordinal < THREAD_RECALL_MAX) {
+        if (rest_of(thread)->appends - entries[i].ordinal < THREAD_RECALL_MAX) {
             change->entries[kept++] = entries[i];
         }
     }
@@ -177,7 +178,7 @@ static bool change_add_recalls(const struct lane *lane, struct journal_change *c
 static void thread_unsaved(struct lane *lane, struct thread *thread)
 {
     /* Release pairs with the acquire in journal_is_saved. */
-    if (!atomic_exchange_explicit(&thread->unsaved, 1, memory_order_release)) {
+    if (!atomic_exchange_explicit(&rest_of(thread)->unsaved, 1, memory_order_release)) {
         thread_retick(lane, thread); /* soon, not when it is idle */
     }
 }
@@ -191,14 +192,15 @@ struct tier_change *journal_put(struct lane *lane, struct thread *thread, uint32
     }
     uint32_t generation = lane->tier->calls->generation(lane->tier);
     struct snapshot now = spine_snapshot(lane, thread);
-    if (thread->uid == 0) {
-        thread->uid = lane->tier->calls->take_uid(lane->tier);
-        thread->generation = generation - 1; /* whatever it had before was another's: whole */
+    if (rest_of(thread)->uid == 0) {
+        rest_of(thread)->uid = lane->tier->calls->take_uid(lane->tier);
+        rest_of(thread)->generation =
+            generation - 1; /* whatever it had before was another's: whole */
     }
     /* What begins at position 0 is whole by the tier's rule. Relaxed: set by this claim's
      * predecessors. */
-    bool whole = from == 0 || thread->generation != generation ||
-                 atomic_load_explicit(&thread->unsaved, memory_order_relaxed);
+    bool whole = from == 0 || rest_of(thread)->generation != generation ||
+                 atomic_load_explicit(&rest_of(thread)->unsaved, memory_order_relaxed);
     uint32_t first = whole || from < now.spine->lost ? now.spine->lost : from;
     struct journal_change *change = change_create(now.length - first);
     if (!change || !change_add_recalls(lane, change, thread, whole, entry)) {
@@ -208,7 +210,7 @@ struct tier_change *journal_put(struct lane *lane, struct thread *thread, uint32
     }
     /* Before the ttl is read: one that is set from now on is told by the next change. Acquire pairs
      * with the release in thread_touch. */
-    atomic_exchange_explicit(&thread->retuned, 0, memory_order_acquire);
+    atomic_exchange_explicit(&rest_of(thread)->retuned, 0, memory_order_acquire);
     uint64_t used_ms = life_used_ms(thread, life_load(thread));
     change->tier.kind = TIER_PUT;
     change->tier.head = head_of(lane, thread, &now, used_ms);
@@ -222,7 +224,7 @@ struct tier_change *journal_put(struct lane *lane, struct thread *thread, uint32
     if (whole) {
         /* Before it is submitted: who learns later that a change failed, this one among them, says
          * so in vain otherwise. Relaxed: under the claim. */
-        atomic_store_explicit(&thread->unsaved, 0, memory_order_relaxed);
+        atomic_store_explicit(&rest_of(thread)->unsaved, 0, memory_order_relaxed);
     }
     /* Of the generation that it was judged by: the tier refuses it if there is a new one. */
     if (!change_submit(lane, change, generation)) {
@@ -232,9 +234,9 @@ struct tier_change *journal_put(struct lane *lane, struct thread *thread, uint32
         change_free(change);
         return NULL;
     }
-    thread->generation = generation;
+    rest_of(thread)->generation = generation;
     /* Relaxed: under the claim; the sweep looks without it, and looks again. */
-    atomic_store_explicit(&thread->used_ms, used_ms, memory_order_relaxed);
+    atomic_store_explicit(&rest_of(thread)->used_ms, used_ms, memory_order_relaxed);
     return &change->tier;
 }
 
@@ -290,7 +292,7 @@ static struct tier_change *erase(struct lane *lane, struct journal_change *chang
 struct tier_change *journal_erase(struct lane *lane, struct thread *thread, enum reason reason,
                                   enum journal_wait wait)
 {
-    if (!lane->tier || thread->uid == 0) {
+    if (!lane->tier || rest_of(thread)->uid == 0) {
         return NULL;
     }
     struct snapshot now = spine_snapshot(lane, thread);
@@ -302,7 +304,7 @@ struct tier_change *journal_erase(struct lane *lane, struct thread *thread, enum
         return NULL;
     }
     change_hold(change, thread);
-    thread->uid = 0;
+    rest_of(thread)->uid = 0;
     return erase(lane, change, &head, reason, wait);
 }
 
@@ -332,14 +334,15 @@ bool journal_is_saved(const struct thread *thread)
 {
     /* Acquire, both: pair with the releases in change_let_go and thread_unsaved, so that who sees
      * the last change come back sees whether it failed. */
-    return atomic_load_explicit(&thread->changes, memory_order_acquire) == 0 &&
-           !atomic_load_explicit(&thread->unsaved, memory_order_acquire);
+    return atomic_load_explicit(&rest_of(thread)->changes, memory_order_acquire) == 0 &&
+           !atomic_load_explicit(&rest_of(thread)->unsaved, memory_order_acquire);
 }
 
 uint64_t journal_tell_ms(const struct thread *thread)
 {
     /* Relaxed: a number by itself. */
-    uint64_t retention_ms = atomic_load_explicit(&thread->retention_ms, memory_order_relaxed);
+    uint64_t retention_ms =
+        atomic_load_explicit(&rest_of(thread)->retention_ms, memory_order_relaxed);
     /* A use is worth a change when it moved by half of what the disk allows for, and is found out
      * within as much again. */
     return tier_slack_ms(retention_ms) / 2;
@@ -352,10 +355,10 @@ bool journal_has_news(const struct lane *lane, const struct thread *thread, bool
     }
     uint64_t used_ms = life_used_ms(thread, life_load(thread));
     /* Relaxed, all: hints; what is submitted is looked at anew under the claim. */
-    uint64_t told_ms = atomic_load_explicit(&thread->used_ms, memory_order_relaxed);
+    uint64_t told_ms = atomic_load_explicit(&rest_of(thread)->used_ms, memory_order_relaxed);
     uint64_t moved_ms = used_ms > told_ms ? used_ms - told_ms : 0;
-    bool unsaved = atomic_load_explicit(&thread->unsaved, memory_order_relaxed);
-    bool retuned = atomic_load_explicit(&thread->retuned, memory_order_relaxed);
+    bool unsaved = atomic_load_explicit(&rest_of(thread)->unsaved, memory_order_relaxed);
+    bool retuned = atomic_load_explicit(&rest_of(thread)->retuned, memory_order_relaxed);
     return unsaved || retuned || moved_ms > (exactly ? 0 : journal_tell_ms(thread));
 }
 
@@ -391,7 +394,7 @@ static void put_applied(struct lane *lane, struct journal_change *change)
         thread_unsaved(lane, change->thread);
     } else {
         /* Relaxed: list wants no order. */
-        atomic_store_explicit(&change->thread->on_disk, 1, memory_order_relaxed);
+        atomic_store_explicit(&rest_of(change->thread)->on_disk, 1, memory_order_relaxed);
     }
 }
 

@@ -16,7 +16,8 @@
 static inline bool journal_keeps(const struct lane *lane, const struct thread *thread)
 {
     /* Relaxed: it only ever goes to 0, under the claim. */
-    return lane->tier && atomic_load_explicit(&thread->retention_ms, memory_order_relaxed) > 0;
+    return lane->tier &&
+           atomic_load_explicit(&rest_of(thread)->retention_ms, memory_order_relaxed) > 0;
 }
 
 static inline bool journal_is_full(const struct lane *lane)

@@ -92,6 +92,10 @@ struct lane {
     _Atomic uint64_t counters[METRIC_COUNT];
 };
 
+/* Counts what is reclaimed out of what was leaving, and of the payloads. `member`: who does it. */
+void threads_reclaimed(struct threads *threads, const struct epoch_member *member,
+                       int64_t leaving_bytes, int64_t payload_bytes);
+
 static inline uint64_t threads_now_ms(const struct threads *threads)
 {
     return HISTORY_MS + clock_read_ms(threads->settings.clock);

@@ -75,7 +75,7 @@ void life_stream(struct thread *thread, uint64_t until_ms)
 {
     /* Release pairs with the acquire in life_streams_until_ms: who sees that a stream has ended
      * sees the use that it was. */
-    atomic_store_explicit(&thread->streams_until_ms, until_ms, memory_order_release);
+    atomic_store_explicit(&rest_of(thread)->streams_until_ms, until_ms, memory_order_release);
     uint64_t word = life_load(thread);
     uint64_t fresh;
     do {
@@ -114,7 +114,7 @@ bool life_evict(struct thread *thread, uint64_t now_ms)
 
 enum reason life_end_reason(const struct thread *thread, uint64_t now_ms)
 {
-    return thread->dies_ms <= now_ms ? REASON_MAX_AGE : REASON_EXPIRED;
+    return thread_dies_ms(thread) <= now_ms ? REASON_MAX_AGE : REASON_EXPIRED;
 }
 
 bool life_end(struct thread *thread, uint64_t word, enum reason reason)

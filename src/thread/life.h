@@ -3,12 +3,13 @@
  *
  *   bit 63 dead (then bits 0..7 are the reason), bit 62 claimed, bit 61 claimed for upkeep only,
  *   bits 48..60 stamp, bits 0..47 deadline in ms.
+ *   dead and bit 61: it moved; bits 0..31 are the arena ref of the thread in its place.
  *
  * The deadline is the last use plus what the thread is *kept* for: its retention, or without one
  * its ttl. While a step is streamed into it the thread lives at least until the streamer's claim
  * ends (streams_until_ms, which changes under the claim of the word only, and each time with the
  * stamp: so the word that a kill replaces vouches for it as well). Besides, a thread dies by its
- * age at a time that never changes (dies_ms).
+ * age at a time that never changes.
  *
  * 1. A refresh is a compare-and-swap to the later deadline: it succeeds only on a word that is not
  *    dead, so a refresh that was answered is never followed by a removal before that deadline.
@@ -51,7 +52,10 @@ static inline bool life_swap(struct thread *thread, uint64_t *word, uint64_t fre
 static inline uint64_t life_keep_ms(const struct thread *thread)
 {
     /* Relaxed, both: ordered by the word, whose reset follows the store of new ones. */
-    uint64_t retention_ms = atomic_load_explicit(&thread->retention_ms, memory_order_relaxed);
+    uint64_t retention_ms =
+        thread_is_compact(thread)
+            ? 0
+            : atomic_load_explicit(&rest_of(thread)->retention_ms, memory_order_relaxed);
     return retention_ms ? retention_ms
                         : atomic_load_explicit(&thread->ttl_ms, memory_order_relaxed);
 }
@@ -60,7 +64,9 @@ static inline uint64_t life_keep_ms(const struct thread *thread)
 static inline uint64_t life_streams_until_ms(const struct thread *thread)
 {
     /* Pairs with the release in life_stream. */
-    return atomic_load_explicit(&thread->streams_until_ms, memory_order_acquire);
+    return thread_is_compact(thread)
+               ? 0
+               : atomic_load_explicit(&rest_of(thread)->streams_until_ms, memory_order_acquire);
 }
 
 /* When it is gone if it is not used again. */
@@ -69,7 +75,8 @@ static inline uint64_t life_end_ms(const struct thread *thread, uint64_t word)
     uint64_t deadline_ms = word & LIFE_DEADLINE;
     uint64_t until_ms = life_streams_until_ms(thread);
     deadline_ms = until_ms > deadline_ms ? until_ms : deadline_ms;
-    return deadline_ms < thread->dies_ms ? deadline_ms : thread->dies_ms;
+    uint64_t dies_ms = thread_dies_ms(thread);
+    return deadline_ms < dies_ms ? deadline_ms : dies_ms;
 }
 
 /* How long it is there at the least, unless it is ended on purpose. The end of a stream is a use,
@@ -89,6 +96,20 @@ static inline uint64_t life_used_ms(const struct thread *thread, uint64_t word)
 {
     uint64_t keep_ms = life_keep_ms(thread);
     return (word & LIFE_DEADLINE) > keep_ms ? (word & LIFE_DEADLINE) - keep_ms : 0;
+}
+
+/* The word of a compact thread that was unfolded. */
+static inline uint64_t life_moved(uint32_t to)
+{
+    return LIFE_DEAD | LIFE_UPKEEP | to;
+}
+
+/* The arena ref of what it was unfolded to; 0: it was not. Who has read the word with acquire sees
+ * all of that thread. */
+static inline uint32_t life_moved_to(uint64_t word)
+{
+    uint64_t moved = LIFE_DEAD | LIFE_UPKEEP;
+    return (word & moved) == moved ? (uint32_t)word : 0;
 }
 
 static inline bool life_is_demoted(uint64_t word)

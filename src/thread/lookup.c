@@ -31,11 +31,11 @@ bool lookup_match(const struct index_record *record, const void *context)
     }
     if (key->kind == RECORD_THREAD) {
         const struct thread *thread = (const struct thread *)record;
-        return thread->tenant == key->tenant && bytes_equal(thread_id(thread), key->id);
+        return thread->record.small == key->tenant && bytes_equal(thread_id(thread), key->id);
     }
     const struct step *step = step_of_key(record);
-    const struct thread *owner = lane_at(key->lane, step->owner);
-    return owner->tenant == key->tenant && bytes_equal(step_key_id(step, record), key->id);
+    const struct thread *owner = lane_at(key->lane, step_rest(step)->owner);
+    return owner->record.small == key->tenant && bytes_equal(step_key_id(step, record), key->id);
 }
 
 static struct lookup lookup_gone(struct lookup found, enum reason reason, uint32_t version,
@@ -112,6 +112,11 @@ struct lookup lookup_thread(struct lane *lane, struct bytes id)
         }
         struct thread *thread = (struct thread *)found.record;
         uint64_t word = life_load(thread);
+        if (life_moved_to(word)) {
+            thread = lane_at(lane, life_moved_to(word));
+            found.record = &thread->record;
+            word = life_load(thread);
+        }
         if (life_is_demoted(word) || covers_damage(lane, thread, word)) {
             /* Out of the way, as its killer is about to do, and on to the disk. */
             index_remove(lane->threads->index, lane->member, found.record);

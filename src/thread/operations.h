@@ -28,6 +28,11 @@ struct thread_append_result {
     struct tier_change *pending; /* ack: disk, or retention 0: answer later, see lane_await */
 };
 
+/* Room for what the room makes of a thread of one step. */
+struct alone {
+    _Alignas(8) unsigned char bytes[72];
+};
+
 enum status thread_append(struct lane *lane, const struct wire_request *request,
                           struct thread_append_result *result, struct wire_error *error);
 
@@ -107,7 +112,8 @@ struct thread_replay_result {
     struct {
         struct bytes model;
         bool fits;
-    } judged[THREAD_JUDGED_MAX]; /* last: set as far as they are counted */
+    } judged[THREAD_JUDGED_MAX]; /* from here on: set as far as they are counted */
+    struct alone alone;          /* in the place of `spine` if that is NULL */
 };
 
 enum status thread_replay(struct lane *lane, const struct wire_request *request,

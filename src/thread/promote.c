@@ -30,20 +30,19 @@ static struct thread *make_thread(struct lane *lane, const struct tier_head *hea
         return NULL;
     }
     uint64_t used_ms = lane_from_wall(lane, head->used_ms);
-    thread->created_ms = lane_from_wall(lane, head->created_ms);
-    thread_set_age(lane, thread);
-    thread->uid = head->uid;
-    thread->generation = generation;
-    thread->shared = head->shared;
-    thread->appends = head->appends;
-    thread->floor = head->floor;
-    thread->loaded_ms = lane->now_ms;
+    thread_set_age(lane, thread, lane_from_wall(lane, head->created_ms));
+    rest_of(thread)->uid = head->uid;
+    rest_of(thread)->generation = generation;
+    rest_of(thread)->shared = head->shared;
+    rest_of(thread)->appends = head->appends;
+    rest_of(thread)->floor = head->floor;
+    rest_of(thread)->loaded_ms = lane->now_ms;
     /* Not shared yet: relaxed, or plain initialisation. */
-    atomic_init(&thread->retention_ms, head->retention_ms);
+    atomic_init(&rest_of(thread)->retention_ms, head->retention_ms);
     atomic_init(&thread->life, LIFE_CLAIM | (used_ms + head->retention_ms));
-    atomic_init(&thread->used_ms, used_ms);
-    atomic_init(&thread->on_disk, 1);
-    atomic_init(&thread->from_disk, 1);
+    atomic_init(&rest_of(thread)->used_ms, used_ms);
+    atomic_init(&rest_of(thread)->on_disk, 1);
+    atomic_init(&rest_of(thread)->from_disk, 1);
     return thread;
 }
 
@@ -80,9 +79,9 @@ static bool add_steps(struct lane *lane, struct thread *thread, struct spine *sp
         }
         step_mark_tool_turn(step, previous);
         previous = step;
-        step->owner = lane_ref(lane, thread);
+        step_rest(step)->owner = lane_ref(lane, thread);
         /* Relaxed: the thread is ours; see struct thread. */
-        atomic_fetch_add_explicit(&thread->holds, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&thread_full(thread)->holds, 1, memory_order_relaxed);
         lane_add(&lane->payload_bytes, step->payload_bytes);
         spine_commit(lane, spine, step);
     }
@@ -134,7 +133,7 @@ bool promote_thread(struct lane *lane, struct tier_image *image, uint32_t genera
         goto fail;
     }
     /* Relaxed: not shared yet; the index publishes it. */
-    atomic_store_explicit(&thread->spine, lane_ref(lane, spine), memory_order_relaxed);
+    atomic_store_explicit(&thread_full(thread)->spine, lane_ref(lane, spine), memory_order_relaxed);
     if (!index_replace(lane->threads->index, lane->member, marker, &thread->record,
                        thread_tick(lane, thread))) {
         goto fail;

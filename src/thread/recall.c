@@ -49,14 +49,14 @@ struct recall_entry recall_prepare(const struct lane *lane, const struct wire_re
 const struct recall_entry *recall_find(const struct lane *lane, const struct thread *thread,
                                        const struct recall_entry *wanted)
 {
-    if (!thread->recall) {
+    if (!rest_of(thread)->recall) {
         return NULL;
     }
-    const struct recall *recall = lane_at(lane, thread->recall);
+    const struct recall *recall = lane_at(lane, rest_of(thread)->recall);
     for (uint32_t i = 0; i < recall->count; i++) {
         const struct recall_entry *entry = &recall->entries[i];
         if (entry->key.low == wanted->key.low && entry->key.high == wanted->key.high &&
-            thread->appends - entry->ordinal < THREAD_RECALL_MAX) {
+            rest_of(thread)->appends - entry->ordinal < THREAD_RECALL_MAX) {
             return entry;
         }
     }
@@ -70,7 +70,7 @@ bool recall_same_bytes(const struct recall_entry *a, const struct recall_entry *
 
 bool recall_reserve(struct lane *lane, struct thread *thread)
 {
-    struct recall *old = thread->recall ? lane_at(lane, thread->recall) : NULL;
+    struct recall *old = rest_of(thread)->recall ? lane_at(lane, rest_of(thread)->recall) : NULL;
     if (old && (old->count < old->capacity || old->capacity == THREAD_RECALL_MAX)) {
         return true;
     }
@@ -89,13 +89,13 @@ bool recall_reserve(struct lane *lane, struct thread *thread)
         memcpy(recall->entries, old->entries, old->count * sizeof *old->entries);
         arena_free(lane->cache, old);
     }
-    thread->recall = lane_ref(lane, recall);
+    rest_of(thread)->recall = lane_ref(lane, recall);
     return true;
 }
 
 void recall_add(struct lane *lane, struct thread *thread, const struct recall_entry *entry)
 {
-    struct recall *recall = lane_at(lane, thread->recall);
+    struct recall *recall = lane_at(lane, rest_of(thread)->recall);
     if (recall->count < recall->capacity) {
         recall->entries[recall->count++] = *entry;
         return;
@@ -109,7 +109,8 @@ const struct recall_entry *recall_entries(const struct lane *lane, const struct 
                                           uint32_t *count)
 {
     static_assert((int)THREAD_RECALL_MAX == (int)TIER_RECALL_MAX, "one ring");
-    const struct recall *recall = thread->recall ? lane_at(lane, thread->recall) : NULL;
+    const struct recall *recall =
+        rest_of(thread)->recall ? lane_at(lane, rest_of(thread)->recall) : NULL;
     *count = recall ? recall->count : 0;
     return recall ? recall->entries : NULL;
 }

@@ -21,8 +21,10 @@
 #include "thread/step.h"
 #include "thread/tier.h"
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum {
@@ -32,25 +34,68 @@ enum {
 /* What the room retires through the epoch; RETIRE_INDEX is the index's own. */
 enum retire_kind {
     RETIRE_INDEX,
-    RETIRE_THREAD,
+    RETIRE_THREAD, /* ordinary ones */
     RETIRE_SPINE,
     RETIRE_STEP,
     RETIRE_TOMBSTONE,
     RETIRE_COLD,
+    RETIRE_COMPACT,
+};
+
+/* What all steps begin with, those of compact threads too, which have nothing else. */
+struct step {
+    _Atomic uint32_t pins; /* replies that still send it */
+    uint32_t turn;
+    uint32_t payload_bytes;
+    uint8_t flags;
+    uint8_t segment_count;
+    uint8_t key_count;
+    uint8_t response_id_size;
 };
 
 /*
- * A thread. `word` of the index record is the epoch's link. Plain fields after `life` are written
- * under the claim only (or before publication).
+ * A thread. Most of those that there are hold one plain step and nothing else: they are *compact*,
+ * one object of the arena, in which this is followed by the id and the payload. Their step is
+ * version 1, position 0, a single text, without keys or names, see compact.h; it is never shared.
+ * Whatever changes such a thread beyond its lifetimes first makes an ordinary one of it, in which
+ * this is followed by a struct rest. With a disk tier there are none.
+ *
+ * `word` of the index record is the epoch's link, `flags` below, `small` the tenant. What is plain
+ * is written under the claim of `life` only, or before publication.
  */
 struct thread {
     struct index_record record;
-    uint64_t hash_high;
     _Atomic uint64_t life; /* see life.h */
     _Atomic uint64_t ttl_ms;
+    union {
+        struct step step; /* of a compact one */
+        struct thread_full {
+            uint64_t hash_high;
+            _Atomic uint32_t spine; /* arena ref; never 0 once published */
+            _Atomic uint32_t holds;
+        } full;
+    };
+    uint32_t
+        age_low; /* when it dies by its age, whatever its use, in 48 bits; of an ageless one, */
+    uint16_t age_high; /* when it was created. Fixed before publication. */
+    uint8_t id_size;
+    _Atomic uint8_t replayed; /* use bit of eviction */
+};
+
+/*
+ * record.flags, fixed before publication. UNBORN: the thread holds nothing but its draft, nobody
+ * has committed a step to it, and for all but its streamer it is not there; its spine says why. The
+ * commit makes another record, see stream.h.
+ */
+enum {
+    THREAD_COMPACT = 1,
+    THREAD_UNBORN = 2,
+    THREAD_AGELESS = 4,
+};
+
+/* What ordinary threads have besides. Plain fields: under the claim. */
+struct rest {
     _Atomic uint64_t retention_ms; /* 0: no byte of it goes to a disk; then the ttl is its life */
-    uint64_t created_ms;
-    uint64_t dies_ms; /* by its age, whatever its use; fixed before publication */
     /*
      * What the tier has of it. Under the claim: uid (0: nothing was submitted; of an unborn one,
      * that of the damaged thread in whose place it is) and the generation of the last change.
@@ -60,31 +105,22 @@ struct thread {
     uint64_t uid;
     uint64_t loaded_ms; /* when it was brought back; 0: it was made here */
     _Atomic uint64_t used_ms;
+    /*
+     * A step being streamed: when the claim of who streams it ends (0: none), which anybody may
+     * read, and the arena ref of its struct draft (under the claim of the life word; 0: none).
+     */
+    _Atomic uint64_t streams_until_ms;
+    uint32_t draft;
     _Atomic uint32_t changes;
     uint32_t generation;
-    _Atomic uint8_t unsaved;
-    _Atomic uint8_t on_disk;   /* a change was applied */
-    _Atomic uint8_t from_disk; /* loaded, and not used since */
-    _Atomic uint8_t retuned;   /* its ttl changed since the last change was submitted */
-    _Atomic uint32_t spine;    /* arena ref; never 0 once published */
-    _Atomic uint32_t holds;
-    /*
-     * A step being streamed: the arena ref of its struct draft (under the claim of the life word;
-     * 0: none), and when the claim of who streams it ends (0: none), which anybody may read.
-     * `unborn`: the thread holds nothing but its draft, nobody has committed a step to it, and for
-     * all but its streamer it is not there; its spine says why. Fixed before publication: the
-     * commit makes another record, see stream.h.
-     */
-    uint32_t draft;
-    _Atomic uint8_t unborn;
-    _Atomic uint64_t streams_until_ms;
     _Atomic uint32_t floor; /* replays with pin drop what is below it. Set under the claim. */
     uint32_t shared;  /* a fork's first version: steps it did not commit itself count as that old */
     uint32_t recall;  /* arena ref of its struct recall; 0: no append had a key. Under the claim. */
     uint32_t appends; /* ordinal of the next append, for recall. Under the claim. */
-    _Atomic uint8_t replayed; /* use bit of eviction */
-    uint8_t id_size;
-    uint16_t tenant;
+    _Atomic uint8_t unsaved;
+    _Atomic uint8_t on_disk;   /* a change was applied */
+    _Atomic uint8_t from_disk; /* loaded, and not used since */
+    _Atomic uint8_t retuned;   /* its ttl changed since the last change was submitted */
     uint8_t id[];
 };
 
@@ -123,7 +159,7 @@ struct step_key {
 enum { STEP_KEY_SHARED = 1 };
 /* CORRUPT: a place in the spine whose step the disk could not give back; it holds nothing.
  * INHERITED: loaded with a fork, whose origin committed it. IN_TOOL_TURN: it, or an earlier step of
- * its turn, is not final (or not known to be). */
+ * its turn, is not final (or not known to be). COMPACT: of a compact thread. */
 enum {
     STEP_FINAL = 1,
     STEP_HAS_TOKENS = 2,
@@ -131,27 +167,22 @@ enum {
     STEP_CORRUPT = 8,
     STEP_INHERITED = 16,
     STEP_HAS_VISIBLE = 32,
-    STEP_IN_TOOL_TURN = 64
+    STEP_IN_TOOL_TURN = 64,
+    STEP_COMPACT = 128
 };
 
-struct step {
+/* What follows of the step of an ordinary thread. */
+struct step_rest {
     uint32_t link;
     _Atomic uint32_t holds; /* spines that hold it */
-    _Atomic uint32_t pins;  /* replies that still send it */
     uint32_t owner;         /* arena ref of the thread that committed it; counted in its holds */
     uint32_t version;       /* that committed it */
     uint32_t number;        /* its position */
-    uint32_t turn;
     uint32_t tokens;
-    uint32_t payload_bytes;
     uint32_t payload_offset;
     uint16_t tool_calls_bytes; /* MessagePack items */
     uint8_t tool_call_count;
-    uint8_t key_count;
-    uint8_t segment_count;
     uint8_t model_size;
-    uint8_t response_id_size;
-    uint8_t flags;
     /*
      * Then: segment table (u32 each: kind in the top two bits, bytes below), response_id, prefix,
      * visible, model, tool calls, payloads. The key records come first, being aligned.
@@ -208,15 +239,78 @@ static inline bool record_is_tombstone(const struct index_record *record)
     return (record->kind & RECORD_TOMBSTONE) != 0;
 }
 
-static inline struct bytes thread_id(const struct thread *thread)
+static inline bool thread_is_compact(const struct thread *thread)
 {
-    return bytes_of(thread->id, thread->id_size);
+    return (thread->record.flags & THREAD_COMPACT) != 0;
 }
 
-/* Tells threads apart in tombstones: enough of the keyed hash, nothing of the id. */
+static inline bool thread_is_unborn(const struct thread *thread)
+{
+    return (thread->record.flags & THREAD_UNBORN) != 0;
+}
+
+static inline struct thread_full *thread_full(const struct thread *thread)
+{
+    assert(!thread_is_compact(thread));
+    return &((struct thread *)(uintptr_t)thread)->full;
+}
+
+static inline struct rest *rest_of(const struct thread *thread)
+{
+    assert(!thread_is_compact(thread));
+    return (struct rest *)(uintptr_t)(thread + 1);
+}
+
+/* Of an ordinary thread and of its steps, but for the id, and for keys and bytes. */
+#define THREAD_FULL_BYTES (sizeof(struct thread) + sizeof(struct rest))
+#define STEP_FULL_BYTES   (sizeof(struct step) + sizeof(struct step_rest))
+
+static inline struct bytes thread_id(const struct thread *thread)
+{
+    const uint8_t *after = (const uint8_t *)(thread + 1);
+    return bytes_of(thread_is_compact(thread) ? after : after + offsetof(struct rest, id),
+                    thread->id_size);
+}
+
+/* When it dies by its age. */
+static inline uint64_t thread_dies_ms(const struct thread *thread)
+{
+    return thread->record.flags & THREAD_AGELESS
+               ? UINT64_MAX
+               : (uint64_t)thread->age_high << 32 | thread->age_low;
+}
+
+/* Tells ordinary threads apart in tombstones: enough of the keyed hash, nothing of the id. */
 static inline uint32_t thread_fingerprint(const struct thread *thread)
 {
-    return (uint32_t)thread->hash_high;
+    return (uint32_t)thread_full(thread)->hash_high;
+}
+
+static inline bool step_is_compact(const struct step *step)
+{
+    return (step->flags & STEP_COMPACT) != 0;
+}
+
+static inline struct step_rest *step_rest(const struct step *step)
+{
+    assert(!step_is_compact(step));
+    return (struct step_rest *)(uintptr_t)(step + 1);
+}
+
+static inline const struct thread *thread_of_compact(const struct step *step)
+{
+    assert(step_is_compact(step));
+    return (const struct thread *)((const uint8_t *)step - offsetof(struct thread, step));
+}
+
+static inline uint32_t step_number(const struct step *step)
+{
+    return step_is_compact(step) ? 0 : step_rest(step)->number;
+}
+
+static inline uint32_t step_version(const struct step *step)
+{
+    return step_is_compact(step) ? 1 : step_rest(step)->version;
 }
 
 #endif

@@ -3,6 +3,7 @@
  * there. Which of its steps are returned is decided in select.c.
  */
 #include "thread/cold.h"
+#include "thread/compact.h"
 #include "thread/lookup.h"
 #include "thread/select.h"
 #include "thread/steps.h"
@@ -27,8 +28,7 @@ struct step_key_asked {
 static enum life use_thread(struct replay *replay, struct thread *thread)
 {
     struct lane *lane = replay->lane;
-    /* Relaxed: a hint for who asks where it came from. */
-    replay->result->from_disk = atomic_load_explicit(&thread->from_disk, memory_order_relaxed);
+    replay->result->from_disk = thread_is_from_disk(thread);
     if (!replay->touch) {
         return life_judge(thread, life_load(thread), lane->now_ms);
     }
@@ -38,6 +38,11 @@ static enum life use_thread(struct replay *replay, struct thread *thread)
         atomic_store_explicit(&thread->replayed, 1, memory_order_relaxed);
     }
     return life_refresh(thread, lane->now_ms, LIFE_EXTEND);
+}
+
+static struct snapshot snapshot_of(struct replay *replay, const struct thread *thread)
+{
+    return compact_snapshot(replay->lane, thread, &replay->result->alone);
 }
 
 /* ---- finding the thread ---- */
@@ -64,8 +69,8 @@ static const struct step *led_to(const struct lane *lane, const struct snapshot 
         return NULL;
     }
     const struct step *step = step_of_key(record);
-    bool here = step->number >= now->spine->lost && step->number < now->length &&
-                spine_step(lane, now->spine, step->number) == step;
+    bool here = step_number(step) >= now->spine->lost && step_number(step) < now->length &&
+                spine_step(lane, now->spine, step_number(step)) == step;
     return here ? step : NULL;
 }
 
@@ -76,17 +81,19 @@ static enum reason why_none(const struct lane *lane, const struct thread *thread
     bool gone = record && record_is_tombstone(record);
     const struct cold *cold = record && record_is_cold(record) ? (struct cold *)record : NULL;
     const struct step *step = record && !gone && !cold ? step_of_key(record) : NULL;
-    if (gone && ((const struct tombstone *)record)->version == thread_fingerprint(thread)) {
+    if (gone &&
+        ((const struct tombstone *)record)->version == (uint32_t)thread_hash_high(lane, thread)) {
         return (enum reason)record->flags;
     }
     if (cold && cold_state(cold) == COLD_GONE && cold->version == thread_fingerprint(thread)) {
         return (enum reason)cold->reason;
     }
     if (cold && cold_state(cold) == COLD_KEY && cold->owner_low == thread->record.hash_low &&
-        cold->owner_high == thread->hash_high) {
+        cold->owner_high == thread_full(thread)->hash_high) {
         return REASON_REWOUND; /* and the disk does not know yet */
     }
-    if (step && step->owner == lane_ref(lane, thread) && step->version <= now->version) {
+    if (step && step_rest(step)->owner == lane_ref(lane, thread) &&
+        step_version(step) <= now->version) {
         return REASON_REWOUND; /* and not buried yet; what came after `now` has later versions */
     }
     return now->spine->lost > 0 ? (enum reason)now->spine->lost_reason : REASON_NEVER_SEEN;
@@ -102,7 +109,7 @@ static uint32_t find_in_thread(struct lane *lane, const struct snapshot *now,
 {
     const struct step *step = led_to(lane, now, record);
     if (step) {
-        return step->number + 1;
+        return step_number(step) + 1;
     }
     for (uint32_t at = now->length; at > now->spine->lost; at--) {
         lane->work++;
@@ -118,7 +125,15 @@ static enum status use_named(struct replay *replay, struct bytes id, struct look
 {
     struct lane *lane = replay->lane;
     for (;;) {
-        *found = lookup_thread(lane, id);
+        if (replay->request->pin) {
+            /* Its floor may have to move. */
+            enum status status = compact_lookup_unfolded(lane, id, found);
+            if (status) {
+                return status;
+            }
+        } else {
+            *found = lookup_thread(lane, id);
+        }
         if (found->loading) {
             return lane_put_back(lane, WANT_DISK);
         }
@@ -160,7 +175,7 @@ static enum status replay_thread(struct replay *replay, const struct step_key_as
         return miss_named(replay, &found);
     }
     replay->result->in_flight = select_in_flight(lane, found.thread);
-    struct snapshot now = spine_snapshot(lane, found.thread);
+    struct snapshot now = snapshot_of(replay, found.thread);
     if (!asked->asked) {
         return select_steps(replay, found.thread, &now, UINT32_MAX);
     }
@@ -187,11 +202,11 @@ static enum status replay_cold_key(struct replay *replay, const struct step_key_
     if (!found.thread) {
         return select_miss(replay, found.reason, 0);
     }
-    struct snapshot now = spine_snapshot(replay->lane, found.thread);
+    struct snapshot now = snapshot_of(replay, found.thread);
     const struct step *step =
         number < now.length ? spine_step(replay->lane, now.spine, number) : NULL;
     /* The key is compared as well: an earlier life of the thread had the same versions. */
-    bool same = step && step->version == version && step_has_key(step, asked->kind, asked->id);
+    bool same = step && step_version(step) == version && step_has_key(step, asked->kind, asked->id);
     if (same || (step && (step->flags & STEP_CORRUPT))) {
         return select_steps(replay, found.thread, &now, number + 1);
     }
@@ -245,9 +260,10 @@ static enum status replay_key(struct replay *replay, const struct step_key_asked
         return select_miss(replay, (enum reason)record->flags, 0);
     }
     const struct step *step = step_of_key(record);
-    struct thread *thread = lane_at(lane, step->owner);
+    struct thread *thread = lane_at(lane, step_rest(step)->owner);
     if (life_is_demoted(life_load(thread))) {
-        return replay_cold_key(replay, asked, thread_id(thread), step->number, step->version);
+        return replay_cold_key(replay, asked, thread_id(thread), step_number(step),
+                               step_version(step));
     }
     switch (use_thread(replay, thread)) {
     case LIFE_CLAIMED:
@@ -256,18 +272,19 @@ static enum status replay_key(struct replay *replay, const struct step_key_asked
         return select_miss(replay, life_end_reason(thread, lane->now_ms), 0);
     case LIFE_GONE:
         if (life_is_demoted(life_load(thread))) {
-            return replay_cold_key(replay, asked, thread_id(thread), step->number, step->version);
+            return replay_cold_key(replay, asked, thread_id(thread), step_number(step),
+                                   step_version(step));
         }
         return select_miss(replay, life_reason(life_load(thread)), 0);
     case LIFE_ALIVE:
         break;
     }
     struct snapshot now = spine_snapshot(lane, thread);
-    if (step->number >= now.length || spine_step(lane, now.spine, step->number) != step) {
+    if (step_number(step) >= now.length || spine_step(lane, now.spine, step_number(step)) != step) {
         replay->result->thread = thread_id(thread);
         return select_miss(replay, REASON_REWOUND, now.version);
     }
-    return select_steps(replay, thread, &now, step->number + 1);
+    return select_steps(replay, thread, &now, step_number(step) + 1);
 }
 
 /* Has the disk be asked for all of them at once. False: there was nothing to ask for. */
@@ -336,7 +353,7 @@ static uint32_t find_prefix(struct lane *lane, const struct snapshot *now, struc
             count++;
         }
     }
-    uint32_t end = led ? led->number + 1 : 0;
+    uint32_t end = led ? step_number(led) + 1 : 0;
     *found = count;
     qsort(asked, count, sizeof *asked, by_bytes);
     for (uint32_t at = now->length; at > now->spine->lost && *found > 0; at--) {
@@ -377,7 +394,7 @@ static enum status replay_prefixes_of(struct replay *replay)
         return miss_named(replay, &found);
     }
     replay->result->in_flight = select_in_flight(replay->lane, found.thread);
-    struct snapshot now = spine_snapshot(replay->lane, found.thread);
+    struct snapshot now = snapshot_of(replay, found.thread);
     uint32_t at;
     uint32_t end = find_prefix(replay->lane, &now, list, &at);
     if (end == 0) {

@@ -30,8 +30,8 @@ static inline bool is_left_out(const struct lane *lane, const struct thread_repl
                                uint32_t position)
 {
     return position < result->kept_from ||
-           (result->tool_turns && position >= result->spine->lost &&
-            !policy_in_tool_turn(lane, result->spine, result->end, position));
+           (result->tool_turns && position >= select_spine(result)->lost &&
+            !policy_in_tool_turn(lane, select_spine(result), result->end, position));
 }
 
 /* Where the verdict on a foreign model is kept; judged_count: it is not. */
@@ -80,7 +80,7 @@ static inline enum reason reason_missing(const struct thread_replay_result *resu
                                          const struct step *step, uint32_t position)
 {
     if (!step) {
-        return (enum reason)result->spine->lost_reason;
+        return (enum reason)select_spine(result)->lost_reason;
     }
     if (step->flags & STEP_CORRUPT) {
         return REASON_CORRUPT;
@@ -99,12 +99,12 @@ const struct step *thread_replay_step(const struct lane *lane,
     assert(position >= result->begin && position < result->end);
     *missing = REASON_NONE;
     if (result->all_returned) {
-        return spine_step(lane, result->spine, position);
+        return spine_step(lane, select_spine(result), position);
     }
     if (is_left_out(lane, result, position)) {
         return NULL;
     }
-    const struct step *step = spine_step(lane, result->spine, position);
+    const struct step *step = spine_step(lane, select_spine(result), position);
     *missing = reason_missing(result, step, position);
     if (*missing == REASON_NONE && position < result->budget_end) {
         *missing = REASON_BUDGET;
@@ -116,10 +116,14 @@ const struct step *thread_replay_step(const struct lane *lane,
 
 static uint64_t step_reply_bytes(const struct step *step)
 {
+    if (step_is_compact(step)) {
+        return (uint64_t)WIRE_STEP_BYTES_MAX + WIRE_SEGMENT_BYTES_MAX + step->payload_bytes;
+    }
+    const struct step_rest *rest = step_rest(step);
     return (uint64_t)WIRE_STEP_BYTES_MAX +
-           (step->flags & STEP_HAS_VISIBLE ? WIRE_VISIBLE_BYTES_MAX : 0) + step->model_size +
-           step->response_id_size + step->tool_calls_bytes +
-           (uint64_t)step->tool_call_count * WIRE_TOOL_CALL_BYTES_MAX +
+           (step->flags & STEP_HAS_VISIBLE ? WIRE_VISIBLE_BYTES_MAX : 0) + rest->model_size +
+           step->response_id_size + rest->tool_calls_bytes +
+           (uint64_t)rest->tool_call_count * WIRE_TOOL_CALL_BYTES_MAX +
            (uint64_t)step->segment_count * WIRE_SEGMENT_BYTES_MAX + step->payload_bytes;
 }
 
@@ -135,7 +139,8 @@ uint64_t thread_replay_bytes(const struct wire_request *append)
 /* A step that does not say counts a token for every four bytes, which of token ids is exact. */
 static uint64_t step_tokens(const struct step *step)
 {
-    return step->flags & STEP_HAS_TOKENS ? step->tokens : ((uint64_t)step->payload_bytes + 3) / 4;
+    return step->flags & STEP_HAS_TOKENS ? step_rest(step)->tokens
+                                         : ((uint64_t)step->payload_bytes + 3) / 4;
 }
 
 /* ---- what the policy and the bindings say ---- */
@@ -144,8 +149,8 @@ static uint64_t step_tokens(const struct step *step)
 static struct bytes last_model(const struct replay *replay)
 {
     const struct thread_replay_result *result = replay->result;
-    for (uint32_t at = result->end; at > result->spine->lost; at--) {
-        struct bytes model = step_model(spine_step(replay->lane, result->spine, at - 1));
+    for (uint32_t at = result->end; at > select_spine(result)->lost; at--) {
+        struct bytes model = step_model(spine_step(replay->lane, select_spine(result), at - 1));
         replay->lane->work++;
         if (model.size > 0) {
             return model;
@@ -177,15 +182,17 @@ static void leave_out(struct replay *replay, const struct thread *thread)
 {
     struct thread_replay_result *result = replay->result;
     struct policy_asked asked = asked_policy(replay);
-    struct policy_bounds bounds = policy_bounds(replay->lane, result->spine, result->end, asked);
+    struct policy_bounds bounds =
+        policy_bounds(replay->lane, select_spine(result), result->end, asked);
     if (asked.policy == WIRE_POLICY_SINCE_FINAL || asked.policy == WIRE_POLICY_LAST_TURNS) {
         replay->lane->work += result->end - bounds.from; /* gone through from the end */
     }
     result->kept_from = bounds.from;
     result->tool_turns = bounds.tool_turns;
     result->has_dropped = replay->request->policy != WIRE_POLICY_ALL || replay->request->pin;
-    if (replay->request->pin && thread->floor > result->kept_from) {
-        result->kept_from = thread->floor < result->end ? thread->floor : result->end;
+    if (replay->request->pin && rest_of(thread)->floor > result->kept_from) {
+        result->kept_from =
+            rest_of(thread)->floor < result->end ? rest_of(thread)->floor : result->end;
     }
     if (!result->tool_turns) {
         result->dropped = result->kept_from;
@@ -215,11 +222,11 @@ static uint32_t find_mismatch(struct replay *replay)
     struct bytes prefix;
     replay->lane->work += pairs.count;
     while (wire_pair_next(&pairs, &number, &prefix)) {
-        if (number < result->spine->lost || number >= result->end || number >= first) {
+        if (number < select_spine(result)->lost || number >= result->end || number >= first) {
             continue;
         }
         struct bytes stored =
-            step_prefix(spine_step(replay->lane, result->spine, (uint32_t)number));
+            step_prefix(spine_step(replay->lane, select_spine(result), (uint32_t)number));
         if (stored.size > 0 && !bytes_equal(stored, prefix)) {
             first = (uint32_t)number;
         }
@@ -235,7 +242,8 @@ static uint64_t unchanged_until(const struct replay *replay, const struct thread
 {
     const struct wire_have *have = &replay->request->have;
     /* A version the thread has not reached, or a fork never had, vouches for nothing. */
-    if (have->version > now->version || have->version < thread->shared) {
+    if (have->version > now->version ||
+        have->version < (thread_is_compact(thread) ? 0 : rest_of(thread)->shared)) {
         return 0;
     }
     uint64_t vouched =
@@ -261,7 +269,7 @@ static uint32_t budget_end(const struct replay *replay)
     }
     replay->lane->work += result->end - result->kept_from;
     for (uint32_t at = result->end; at > result->kept_from; at--) {
-        const struct step *step = spine_step(replay->lane, result->spine, at - 1);
+        const struct step *step = spine_step(replay->lane, select_spine(result), at - 1);
         if (is_left_out(replay->lane, result, at - 1) || reason_missing(result, step, at - 1)) {
             continue;
         }
@@ -295,7 +303,7 @@ static uint64_t first_difference(struct replay *replay, uint64_t unchanged)
         if (held) {
             more = wire_step_next(&kept, &holds);
         }
-        const struct step *step = spine_step(replay->lane, result->spine, at);
+        const struct step *step = spine_step(replay->lane, select_spine(result), at);
         if (step && result->model.size > 0) {
             judge_model(result, step);
         }
@@ -370,7 +378,7 @@ static bool fits(const struct thread_replay_result *result, struct fitting *fitt
 static void fit_one(const struct lane *lane, struct thread_replay_result *result,
                     struct fitting *fitting, uint32_t position)
 {
-    const struct step *step = spine_step(lane, result->spine, position);
+    const struct step *step = spine_step(lane, select_spine(result), position);
     if (step && result->model.size > 0) {
         judge_model(result, step);
     }
@@ -447,7 +455,7 @@ static void prefetch_steps(const struct replay *replay)
     /* The steps are independent of each other: their cache misses overlap. */
     const struct thread_replay_result *result = replay->result;
     for (uint32_t at = result->begin; at < result->end; at++) {
-        __builtin_prefetch(spine_step(replay->lane, result->spine, at));
+        __builtin_prefetch(spine_step(replay->lane, select_spine(result), at));
     }
 }
 
@@ -482,7 +490,7 @@ static enum status select_from(struct replay *replay, const struct thread *threa
     struct thread_replay_result *result = replay->result;
     const struct wire_request *request = replay->request;
     result->thread = thread_id(thread);
-    result->spine = now->spine;
+    result->spine = now->spine == alone_spine(&result->alone) ? NULL : now->spine;
     result->version = now->version;
     result->head = (int64_t)now->length - 1;
     result->end = end < now->length ? end : now->length;
@@ -506,10 +514,10 @@ static enum status select_from(struct replay *replay, const struct thread *threa
 /* What is dropped now stays dropped. Under the claim. */
 static void pin(struct replay *replay, struct thread *thread, const struct snapshot *now)
 {
-    if (replay->result->kept_from <= thread->floor) {
+    if (replay->result->kept_from <= rest_of(thread)->floor) {
         return;
     }
-    thread->floor = replay->result->kept_from;
+    rest_of(thread)->floor = replay->result->kept_from;
     journal_put(replay->lane, thread, now->length, REASON_NONE, NULL, JOURNAL_NO_WAIT);
 }
 

@@ -22,11 +22,16 @@ struct replay {
     bool known; /* what was asked for led to a thread that is there */
 };
 
+/* The spine that is walked. */
+static inline const struct spine *select_spine(const struct thread_replay_result *result)
+{
+    return result->spine ? result->spine : (const struct spine *)&result->alone;
+}
+
 /* Whether a step is being streamed into the thread. */
 static inline bool select_in_flight(const struct lane *lane, const struct thread *thread)
 {
-    /* Relaxed: a time by itself, compared with ours. */
-    return atomic_load_explicit(&thread->streams_until_ms, memory_order_relaxed) > lane->now_ms;
+    return life_streams_until_ms(thread) > lane->now_ms;
 }
 
 /* Fills in a miss. */

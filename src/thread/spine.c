@@ -49,7 +49,7 @@ struct spine *spine_copy(struct lane *lane, const struct snapshot *snapshot, uin
         const struct step *step = spine_step(lane, old, at);
         if (step) {
             payload_bytes -= step->payload_bytes;
-            tokens -= step->tokens;
+            tokens -= step_rest(step)->tokens;
         }
     }
     /* Plain initialisation: who sees the spine acquires the reference to it. */
@@ -65,11 +65,11 @@ void spine_commit(struct lane *lane, struct spine *spine, struct step *step)
     /* Only the holder of the claim gets here, so its own earlier store is the newest. */
     uint32_t length = atomic_load_explicit(&spine->length, memory_order_relaxed);
     assert(!spine_is_full(spine, length) && length < THREAD_STEPS_MAX);
-    assert(step->number == length);
+    assert(step_rest(step)->number == length);
     spine->steps[length - spine->lost] = lane_ref(lane, step);
     /* Totals are read by stat and list, which need no order with the length. */
     atomic_fetch_add_explicit(&spine->payload_bytes, step->payload_bytes, memory_order_relaxed);
-    atomic_fetch_add_explicit(&spine->tokens, step->tokens, memory_order_relaxed);
+    atomic_fetch_add_explicit(&spine->tokens, step_rest(step)->tokens, memory_order_relaxed);
     /* Pairs with the acquire in spine_snapshot. */
     atomic_store_explicit(&spine->length, length + 1, memory_order_release);
 }
@@ -87,7 +87,9 @@ uint32_t spine_first_after(const struct lane *lane, const struct thread *thread,
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
         const struct step *step = spine_step(lane, snapshot->spine, middle);
-        uint32_t committed = step->owner == self ? step->version : thread->shared;
+        uint32_t committed = step_is_compact(step)            ? 1
+                             : step_rest(step)->owner == self ? step_rest(step)->version
+                                                              : rest_of(thread)->shared;
         if (committed > version) {
             high = middle;
         } else {
@@ -108,13 +110,13 @@ static int64_t weight(const struct spine *spine, const struct step *step, uint32
     if (position < spine->weighed_at) {
         return 0;
     }
-    return (int64_t)(sizeof *step + (spine->weighs_payload ? step->payload_bytes : 0));
+    return (int64_t)(STEP_FULL_BYTES + (spine->weighs_payload ? step->payload_bytes : 0));
 }
 
 static int64_t weight_of_all(const struct spine *spine)
 {
     uint32_t weighed_at = spine->weighed_at < spine->drop_end ? spine->weighed_at : spine->drop_end;
-    int64_t bytes = (int64_t)(spine->drop_end - weighed_at) * (int64_t)sizeof(struct step);
+    int64_t bytes = (int64_t)(spine->drop_end - weighed_at) * (int64_t)STEP_FULL_BYTES;
     if (spine->weighs_payload) {
         /* Relaxed: nobody appends to it any more. */
         bytes += (int64_t)atomic_load_explicit(&spine->payload_bytes, memory_order_relaxed);
@@ -129,9 +131,9 @@ void spine_bury(struct lane *lane, const struct thread *thread, struct spine *sp
     spine->drop_at = drop_at;
     spine->drop_end = drop_end;
     spine->drop_reason = (uint8_t)reason;
-    spine->weighed_at = drop_at > thread->shared ? drop_at : thread->shared;
+    spine->weighed_at = drop_at > rest_of(thread)->shared ? drop_at : rest_of(thread)->shared;
     /* The kept part is not walked through for the sake of an estimate. */
-    spine->weighs_payload = thread->shared == 0 && drop_at == spine->lost;
+    spine->weighs_payload = rest_of(thread)->shared == 0 && drop_at == spine->lost;
     spine->link = 0;
     lane_add(&lane->leaving_bytes, weight_of_all(spine) + spine_bytes(lane, spine));
     lane->burial_steps += drop_end - drop_at;

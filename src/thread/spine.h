@@ -8,21 +8,32 @@
 #define RETHREAD_THREAD_SPINE_H
 
 #include "thread/lane.h"
+#include "thread/operations.h"
+
+/* The spine of one step that a compact thread seems to have. */
+static inline struct spine *alone_spine(struct alone *alone)
+{
+    static_assert(sizeof *alone >= sizeof(struct spine) + sizeof(uint32_t), "one step");
+    return (struct spine *)alone;
+}
 
 struct snapshot {
-    const struct spine *spine;
-    uint32_t length; /* positions */
+    const struct spine *spine; /* NULL: of a compact thread, see compact_snapshot */
+    uint32_t length;           /* positions */
     uint32_t version;
 };
 
 static inline struct spine *spine_of(const struct lane *lane, const struct thread *thread)
 {
     /* Pairs with the release that published the spine (append, rewind, or the index). */
-    return lane_at(lane, atomic_load_explicit(&thread->spine, memory_order_acquire));
+    return lane_at(lane, atomic_load_explicit(&thread_full(thread)->spine, memory_order_acquire));
 }
 
 static inline struct snapshot spine_snapshot(const struct lane *lane, const struct thread *thread)
 {
+    if (thread_is_compact(thread)) {
+        return (struct snapshot){.length = 1, .version = 1};
+    }
     const struct spine *spine = spine_of(lane, thread);
     /* Pairs with the release in spine_commit: the slots below are filled, the steps complete. */
     uint32_t length = atomic_load_explicit(&spine->length, memory_order_acquire);

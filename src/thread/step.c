@@ -14,7 +14,7 @@ struct layout {
 static struct layout layout_of(const struct step_parts *parts, size_t payload_bytes)
 {
     struct layout layout = {0};
-    size_t at = sizeof(struct step);
+    size_t at = STEP_FULL_BYTES;
     layout.keys = parts->tool_call_count + (parts->response_id.size > 0 ? 1u : 0u) +
                   (parts->prefix.size > 0 ? 1u : 0u);
     at += layout.keys * sizeof(struct step_key);
@@ -70,7 +70,7 @@ static void put_bytes(struct step *step, size_t offset, struct bytes bytes)
 /* The hash is filled in by step_publish_keys: an append that fails needs none. */
 static void put_key(struct step *step, enum record_kind kind, size_t offset, size_t size)
 {
-    struct index_record *record = &step->keys[step->key_count++].record;
+    struct index_record *record = &step_rest(step)->keys[step->key_count++].record;
     size_t back = (size_t)((uint8_t *)record - (uint8_t *)step) / ARENA_UNIT_BYTES;
     assert(size <= 0xff && offset < 1 << 24);
     *record = (struct index_record){
@@ -86,8 +86,8 @@ static void put_keys(struct step *step, const struct layout *layout)
         put_key(step, RECORD_PREFIX, layout->prefix, WIRE_PREFIX_BYTES);
     }
     struct wire_list list = {
-        .encoded = bytes_of(at_offset(step, layout->tool_calls), step->tool_calls_bytes),
-        .count = step->tool_call_count};
+        .encoded = bytes_of(at_offset(step, layout->tool_calls), step_rest(step)->tool_calls_bytes),
+        .count = step_rest(step)->tool_call_count};
     struct bytes id;
     while (wire_list_next(&list, &id)) {
         put_key(step, RECORD_TOOL_CALL, (size_t)(id.data - (uint8_t *)step), id.size);
@@ -118,31 +118,32 @@ static void put_segments(struct step *step, const struct layout *layout,
 static struct step *build(struct lane *lane, const struct step_parts *parts,
                           const struct layout *layout, size_t payload_bytes)
 {
-    static_assert(sizeof(struct step) % ARENA_UNIT_BYTES == 0, "keys must be aligned");
+    static_assert(STEP_FULL_BYTES % ARENA_UNIT_BYTES == 0, "keys must be aligned");
     assert(payload_bytes <= segment_bytes_mask);
     struct step *step = lane_alloc(lane, layout->size);
     if (!step) {
         return NULL;
     }
     *step = (struct step){
-        .number = parts->number,
-        .version = parts->version,
         .turn = parts->turn,
-        .tokens = parts->tokens,
         .payload_bytes = (uint32_t)payload_bytes,
-        .payload_offset = (uint32_t)layout->payload,
-        .tool_calls_bytes = (uint16_t)parts->tool_calls.size,
-        .tool_call_count = parts->tool_call_count,
         .segment_count = parts->segment_count,
-        .model_size = (uint8_t)parts->model.size,
         .response_id_size = (uint8_t)parts->response_id.size,
         .flags =
             (uint8_t)((parts->final ? STEP_FINAL : 0) | (parts->has_tokens ? STEP_HAS_TOKENS : 0) |
                       (parts->prefix.size > 0 ? STEP_HAS_PREFIX : 0) |
                       (parts->visible.size > 0 ? STEP_HAS_VISIBLE : 0)),
     };
-    atomic_init(&step->holds, 1);
-    atomic_init(&step->pins, 0);
+    *step_rest(step) = (struct step_rest){
+        .number = parts->number,
+        .version = parts->version,
+        .tokens = parts->tokens,
+        .payload_offset = (uint32_t)layout->payload,
+        .tool_calls_bytes = (uint16_t)parts->tool_calls.size,
+        .tool_call_count = parts->tool_call_count,
+        .model_size = (uint8_t)parts->model.size,
+    };
+    atomic_init(&step_rest(step)->holds, 1);
     put_bytes(step, layout->response_id, parts->response_id);
     put_bytes(step, layout->prefix, parts->prefix);
     put_bytes(step, layout->visible, parts->visible);
@@ -191,10 +192,14 @@ void step_discard(struct lane *lane, struct step *step)
     arena_free(lane->cache, step);
 }
 
+static size_t table_offset(const struct step *step)
+{
+    return STEP_FULL_BYTES + step->key_count * sizeof(struct step_key);
+}
+
 static size_t response_id_offset(const struct step *step)
 {
-    return sizeof *step + step->key_count * sizeof(struct step_key) +
-           step->segment_count * sizeof(uint32_t);
+    return table_offset(step) + step->segment_count * sizeof(uint32_t);
 }
 
 static struct bytes part(const struct step *step, size_t offset, size_t size)
@@ -202,44 +207,65 @@ static struct bytes part(const struct step *step, size_t offset, size_t size)
     return bytes_of((const uint8_t *)step + offset, size);
 }
 
-struct bytes step_prefix(const struct step *step)
+static struct bytes payload_of(const struct step *step)
 {
-    return part(step, response_id_offset(step) + step->response_id_size,
-                step->flags & STEP_HAS_PREFIX ? WIRE_PREFIX_BYTES : 0);
+    if (step_is_compact(step)) {
+        struct bytes id = thread_id(thread_of_compact(step));
+        return bytes_of(id.data + id.size, step->payload_bytes);
+    }
+    return part(step, step_rest(step)->payload_offset, step->payload_bytes);
 }
 
-static struct bytes step_visible(const struct step *step)
+struct bytes step_prefix(const struct step *step)
 {
-    struct bytes prefix = step_prefix(step);
-    return bytes_of(prefix.data + prefix.size,
-                    step->flags & STEP_HAS_VISIBLE ? WIRE_PREFIX_BYTES : 0);
+    return step->flags & STEP_HAS_PREFIX
+               ? part(step, response_id_offset(step) + step->response_id_size, WIRE_PREFIX_BYTES)
+               : bytes_of(NULL, 0);
+}
+
+/* Where the parts behind the prefix begin. */
+static size_t visible_offset(const struct step *step)
+{
+    return response_id_offset(step) + step->response_id_size +
+           (step->flags & STEP_HAS_PREFIX ? WIRE_PREFIX_BYTES : 0);
+}
+
+static size_t model_offset(const struct step *step)
+{
+    return visible_offset(step) + (step->flags & STEP_HAS_VISIBLE ? WIRE_PREFIX_BYTES : 0);
 }
 
 struct bytes step_model(const struct step *step)
 {
-    struct bytes visible = step_visible(step);
-    return bytes_of(visible.data + visible.size, step->model_size);
+    return step_is_compact(step) ? bytes_of(NULL, 0)
+                                 : part(step, model_offset(step), step_rest(step)->model_size);
 }
 
 void step_view(const struct step *step, struct step_view *view)
 {
-    struct bytes model = step_model(step);
     *view = (struct step_view){
-        .number = step->number,
         .turn = step->turn,
         .final = (step->flags & STEP_FINAL) != 0,
-        .has_tokens = (step->flags & STEP_HAS_TOKENS) != 0,
-        .tokens = step->tokens,
-        .model = model,
-        .response_id = part(step, response_id_offset(step), step->response_id_size),
-        .prefix = step_prefix(step),
-        .visible = step_visible(step),
-        .tool_calls = {.encoded = bytes_of(model.data + model.size, step->tool_calls_bytes),
-                       .count = step->tool_call_count},
         .segment_count = step->segment_count,
         .payload_bytes = step->payload_bytes,
-        .payload = part(step, step->payload_offset, step->payload_bytes),
+        .payload = payload_of(step),
     };
+    if (step_is_compact(step)) {
+        return;
+    }
+    const struct step_rest *rest = step_rest(step);
+    size_t at = model_offset(step);
+    view->number = rest->number;
+    view->has_tokens = (step->flags & STEP_HAS_TOKENS) != 0;
+    view->tokens = rest->tokens;
+    view->model = part(step, at, rest->model_size);
+    view->response_id = part(step, response_id_offset(step), step->response_id_size);
+    view->prefix = step_prefix(step);
+    view->visible =
+        part(step, visible_offset(step), step->flags & STEP_HAS_VISIBLE ? WIRE_PREFIX_BYTES : 0);
+    view->tool_calls =
+        (struct wire_list){.encoded = part(step, at + rest->model_size, rest->tool_calls_bytes),
+                           .count = rest->tool_call_count};
 }
 
 void step_parts(const struct step *step, struct step_parts *parts)
@@ -247,16 +273,15 @@ void step_parts(const struct step *step, struct step_parts *parts)
     struct step_view view;
     step_view(step, &view);
     *parts = (struct step_parts){
-        .number = step->number,
-        .version = step->version,
+        .number = step_rest(step)->number,
+        .version = step_rest(step)->version,
         .turn = step->turn,
-        .tokens = step->tokens,
+        .tokens = step_rest(step)->tokens,
         .final = view.final,
         .has_tokens = view.has_tokens,
         .segment_count = step->segment_count,
-        .tool_call_count = step->tool_call_count,
-        .segments = part(step, sizeof *step + step->key_count * sizeof(struct step_key),
-                         step->segment_count * sizeof(uint32_t)),
+        .tool_call_count = step_rest(step)->tool_call_count,
+        .segments = part(step, table_offset(step), step->segment_count * sizeof(uint32_t)),
         .response_id = view.response_id,
         .prefix = view.prefix,
         .visible = view.visible,
@@ -270,8 +295,11 @@ static uint32_t segment_entry(const struct step *step, unsigned segment)
 {
     uint32_t entry;
     assert(segment < step->segment_count);
-    size_t table = sizeof *step + step->key_count * sizeof(struct step_key);
-    memcpy(&entry, (const uint8_t *)step + table + segment * sizeof entry, sizeof entry);
+    if (step_is_compact(step)) {
+        return step->payload_bytes | (uint32_t)WIRE_KIND_TEXT << 30;
+    }
+    memcpy(&entry, (const uint8_t *)step + table_offset(step) + segment * sizeof entry,
+           sizeof entry);
     return entry;
 }
 
@@ -288,7 +316,7 @@ uint32_t step_segment_bytes(const struct step *step, unsigned segment)
 bool step_has_key(const struct step *step, enum record_kind kind, struct bytes id)
 {
     for (unsigned i = 0; i < step->key_count; i++) {
-        const struct index_record *record = &step->keys[i].record;
+        const struct index_record *record = &step_rest(step)->keys[i].record;
         if (record->kind == (uint8_t)kind && bytes_equal(step_key_id(step, record), id)) {
             return true;
         }

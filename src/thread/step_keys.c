@@ -14,7 +14,8 @@
 static bool is_shared(const struct lane *lane, const struct index_record *existing,
                       const struct thread *writer)
 {
-    struct index_hash name = {.low = writer->record.hash_low, .high = writer->hash_high};
+    struct index_hash name = {.low = writer->record.hash_low,
+                              .high = thread_full(writer)->hash_high};
     if (record_is_tombstone(existing)) {
         const struct tombstone *tombstone = (const struct tombstone *)existing;
         return existing->small || tombstone->version != thread_fingerprint(writer);
@@ -22,10 +23,10 @@ static bool is_shared(const struct lane *lane, const struct index_record *existi
     if (record_is_cold(existing)) {
         return cold_is_shared((const struct cold *)existing, name);
     }
-    const struct thread *owner = lane_at(lane, step_of_key(existing)->owner);
+    const struct thread *owner = lane_at(lane, step_rest(step_of_key(existing))->owner);
     /* By name, not by record: a thread that came back is the same one. */
     return (existing->flags & STEP_KEY_SHARED) || owner->record.hash_low != name.low ||
-           owner->hash_high != name.high;
+           thread_full(owner)->hash_high != name.high;
 }
 
 static void publish_key(struct lane *lane, struct thread *thread, struct step *step,
@@ -64,7 +65,7 @@ static void publish_key(struct lane *lane, struct thread *thread, struct step *s
 void step_publish_keys(struct lane *lane, struct thread *thread, struct step *step)
 {
     for (unsigned i = 0; i < step->key_count; i++) {
-        publish_key(lane, thread, step, &step->keys[i].record);
+        publish_key(lane, thread, step, &step_rest(step)->keys[i].record);
     }
 }
 
@@ -75,7 +76,7 @@ static void bury_key(struct lane *lane, const struct step *step, const struct in
         lookup_key(lane, (enum record_kind)record->kind, step_key_id(step, record));
     /* A newer step may have taken the key over; then there is nothing to explain. */
     if (index_find(lane->threads->index, key.hash, lookup_match, &key) == record) {
-        const struct thread *owner = lane_at(lane, step->owner);
+        const struct thread *owner = lane_at(lane, step_rest(step)->owner);
         if (reason == REASON_NONE || life_is_demoted(life_load(owner))) {
             /* The disk has the step still, and knows its keys. */
             index_remove(lane->threads->index, lane->member, record);
@@ -89,13 +90,13 @@ static void bury_key(struct lane *lane, const struct step *step, const struct in
 void step_let_go(struct lane *lane, struct step *step, enum reason reason)
 {
     /* Release: this holder's use comes before the last one's retirement; pairs with itself. */
-    uint32_t held = atomic_fetch_sub_explicit(&step->holds, 1, memory_order_acq_rel);
+    uint32_t held = atomic_fetch_sub_explicit(&step_rest(step)->holds, 1, memory_order_acq_rel);
     assert(held > 0);
     if (held > 1) {
         return;
     }
     for (unsigned i = 0; i < step->key_count; i++) {
-        bury_key(lane, step, &step->keys[i].record, reason);
+        bury_key(lane, step, &step_rest(step)->keys[i].record, reason);
     }
     lane_add(&lane->leaving_bytes, (int64_t)arena_size(lane->threads->arena, step));
     epoch_retire(lane->member, RETIRE_STEP, step);

@@ -3,6 +3,7 @@
 
 #include "base/random.h"
 #include "thread/append.h"
+#include "thread/compact.h"
 #include "thread/operations.h"
 #include "thread/steps.h"
 #include "thread/thread.h"
@@ -15,8 +16,8 @@ enum { LOOKS_MAX = 16 };
 
 static void drop(struct lane *lane, struct thread *thread)
 {
-    draft_free(lane, lane_at(lane, thread->draft));
-    thread->draft = 0;
+    draft_free(lane, lane_at(lane, rest_of(thread)->draft));
+    rest_of(thread)->draft = 0;
 }
 
 void stream_end(struct lane *lane, struct thread *thread)
@@ -27,7 +28,7 @@ void stream_end(struct lane *lane, struct thread *thread)
 
 void stream_bury(struct lane *lane, struct thread *thread)
 {
-    if (thread->draft) {
+    if (rest_of(thread)->draft) {
         drop(lane, thread);
         lane_count(lane, METRIC_STREAMS_TIMED_OUT, 1);
     }
@@ -35,7 +36,7 @@ void stream_bury(struct lane *lane, struct thread *thread)
 
 struct draft *stream_draft(struct lane *lane, struct thread *thread)
 {
-    if (!thread->draft) {
+    if (!rest_of(thread)->draft) {
         return NULL;
     }
     if (!stream_lives(lane, thread)) {
@@ -45,7 +46,7 @@ struct draft *stream_draft(struct lane *lane, struct thread *thread)
         lane_count(lane, METRIC_STREAMS_TIMED_OUT, 1);
         return NULL;
     }
-    return lane_at(lane, thread->draft);
+    return lane_at(lane, rest_of(thread)->draft);
 }
 
 /* ---- begin ---- */
@@ -58,7 +59,7 @@ static uint64_t until_ms(const struct lane *lane)
 static uint64_t expires_in_ms(const struct lane *lane, const struct thread *thread)
 {
     uint64_t ends_ms = life_streams_until_ms(thread);
-    ends_ms = ends_ms < thread->dies_ms ? ends_ms : thread->dies_ms;
+    ends_ms = ends_ms < thread_dies_ms(thread) ? ends_ms : thread_dies_ms(thread);
     return ends_ms > lane->now_ms ? ends_ms - lane->now_ms : 0;
 }
 
@@ -119,7 +120,7 @@ static enum status begin_claimed(struct lane *lane, const struct wire_request *r
     if (status) {
         return status;
     }
-    thread->draft = lane_ref(lane, draft);
+    rest_of(thread)->draft = lane_ref(lane, draft);
     life_refresh(thread, lane->now_ms, LIFE_EXTEND);
     life_stream(thread, until_ms(lane));
     thread_used(thread);
@@ -183,7 +184,7 @@ static enum status begin_unborn(struct lane *lane, const struct wire_request *re
         return lane_put_back(lane, WANT_MEMORY);
     }
     draft->afresh = afresh;
-    thread->draft = lane_ref(lane, draft);
+    rest_of(thread)->draft = lane_ref(lane, draft);
     life_stream(thread, until_ms(lane));
     if (!thread_publish(lane, found, thread)) {
         drop(lane, thread);
@@ -199,12 +200,13 @@ enum status thread_begin(struct lane *lane, const struct wire_request *request,
                          struct thread_begin_result *result, struct wire_error *error)
 {
     for (int looks = 0; looks < LOOKS_MAX; looks++) {
-        struct lookup found = lookup_thread(lane, request->thread);
-        if (found.loading) {
-            return lane_put_back(lane, WANT_DISK);
+        struct lookup found;
+        enum status status = compact_lookup_unfolded(lane, request->thread, &found);
+        if (status || found.loading) {
+            return status ? status : lane_put_back(lane, WANT_DISK);
         }
-        enum status status = found.thread ? begin_on(lane, request, found.thread, result, error)
-                                          : begin_unborn(lane, request, &found, result, error);
+        status = found.thread ? begin_on(lane, request, found.thread, result, error)
+                              : begin_unborn(lane, request, &found, result, error);
         if (status != APPEND_LOOK_AGAIN) {
             return status;
         }
@@ -228,7 +230,7 @@ static enum status claim_stream(struct lane *lane, const struct wire_request *re
         }
         uint32_t version = lookup_snapshot(lane, &found).version;
         *thread = found.thread ? found.thread : found.unborn;
-        if (!*thread) {
+        if (!*thread || thread_is_compact(*thread)) {
             return append_stale(error, version);
         }
         switch (life_claim(*thread, lane->now_ms)) {
@@ -396,6 +398,6 @@ enum status stream_build(struct lane *lane, const struct wire_request *request,
     if (!*step) {
         return lane_put_back(lane, WANT_MEMORY);
     }
-    draft_read(lane, draft, (uint8_t *)*step + (*step)->payload_offset);
+    draft_read(lane, draft, (uint8_t *)*step + step_rest(*step)->payload_offset);
     return STATUS_OK;
 }

@@ -3,9 +3,9 @@
  *
  * Who begins a step gets a *claim*, and the thread a draft. The claim is not that of the life word:
  * it lasts for a minute and more, the word's for a moment, and whatever is done to a draft is done
- * under the word's. A claim whose time is over (thread->streams_until_ms) is over for everybody at
- * once, by their own clocks; who comes next, be it the sweep, drops the draft. Outside the claim of
- * the word a thread has a draft if and only if streams_until_ms is not 0.
+ * under the word's. A claim whose time is over (rest_of(thread)->streams_until_ms) is over for
+ * everybody at once, by their own clocks; who comes next, be it the sweep, drops the draft. Outside
+ * the claim of the word a thread has a draft if and only if streams_until_ms is not 0.
  *
  * A step that is begun on a thread that is not there makes an *unborn* one: a record with a draft
  * and a spine that says what was there before. It is never told to the disk. Its commit makes a

@@ -43,7 +43,7 @@ static uint64_t idle_at_ms(const struct thread *thread, uint64_t word)
     /* Relaxed: a number by itself. */
     uint64_t ttl_ms = atomic_load_explicit(&thread->ttl_ms, memory_order_relaxed);
     uint64_t idle_ms = life_used_ms(thread, word) + ttl_ms;
-    uint64_t loaded_ms = thread->loaded_ms ? thread->loaded_ms + LOADED_MS : 0;
+    uint64_t loaded_ms = rest_of(thread)->loaded_ms ? rest_of(thread)->loaded_ms + LOADED_MS : 0;
     return idle_ms > loaded_ms ? idle_ms : loaded_ms;
 }
 
@@ -52,7 +52,7 @@ static uint64_t kept_tick_ms(const struct lane *lane, const struct thread *threa
 {
     uint64_t again_ms = lane->tier->calls->is_read_only(lane->tier) ? AGAIN_READ_ONLY_MS : AGAIN_MS;
     /* Relaxed: who sets it has the thread looked at again. */
-    if (atomic_load_explicit(&thread->unsaved, memory_order_relaxed)) {
+    if (atomic_load_explicit(&rest_of(thread)->unsaved, memory_order_relaxed)) {
         return lane->now_ms + again_ms;
     }
     uint64_t idle_ms = idle_at_ms(thread, word);
@@ -88,7 +88,7 @@ static bool demote(struct lane *lane, struct thread *thread)
     /* Under the claim nothing is submitted, so what is saved stays saved. Relaxed: set long ago. */
     if (!stream_lives(lane, thread) && journal_keeps(lane, thread) && journal_is_saved(thread) &&
         !journal_has_news(lane, thread, true) &&
-        atomic_load_explicit(&thread->on_disk, memory_order_relaxed) &&
+        atomic_load_explicit(&rest_of(thread)->on_disk, memory_order_relaxed) &&
         life_end(thread, word, REASON_NONE)) {
         lane_count(lane, METRIC_DEMOTIONS, 1);
         thread_bury(lane, thread, REASON_NONE);
@@ -172,9 +172,12 @@ static void sweep_by_time(struct lane *lane)
 
 static uint64_t thread_bytes(const struct lane *lane, const struct thread *thread)
 {
+    if (thread_is_compact(thread)) {
+        return sizeof *thread + thread->id_size + thread->step.payload_bytes;
+    }
     const struct spine *spine = spine_of(lane, thread);
-    return sizeof *thread + sizeof *spine +
-           (uint64_t)spine->capacity * (sizeof(uint32_t) + sizeof(struct step)) +
+    return THREAD_FULL_BYTES + sizeof *spine +
+           (uint64_t)spine->capacity * (sizeof(uint32_t) + STEP_FULL_BYTES) +
            atomic_load_explicit(&spine->payload_bytes, memory_order_relaxed);
 }
 
@@ -195,8 +198,8 @@ static bool may_lose(const struct lane *lane, const struct thread *thread)
     return !journal_keeps(lane, thread) ||
            (lane->tier->calls->is_read_only(lane->tier) &&
             /* Relaxed: what was applied long ago was seen by whoever used the thread since. */
-            !atomic_load_explicit(&thread->on_disk, memory_order_relaxed) &&
-            atomic_load_explicit(&thread->changes, memory_order_relaxed) == 0);
+            !atomic_load_explicit(&rest_of(thread)->on_disk, memory_order_relaxed) &&
+            atomic_load_explicit(&rest_of(thread)->changes, memory_order_relaxed) == 0);
 }
 
 static bool lose(struct lane *lane, struct thread *thread)
@@ -221,8 +224,8 @@ static bool lose(struct lane *lane, struct thread *thread)
 static bool is_awaited(const struct lane *lane, const struct thread *thread)
 {
     /* Relaxed: a hint. */
-    return thread->loaded_ms + LOADED_MS > lane->now_ms &&
-           atomic_load_explicit(&thread->from_disk, memory_order_relaxed);
+    return !thread_is_compact(thread) && rest_of(thread)->loaded_ms + LOADED_MS > lane->now_ms &&
+           atomic_load_explicit(&rest_of(thread)->from_disk, memory_order_relaxed);
 }
 
 static uint16_t visit_hand(void *context, struct index_record *record)

@@ -2,41 +2,34 @@
 #include "thread/thread.h"
 
 #include "thread/cold.h"
+#include "thread/compact.h"
 #include "thread/graveyard.h"
 #include "thread/stream.h"
 #include "thread/sweep.h"
 
+/* Of times that a thread has room for. */
+static const uint64_t age_mask = (UINT64_C(1) << 48) - 1;
+
 struct thread *thread_create(struct lane *lane, const struct lookup_key *key, uint64_t ttl_ms)
 {
     assert(key->kind == RECORD_THREAD && key->id.size <= WIRE_ID_BYTES_MAX);
-    struct thread *thread = lane_alloc(lane, sizeof *thread + key->id.size);
+    struct thread *thread = lane_alloc(lane, THREAD_FULL_BYTES + key->id.size);
     if (!thread) {
         return NULL;
     }
+    struct rest *rest = (struct rest *)(thread + 1);
     *thread = (struct thread){
-        .record = {.hash_low = key->hash.low, .kind = RECORD_THREAD},
-        .hash_high = key->hash.high,
-        .created_ms = lane->now_ms,
+        .record = {.hash_low = key->hash.low, .kind = RECORD_THREAD, .small = key->tenant},
+        .full = {.hash_high = key->hash.high},
         .id_size = (uint8_t)key->id.size,
-        .tenant = key->tenant,
     };
-    memcpy(thread->id, key->id.data, key->id.size);
-    thread_set_age(lane, thread);
-    uint64_t retention_ms = lane->tier ? lane->threads->settings.retention_ms : 0;
+    *rest = (struct rest){0};
+    memcpy(rest->id, key->id.data, key->id.size);
+    thread_set_age(lane, thread, lane->now_ms);
+    atomic_init(&rest->retention_ms, lane->tier ? lane->threads->settings.retention_ms : 0);
     atomic_init(&thread->ttl_ms, ttl_ms);
-    atomic_init(&thread->retention_ms, retention_ms);
     atomic_init(&thread->life, LIFE_CLAIM | (lane->now_ms + life_keep_ms(thread)));
-    atomic_init(&thread->used_ms, 0);
-    atomic_init(&thread->changes, 0);
-    atomic_init(&thread->unsaved, 0);
-    atomic_init(&thread->on_disk, 0);
-    atomic_init(&thread->from_disk, 0);
-    atomic_init(&thread->retuned, 0);
-    atomic_init(&thread->spine, 0);
-    atomic_init(&thread->holds, 1);
-    atomic_init(&thread->replayed, 0);
-    atomic_init(&thread->unborn, 0);
-    atomic_init(&thread->streams_until_ms, 0);
+    atomic_init(&thread->full.holds, 1);
     return thread;
 }
 
@@ -49,32 +42,50 @@ struct thread *thread_create_unborn(struct lane *lane, const struct lookup *gone
         return NULL;
     }
     spine->lost_reason = (uint8_t)gone->reason;
-    thread->uid = gone->reason == REASON_CORRUPT ? cold_corrupt_uid(gone) : 0;
+    rest_of(thread)->uid = gone->reason == REASON_CORRUPT ? cold_corrupt_uid(gone) : 0;
     /* The disk never hears of it; it has no deadline but its streamer's, and no age. */
-    thread->dies_ms = UINT64_MAX;
-    atomic_init(&thread->retention_ms, 0);
+    thread->record.flags |= THREAD_AGELESS | THREAD_UNBORN;
+    atomic_init(&rest_of(thread)->retention_ms, 0);
     atomic_init(&thread->life, LIFE_CLAIM | lane->now_ms);
-    atomic_init(&thread->unborn, 1);
-    atomic_init(&thread->spine, lane_ref(lane, spine));
+    atomic_init(&thread_full(thread)->spine, lane_ref(lane, spine));
     return thread;
 }
 
 uint64_t thread_unborn_bytes(struct bytes id)
 {
-    return sizeof(struct thread) + id.size + sizeof(struct spine);
+    return THREAD_FULL_BYTES + id.size + sizeof(struct spine);
 }
 
-void thread_set_age(const struct lane *lane, struct thread *thread)
+void thread_set_age(const struct lane *lane, struct thread *thread, uint64_t created_ms)
 {
     uint64_t max_age_ms = lane->threads->settings.max_age_ms;
-    thread->dies_ms = max_age_ms ? thread->created_ms + max_age_ms : UINT64_MAX;
+    uint64_t age_ms = created_ms + max_age_ms;
+    assert(age_ms <= age_mask);
+    if (max_age_ms == 0) {
+        thread->record.flags |= THREAD_AGELESS;
+    }
+    thread->age_low = (uint32_t)age_ms;
+    thread->age_high = (uint16_t)(age_ms >> 32);
+}
+
+uint64_t thread_created_ms(const struct lane *lane, const struct thread *thread)
+{
+    uint64_t age_ms = (uint64_t)thread->age_high << 32 | thread->age_low;
+    return thread->record.flags & THREAD_AGELESS ? age_ms
+                                                 : age_ms - lane->threads->settings.max_age_ms;
+}
+
+uint64_t thread_hash_high(const struct lane *lane, const struct thread *thread)
+{
+    return thread_is_compact(thread) ? lookup_key(lane, RECORD_THREAD, thread_id(thread)).hash.high
+                                     : thread->full.hash_high;
 }
 
 void thread_abandon(struct lane *lane, struct thread *thread)
 {
-    if (thread->recall) {
-        arena_free(lane->cache, lane_at(lane, thread->recall));
-        thread->recall = 0;
+    if (rest_of(thread)->recall) {
+        arena_free(lane->cache, lane_at(lane, rest_of(thread)->recall));
+        rest_of(thread)->recall = 0;
     }
     thread_let_go(lane->member, thread);
 }
@@ -84,10 +95,15 @@ void thread_discard(struct lane *lane, struct thread *thread)
     if (!thread) {
         return;
     }
-    if (thread->recall) {
-        arena_free(lane->cache, lane_at(lane, thread->recall));
+    if (thread_is_compact(thread)) {
+        lane_add(&lane->payload_bytes, thread->step.payload_bytes);
+        compact_retire(lane, thread);
+        return;
     }
-    assert(!thread->draft);
+    if (rest_of(thread)->recall) {
+        arena_free(lane->cache, lane_at(lane, rest_of(thread)->recall));
+    }
+    assert(!rest_of(thread)->draft);
     if (thread_is_unborn(thread)) {
         arena_free(lane->cache, spine_of(lane, thread));
     }
@@ -131,7 +147,7 @@ void thread_let_go(struct epoch_member *member, struct thread *thread)
      * Release: what this holder did to the thread comes before the last one's retirement; acquire
      * for that last one. Pairs with itself.
      */
-    uint32_t held = atomic_fetch_sub_explicit(&thread->holds, 1, memory_order_acq_rel);
+    uint32_t held = atomic_fetch_sub_explicit(&thread_full(thread)->holds, 1, memory_order_acq_rel);
     assert(held > 0);
     if (held == 1) {
         epoch_retire(member, RETIRE_THREAD, thread);
@@ -172,8 +188,8 @@ static void bury_unborn(struct lane *lane, struct thread *thread)
         /* What is damaged is on disk still, and is found there again. */
         index_remove(lane->threads->index, lane->member, &thread->record);
     } else {
-        graveyard_bury(lane, &thread->record, thread->hash_high, reason, 0, before.version,
-                       before.length);
+        graveyard_bury(lane, &thread->record, thread_full(thread)->hash_high, reason, 0,
+                       before.version, before.length);
     }
     stream_bury(lane, thread);
     spine_retire(lane, (struct spine *)(uintptr_t)before.spine);
@@ -196,17 +212,23 @@ void thread_bury(struct lane *lane, struct thread *thread, enum reason reason)
     }
     struct snapshot last = spine_snapshot(lane, thread);
     lane_add(&lane->live, -1);
-    stream_bury(lane, thread);
+    if (!thread_is_compact(thread)) {
+        stream_bury(lane, thread);
+    }
     if (reason == REASON_NONE) {
         index_remove(lane->threads->index, lane->member, &thread->record);
     } else {
-        graveyard_bury(lane, &thread->record, thread->hash_high, reason, 0, last.version,
-                       last.length);
+        graveyard_bury(lane, &thread->record, thread_hash_high(lane, thread), reason, 0,
+                       last.version, last.length);
     }
-    if (thread->recall) {
+    if (thread_is_compact(thread)) {
+        compact_retire(lane, thread);
+        return;
+    }
+    if (rest_of(thread)->recall) {
         /* Only a holder of the claim reads it, and nobody claims the dead. */
-        arena_free(lane->cache, lane_at(lane, thread->recall));
-        thread->recall = 0;
+        arena_free(lane->cache, lane_at(lane, rest_of(thread)->recall));
+        rest_of(thread)->recall = 0;
     }
     spine_bury(lane, thread, (struct spine *)(uintptr_t)last.spine, last.spine->lost, last.length,
                reason);

@@ -23,17 +23,15 @@ bool thread_publish(struct lane *lane, const struct lookup *found, struct thread
  */
 struct thread *thread_create_unborn(struct lane *lane, const struct lookup *gone);
 
-static inline bool thread_is_unborn(const struct thread *thread)
-{
-    /* Relaxed: fixed before publication. */
-    return atomic_load_explicit(&thread->unborn, memory_order_relaxed) != 0;
-}
-
 /* What an unborn thread takes, but for its draft. */
 uint64_t thread_unborn_bytes(struct bytes id);
 
-/* From its created_ms: when it dies by its age. Before publication. */
-void thread_set_age(const struct lane *lane, struct thread *thread);
+/* When it was created, and so when it dies by its age. Before publication. */
+void thread_set_age(const struct lane *lane, struct thread *thread, uint64_t created_ms);
+uint64_t thread_created_ms(const struct lane *lane, const struct thread *thread);
+
+/* The upper half of its name's hash. */
+uint64_t thread_hash_high(const struct lane *lane, const struct thread *thread);
 
 /* Lets go of a thread that was never published, but has steps that will be buried. */
 void thread_abandon(struct lane *lane, struct thread *thread);
@@ -59,12 +57,20 @@ struct tier_change *thread_end(struct lane *lane, struct thread *thread, enum re
  * and lets its steps go. Of an unborn one, for whatever reason: what was there before is back. */
 void thread_bury(struct lane *lane, struct thread *thread, enum reason reason);
 
+/* Loaded, and not used since: a hint. */
+static inline bool thread_is_from_disk(const struct thread *thread)
+{
+    /* Relaxed: a hint for who asks where it is. */
+    return !thread_is_compact(thread) &&
+           atomic_load_explicit(&rest_of(thread)->from_disk, memory_order_relaxed);
+}
+
 /* It was used by a client: it no longer is what the disk had. */
 static inline void thread_used(struct thread *thread)
 {
-    /* Relaxed, both: only `source` and `tier` hang on it. */
-    if (atomic_load_explicit(&thread->from_disk, memory_order_relaxed)) {
-        atomic_store_explicit(&thread->from_disk, 0, memory_order_relaxed);
+    if (thread_is_from_disk(thread)) {
+        /* Relaxed: only `source` and `tier` hang on it. */
+        atomic_store_explicit(&rest_of(thread)->from_disk, 0, memory_order_relaxed);
     }
 }
 

@@ -2,6 +2,7 @@
  * The domain's set-up and teardown, its lanes, and what happens to memory at the end of its grace.
  */
 #include "base/random.h"
+#include "thread/compact.h"
 #include "thread/graveyard.h"
 #include "thread/inspect.h"
 #include "thread/journal.h"
@@ -52,6 +53,14 @@ static void count_reclaimed(_Atomic int64_t *own, _Atomic int64_t *shared, int64
  * since the tier may still be reading it. */
 #define STEP_COUNTED_OUT UINT32_MAX
 
+void threads_reclaimed(struct threads *threads, const struct epoch_member *member,
+                       int64_t leaving_bytes, int64_t payload_bytes)
+{
+    struct lane *lane = lane_of(threads, member);
+    count_reclaimed(lane ? &lane->leaving_bytes : NULL, &threads->leaving_bytes, leaving_bytes);
+    count_reclaimed(lane ? &lane->payload_bytes : NULL, &threads->payload_bytes, payload_bytes);
+}
+
 bool step_reclaim(void *context, struct epoch_member *member, void *object)
 {
     struct threads *threads = context;
@@ -60,18 +69,18 @@ bool step_reclaim(void *context, struct epoch_member *member, void *object)
     /* Pairs with the release in step_unpin. Nobody can pin anew: the step is out of reach. */
     bool pinned = atomic_load_explicit(&step->pins, memory_order_acquire) > 0;
     /* Relaxed, both: the last hold is gone, and who holds a pin does not look at the holds. */
-    if (atomic_load_explicit(&step->holds, memory_order_relaxed) != STEP_COUNTED_OUT) {
+    if (atomic_load_explicit(&step_rest(step)->holds, memory_order_relaxed) != STEP_COUNTED_OUT) {
         /* A pinned step is not leaving: eviction must not wait for it. */
         count_reclaimed(lane ? &lane->leaving_bytes : NULL, &threads->leaving_bytes,
                         (int64_t)arena_size(threads->arena, step));
-        atomic_store_explicit(&step->holds, STEP_COUNTED_OUT, memory_order_relaxed);
+        atomic_store_explicit(&step_rest(step)->holds, STEP_COUNTED_OUT, memory_order_relaxed);
     }
     if (pinned) {
         return false;
     }
     count_reclaimed(lane ? &lane->payload_bytes : NULL, &threads->payload_bytes,
                     step->payload_bytes);
-    thread_let_go(member, arena_at(threads->base, step->owner));
+    thread_let_go(member, arena_at(threads->base, step_rest(step)->owner));
     arena_free(epoch_member_cache(member), step);
     return true;
 }
@@ -96,14 +105,19 @@ static void define_kinds(struct threads *threads)
                  (struct epoch_kind){.link_offset = offsetof(struct spine, link),
                                      .reclaim = reclaim_spine,
                                      .context = threads});
+    epoch_define(threads->epoch, RETIRE_COMPACT,
+                 (struct epoch_kind){.link_offset = plain.link_offset,
+                                     .reclaim = compact_reclaim,
+                                     .context = threads});
     plain.link_offset = offsetof(struct tombstone, record) + record_link;
     epoch_define(threads->epoch, RETIRE_TOMBSTONE, plain);
     plain.link_offset = offsetof(struct cold, record) + record_link;
     epoch_define(threads->epoch, RETIRE_COLD, plain);
-    epoch_define(threads->epoch, RETIRE_STEP,
-                 (struct epoch_kind){.link_offset = offsetof(struct step, link),
-                                     .reclaim = step_reclaim,
-                                     .context = threads});
+    epoch_define(
+        threads->epoch, RETIRE_STEP,
+        (struct epoch_kind){.link_offset = sizeof(struct step) + offsetof(struct step_rest, link),
+                            .reclaim = step_reclaim,
+                            .context = threads});
 }
 
 struct threads *threads_create(const struct threads_settings *settings)
