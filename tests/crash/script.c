@@ -182,8 +182,8 @@ static struct step *make_step(struct actor *actor, const struct note *note, uint
     }
     struct step *step = step_create(actor->domain.lane, &ask.request);
     assert(step);
-    step->number = number;
-    step->version = meant->version;
+    step_rest(step)->number = number;
+    step_rest(step)->version = meant->version;
     step_pin(step);
     return step;
 }

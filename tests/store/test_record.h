@@ -133,8 +133,8 @@ static inline struct step *step_of(const struct ask *ask, uint32_t number, uint3
 {
     struct step *step = step_create(domain.lane, &ask->request);
     ck_assert_ptr_nonnull(step);
-    step->number = number;
-    step->version = version;
+    step_rest(step)->number = number;
+    step_rest(step)->version = version;
     return step;
 }
 

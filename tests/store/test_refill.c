@@ -48,8 +48,8 @@ static struct put *put_with_keys(const char *id)
     }
     put->steps[0] = step_create(domain.lane, &ask.request);
     ck_assert_ptr_nonnull(put->steps[0]);
-    put->steps[0]->number = 0;
-    put->steps[0]->version = 1;
+    step_rest(put->steps[0])->number = 0;
+    step_rest(put->steps[0])->version = 1;
     step_pin(put->steps[0]);
     return put;
 }

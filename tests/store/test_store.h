@@ -137,8 +137,8 @@ static inline struct step *make_step(uint32_t number, struct bytes payload, cons
     ask_set(&ask, turn, number);
     struct step *step = step_create(domain.lane, &ask.request);
     ck_assert_ptr_nonnull(step);
-    step->number = number;
-    step->version = number + 1;
+    step_rest(step)->number = number;
+    step_rest(step)->version = number + 1;
     return step;
 }
 
