@@ -15,14 +15,6 @@ static uint8_t *reserve(struct wire_writer *writer, size_t size)
     return room;
 }
 
-static void put_byte(struct wire_writer *writer, unsigned byte)
-{
-    uint8_t *p = reserve(writer, 1);
-    if (p != NULL) {
-        *p = (uint8_t)byte;
-    }
-}
-
 static void put_marked(struct wire_writer *writer, unsigned mark, unsigned size, uint64_t value)
 {
     uint8_t *p = reserve(writer, 1 + (size_t)size);
@@ -47,21 +39,10 @@ static void put_marked(struct wire_writer *writer, unsigned mark, unsigned size,
     }
 }
 
-void wire_put_nil(struct wire_writer *writer)
+void wire_put_wide_u64(struct wire_writer *writer, uint64_t value)
 {
-    put_byte(writer, 0xC0);
-}
-
-void wire_put_bool(struct wire_writer *writer, bool value)
-{
-    put_byte(writer, value ? 0xC3 : 0xC2);
-}
-
-void wire_put_u64(struct wire_writer *writer, uint64_t value)
-{
-    if (value < 0x80) {
-        put_byte(writer, (unsigned)value);
-    } else if (value <= UINT8_MAX) {
+    assert(value >= 0x80);
+    if (value <= UINT8_MAX) {
         put_marked(writer, 0xCC, 1, value);
     } else if (value <= UINT16_MAX) {
         put_marked(writer, 0xCD, 2, value);
@@ -77,7 +58,7 @@ void wire_put_i64(struct wire_writer *writer, int64_t value)
     if (value >= 0) {
         wire_put_u64(writer, (uint64_t)value);
     } else if (value >= -32) {
-        put_byte(writer, (uint8_t)value);
+        wire_put_byte(writer, (uint8_t)value);
     } else if (value >= INT8_MIN) {
         put_marked(writer, 0xD0, 1, (uint64_t)value);
     } else if (value >= INT16_MIN) {
@@ -100,7 +81,7 @@ void wire_put_raw(struct wire_writer *writer, struct bytes encoded)
 void wire_put_any_text(struct wire_writer *writer, struct bytes bytes)
 {
     if (bytes.size <= WIRE_SHORT_TEXT_BYTES_MAX) {
-        put_byte(writer, 0xA0 | (unsigned)bytes.size);
+        wire_put_byte(writer, 0xA0 | (unsigned)bytes.size);
     } else if (bytes.size <= UINT8_MAX) {
         put_marked(writer, 0xD9, 1, bytes.size);
     } else {
@@ -128,22 +109,20 @@ void wire_put_bin(struct wire_writer *writer, struct bytes value)
     wire_put_raw(writer, value);
 }
 
-void wire_put_array(struct wire_writer *writer, uint32_t count)
+void wire_put_wide_array(struct wire_writer *writer, uint32_t count)
 {
-    if (count < 16) {
-        put_byte(writer, 0x90 | count);
-    } else if (count <= UINT16_MAX) {
+    assert(count >= 16);
+    if (count <= UINT16_MAX) {
         put_marked(writer, 0xDC, 2, count);
     } else {
         put_marked(writer, 0xDD, 4, count);
     }
 }
 
-void wire_put_map(struct wire_writer *writer, uint32_t count)
+void wire_put_wide_map(struct wire_writer *writer, uint32_t count)
 {
-    if (count < 16) {
-        put_byte(writer, 0x80 | count);
-    } else if (count <= UINT16_MAX) {
+    assert(count >= 16);
+    if (count <= UINT16_MAX) {
         put_marked(writer, 0xDE, 2, count);
     } else {
         put_marked(writer, 0xDF, 4, count);
@@ -154,9 +133,11 @@ void wire_put_map(struct wire_writer *writer, uint32_t count)
 static uint8_t *begin_frame(struct wire_writer *writer, bool has_msgid, uint32_t msgid)
 {
     uint8_t *frame = writer->at;
-    put_marked(writer, WIRE_HEADER_MARK, 4, 0);
-    wire_put_array(writer, 4);
-    wire_put_u64(writer, 1);
+    if (reserve(writer, WIRE_HEADER_BYTES + 2) != NULL) {
+        frame[0] = WIRE_HEADER_MARK;
+        frame[WIRE_HEADER_BYTES] = 0x94;
+        frame[WIRE_HEADER_BYTES + 1] = 1;
+    }
     if (has_msgid) {
         wire_put_u64(writer, msgid);
     } else {

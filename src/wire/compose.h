@@ -21,15 +21,61 @@ static inline struct wire_writer wire_writer_on(void *buffer, size_t size_bytes)
     return (struct wire_writer){.at = buffer, .end = (uint8_t *)buffer + size_bytes};
 }
 
-void wire_put_nil(struct wire_writer *writer);
-void wire_put_bool(struct wire_writer *writer, bool value);
-void wire_put_u64(struct wire_writer *writer, uint64_t value);
+/* One byte: an item, or the mark of one. Inline, as are the items that fit it. */
+static inline void wire_put_byte(struct wire_writer *writer, unsigned byte)
+{
+    if (writer->overflow || writer->at == writer->end) {
+        writer->overflow = true;
+        return;
+    }
+    *writer->at++ = (uint8_t)byte;
+}
+
+static inline void wire_put_nil(struct wire_writer *writer)
+{
+    wire_put_byte(writer, 0xC0);
+}
+
+static inline void wire_put_bool(struct wire_writer *writer, bool value)
+{
+    wire_put_byte(writer, value ? 0xC3 : 0xC2);
+}
+
+void wire_put_wide_u64(struct wire_writer *writer, uint64_t value);
+static inline void wire_put_u64(struct wire_writer *writer, uint64_t value)
+{
+    if (value < 0x80) {
+        wire_put_byte(writer, (unsigned)value);
+    } else {
+        wire_put_wide_u64(writer, value);
+    }
+}
+
 void wire_put_i64(struct wire_writer *writer, int64_t value);
 void wire_put_any_text(struct wire_writer *writer, struct bytes text);     /* str */
 void wire_put_bin(struct wire_writer *writer, struct bytes value);         /* header and bytes */
 void wire_put_bin_header(struct wire_writer *writer, uint64_t size_bytes); /* shortest form */
-void wire_put_array(struct wire_writer *writer, uint32_t count);
-void wire_put_map(struct wire_writer *writer, uint32_t count);
+
+void wire_put_wide_array(struct wire_writer *writer, uint32_t count);
+static inline void wire_put_array(struct wire_writer *writer, uint32_t count)
+{
+    if (count < 16) {
+        wire_put_byte(writer, 0x90 | count);
+    } else {
+        wire_put_wide_array(writer, count);
+    }
+}
+
+void wire_put_wide_map(struct wire_writer *writer, uint32_t count);
+static inline void wire_put_map(struct wire_writer *writer, uint32_t count)
+{
+    if (count < 16) {
+        wire_put_byte(writer, 0x80 | count);
+    } else {
+        wire_put_wide_map(writer, count);
+    }
+}
+
 void wire_put_raw(struct wire_writer *writer, struct bytes encoded); /* MessagePack as it is */
 
 enum {

@@ -21,15 +21,12 @@ enum type {
     PREFIXES,
     HAVE
 };
-enum need { OPTIONAL, REQUIRED };
 
 struct option {
     const char *name;
     uint8_t name_size;
-    uint8_t method;
     uint8_t field;
     uint8_t type;
-    uint8_t need;
     uint16_t offset; /* of the field in struct wire_request */
     int64_t min;
     int64_t max;
@@ -39,10 +36,8 @@ static const struct option options[] = {
 #define OPTION(M, N, T, NEED, MIN, MAX, summary)                                                   \
     {.name = #N,                                                                                   \
      .name_size = sizeof #N - 1,                                                                   \
-     .method = WIRE_METHOD_##M,                                                                    \
      .field = WIRE_FIELD_##N,                                                                      \
      .type = T,                                                                                    \
-     .need = NEED,                                                                                 \
      .offset = offsetof(struct wire_request, N),                                                   \
      .min = MIN,                                                                                   \
      .max = MAX},
@@ -66,28 +61,32 @@ static const uint8_t methods[] = {
 
 enum { ROWS = sizeof methods };
 
+/* The options that must be given, picked from the same rows: few, and grouped by method too. */
+#define OPTIONAL_ROW(M, N)
+#define REQUIRED_ROW(M, N)                       {.method = WIRE_METHOD_##M, .field = WIRE_FIELD_##N, .name = #N},
+#define OPTION(M, N, T, NEED, MIN, MAX, summary) NEED##_ROW(M, N)
+static const struct required {
+    const char *name;
+    uint8_t method;
+    uint8_t field;
+} required[] = {
+#include "schema/options.def"
+};
+#undef OPTION
+#undef REQUIRED_ROW
+#define REQUIRED_ROW(M, N)                       WIRE_METHOD_##M,
+#define OPTION(M, N, T, NEED, MIN, MAX, summary) NEED##_ROW(M, N)
+static const uint8_t required_methods[] = {
+#include "schema/options.def"
+};
+#undef OPTION
+#undef REQUIRED_ROW
+#undef OPTIONAL_ROW
+
+enum { REQUIRED_ROWS = sizeof required_methods };
+
 static_assert(WIRE_FIELD_COUNT <= 64, "wire_request.given has a bit for each field");
 static_assert(sizeof(struct wire_request) <= UINT16_MAX, "offsets of fields fit");
-
-/* Rows of one method, and the row after the last hit: options tend to come in the table's order. */
-struct rows {
-    unsigned begin;
-    unsigned end;
-    unsigned next;
-};
-
-static struct rows rows_of(enum wire_method method)
-{
-    const uint8_t *first = memchr(methods, (int)method, ROWS);
-    struct rows rows = {0, 0, 0};
-    if (first != NULL) {
-        rows.begin = rows.end = rows.next = (unsigned)(first - methods);
-        while (rows.end < ROWS && methods[rows.end] == method) {
-            rows.end++;
-        }
-    }
-    return rows;
-}
 
 static bool named(const struct option *option, struct bytes name)
 {
@@ -95,18 +94,25 @@ static bool named(const struct option *option, struct bytes name)
            memcmp(option->name, name.data, name.size) == 0;
 }
 
-static const struct option *find(struct rows *rows, struct bytes name)
+/*
+ * The row of a method's option, NULL: there is none. *next is the row after the last hit, since
+ * options tend to come in the table's order; ROWS at first.
+ */
+static const struct option *find(enum wire_method method, struct bytes name, unsigned *next)
 {
-    for (unsigned tried = rows->begin, at = rows->next; tried < rows->end; tried++, at++) {
-        if (at >= rows->end) {
-            at = rows->begin;
-        }
-        if (named(&options[at], name)) {
-            rows->next = at + 1;
-            return &options[at];
+    unsigned row = *next;
+    if (row == ROWS || methods[row] != method || !named(&options[row], name)) {
+        const uint8_t *first = memchr(methods, (int)method, ROWS);
+        row = first != NULL ? (unsigned)(first - methods) : ROWS;
+        while (row < ROWS && methods[row] == method && !named(&options[row], name)) {
+            row++;
         }
     }
-    return NULL;
+    if (row == ROWS || methods[row] != method) {
+        return NULL;
+    }
+    *next = row + 1;
+    return &options[row];
 }
 
 static enum status fail_unknown(const struct wire_request *request, struct bytes name,
@@ -415,13 +421,15 @@ static bool take_value(struct wire_cursor *cursor, const struct option *option,
     return false;
 }
 
-static enum status check_required(const struct rows *rows, const struct wire_request *request,
-                                  struct wire_error *error)
+static enum status check_required(const struct wire_request *request, struct wire_error *error)
 {
-    for (unsigned i = rows->begin; i < rows->end; i++) {
-        if (options[i].need == REQUIRED && !wire_given(request, options[i].field)) {
-            return wire_fail(error, STATUS_BAD_REQUEST, options[i].name, "%s needs the option %s",
-                             wire_method_name(request->method), options[i].name);
+    const uint8_t *first = memchr(required_methods, (int)request->method, REQUIRED_ROWS);
+    unsigned row = first != NULL ? (unsigned)(first - required_methods) : REQUIRED_ROWS;
+    for (; row < REQUIRED_ROWS && required_methods[row] == request->method; row++) {
+        if (!wire_given(request, required[row].field)) {
+            return wire_fail(error, STATUS_BAD_REQUEST, required[row].name,
+                             "%s needs the option %s", wire_method_name(request->method),
+                             required[row].name);
         }
     }
     return STATUS_OK;
@@ -435,14 +443,14 @@ enum status wire_options_take(struct wire_cursor *cursor, struct wire_request *r
         return wire_fail(error, STATUS_BAD_REQUEST, "",
                          "the fourth item is expected to be [options, payload...], options a map");
     }
-    struct rows rows = rows_of(request->method);
+    unsigned next = ROWS;
     for (uint32_t i = 0; i < map.count; i++) {
         struct wire_item name;
         if (!wire_take(cursor, &name) || name.type != WIRE_ITEM_STR) {
             return wire_fail(error, STATUS_BAD_REQUEST, "",
                              "the options are cut short, or the name of one is not a str");
         }
-        const struct option *option = find(&rows, name.bytes);
+        const struct option *option = find(request->method, name.bytes, &next);
         if (option == NULL) {
             return fail_unknown(request, name.bytes, error);
         }
@@ -455,7 +463,7 @@ enum status wire_options_take(struct wire_cursor *cursor, struct wire_request *r
             return fail_value(option, error);
         }
     }
-    return check_required(&rows, request, error);
+    return check_required(request, error);
 }
 
 bool wire_list_next(struct wire_list *list, struct bytes *id)
