@@ -14,9 +14,9 @@
 #include <time.h>
 #include <unistd.h>
 
-static const struct workload *const workloads[] = {&workload_kv,    &workload_agent,
-                                                   &workload_index, &workload_continuity,
-                                                   &workload_churn, &workload_restart};
+static const struct workload *const workloads[] = {
+    &workload_kv,      &workload_agent, &workload_index,      &workload_expiry, &workload_memory,
+    &workload_durable, &workload_scale, &workload_continuity, &workload_churn,  &workload_restart};
 
 enum { WORKLOADS = sizeof workloads / sizeof *workloads, EXIT_WRONG = 1, EXIT_USAGE = 2 };
 

@@ -41,6 +41,7 @@ struct protocol_values {
     size_t pool_bytes;    /* a power of two */
     uint64_t series;      /* tells the threads of one round, and of one run, from all others */
     uint32_t ttl_s;       /* of every key on every side */
+    bool ttl_sent;        /* rethread: in each append; else its own setting is to be the same */
     bool keyed;           /* steps carry a response id, one tool call and a prefix */
     bool durable;         /* appends are acknowledged from disk (rethread: ack: disk) */
     bool retained;        /* rethread has a disk tier: it may promise more than the ttl */

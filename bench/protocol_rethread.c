@@ -110,7 +110,8 @@ static uint8_t *put_append(uint8_t *at, const struct protocol_values *values,
                            const struct protocol_item *item)
 {
     uint32_t bytes = protocol_step_bytes(values, item->thread, item->step);
-    unsigned options = 1U + (values->keyed ? 3 : 0) + (values->durable ? 1 : 0) + (bytes == 0);
+    unsigned options =
+        1U + values->ttl_sent + (values->keyed ? 3 : 0) + values->durable + (bytes == 0);
     PROTOCOL_PUT(at, "\xa6"
                      "append");
     *at++ = bytes > 0 ? 0x92 : 0x91;
@@ -120,6 +121,11 @@ static uint8_t *put_append(uint8_t *at, const struct protocol_values *values,
                      "\xb8");
     protocol_write_name(values, item->thread, at);
     at += PROTOCOL_NAME_BYTES;
+    if (values->ttl_sent) {
+        PROTOCOL_PUT(at, "\xa6"
+                         "ttl_ms");
+        at = put_uint(at, (uint64_t)values->ttl_s * 1000);
+    }
     if (values->keyed) {
         PROTOCOL_PUT(at, "\xab"
                          "response_id");

@@ -15,6 +15,10 @@ struct workload {
 extern const struct workload workload_kv;
 extern const struct workload workload_agent;
 extern const struct workload workload_index;
+extern const struct workload workload_expiry;
+extern const struct workload workload_memory;
+extern const struct workload workload_durable;
+extern const struct workload workload_scale;
 extern const struct workload workload_continuity;
 extern const struct workload workload_churn;
 extern const struct workload workload_restart;
