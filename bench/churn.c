@@ -11,11 +11,11 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 enum {
     MINUTE_MS = 60 * 1000,
     STOPS = 24 * 60,
+    STOPS_QUICK = 8 * 60,
     WARM_STOPS = 90, /* until as much is erased as is put in; its batches do not count */
     AT_ONCE = 1024,
     AT_ONCE_QUICK = 128,
@@ -41,9 +41,20 @@ static uint64_t most(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-static bool play(struct churn *churn, struct traffic *traffic)
+/* A stop is a minute. */
+static void add_points(struct report *report, double minute, const struct traffic_look *look)
 {
-    for (unsigned stop = 0; stop < STOPS; stop++) {
+    const double mib = 1 << 20;
+    report_point(report, "churn", "memory", "used", minute, (double)look->memory_bytes / mib);
+    report_point(report, "churn", "disk", "live", minute, (double)look->live_bytes / mib);
+    report_point(report, "churn", "disk", "tree's file", minute, (double)look->tree_bytes / mib);
+    report_point(report, "churn", "disk", "log's files", minute, (double)look->log_bytes / mib);
+}
+
+static bool play(struct churn *churn, struct traffic *traffic, unsigned stops,
+                 struct report *report)
+{
+    for (unsigned stop = 0; stop < stops; stop++) {
         struct traffic_look look;
         progress_show("churn: %02u:%02u", stop / 60, stop % 60);
         if (!traffic_play(traffic, &look)) {
@@ -56,6 +67,7 @@ static bool play(struct churn *churn, struct traffic *traffic)
                     stop, look.disk_threads, look.threads_least, look.threads_most);
             return false;
         }
+        add_points(report, stop, &look);
         churn->live_peak = most(churn->live_peak, look.live_bytes);
         churn->tree_peak = most(churn->tree_peak, look.tree_bytes);
         churn->files_peak = most(churn->files_peak, look.tree_bytes + look.log_bytes);
@@ -91,7 +103,7 @@ static void report_one(struct report *report, struct report_row *row, const char
     report_add(report, row);
 }
 
-static void report_all(struct churn *churn, uint64_t at_once, struct report *report)
+static void report_all(struct churn *churn, unsigned stops, uint64_t at_once, struct report *report)
 {
     struct batches *batches = &churn->batches;
     unsigned middle = batches->count / 2;
@@ -105,7 +117,8 @@ static void report_all(struct churn *churn, uint64_t at_once, struct report *rep
                    {.name = "append_bytes", .number = churn->counts.append_bytes},
                    {.name = "live_peak_bytes", .number = churn->live_peak}},
     };
-    snprintf(row.what, sizeof row.what, "a day, %" PRIu64 " appends, %" PRIu64 " MiB live at most",
+    snprintf(row.what, sizeof row.what,
+             "%u hours, %" PRIu64 " appends, %" PRIu64 " MiB live at most", stops / 60,
              churn->counts.appends, churn->live_peak >> 20);
     double median_us = (double)batches->us[middle];
     double median_cpu_us = (double)most(batches->cpu_us[middle], 1);
@@ -123,17 +136,17 @@ static void report_all(struct churn *churn, uint64_t at_once, struct report *rep
 
 static bool run(const struct options *options, struct report *report)
 {
-    char directory[] = "/tmp/rethread-churn-XXXXXX";
-    if (mkdtemp(directory) == NULL) {
-        perror("rethread-bench: mkdtemp");
+    struct folder folder;
+    if (!folder_make(&folder, options->data)) {
         return false;
     }
+    unsigned stops = options->quick ? STOPS_QUICK : STOPS;
     uint64_t at_once = options->quick ? AT_ONCE_QUICK : AT_ONCE;
     if (options->count != 0) {
         at_once = options->count < AT_ONCE_MAX ? options->count : AT_ONCE_MAX;
     }
     struct traffic_settings settings = {
-        .directory = directory,
+        .directory = folder.name,
         .seed = 1,
         .memory_bytes = options->memory_bytes != 0 ? options->memory_bytes : UINT64_C(1) << 30,
         .ttl_ms = 5 * MINUTE_MS,
@@ -144,16 +157,16 @@ static bool run(const struct options *options, struct report *report)
     };
     struct churn *churn = calloc(1, sizeof *churn);
     struct traffic *traffic = churn != NULL ? traffic_start(&settings) : NULL;
-    bool good = traffic != NULL && play(churn, traffic);
+    bool good = traffic != NULL && play(churn, traffic, stops, report);
     if (traffic != NULL) {
         traffic_end(traffic);
     }
     progress_clear();
     if (good) {
-        report_all(churn, at_once, report);
+        report_all(churn, stops, at_once, report);
     }
     free(churn);
-    folder_remove(directory);
+    folder_end(&folder);
     return good;
 }
 

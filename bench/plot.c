@@ -162,7 +162,9 @@ static void write_axes(FILE *out, const struct report_curve *curve)
               "set xtics ('50' 2, '90' 10, '99' 100, '99.9' 1e3, '99.99' 1e4, '99.999' 1e5)\n",
               out);
     } else {
-        fputs("set xlabel 'minutes'\nset ylabel 'MiB'\nset yrange [0:*]\n", out);
+        fputs("set xlabel 'minutes'\nset ylabel 'MiB'\nset yrange [0:*]\n"
+              "set offsets 0,0,graph 0.05,0\n",
+              out);
     }
     fprintf(out, "set title \"%s: %s\"\n", curve->bench, curve->plot);
 }
@@ -207,7 +209,7 @@ static void write_curves(FILE *out, const struct report *report, const struct re
             number++;
         }
     }
-    fputs("\nunset logscale\nset xtics autofreq\nset yrange [*:*]\n", out);
+    fputs("\nunset logscale\nset offsets\nset xtics autofreq\nset yrange [*:*]\n", out);
 }
 
 /* ---- All pictures ---- */

@@ -108,10 +108,10 @@ void report_latency(struct report *report, const char *bench, const char *plot, 
 void report_plot(struct report *report, const char *file, const char *caption)
 {
     assert(report->plot_count < REPORT_PLOTS_MAX);
-    char *copy = strdup(file);
-    if (copy != NULL) {
-        report->plots[report->plot_count++] = (struct report_plot){copy, caption};
-    }
+    struct report_plot *plot = &report->plots[report->plot_count];
+    plot->file = strdup(file);
+    plot->caption = caption;
+    report->plot_count += plot->file != NULL;
 }
 
 void report_forget_plots(struct report *report, unsigned from)

@@ -208,7 +208,7 @@ class Bench(unittest.TestCase):
         self.assertEqual({(r["peer"], r["theirs"]) for r in by_memory.values()}, {("redis", 1.0)})
 
     def test_churn(self):
-        rows = self.rows("churn", "--count", "4", rounds=1)
+        rows = self.rows("churn", "--quick", "--count", "4", rounds=1)
         metrics = {r["metric"]: r["ours"] for r in rows}
         self.assertEqual(list(metrics), ["batch_median", "batch_max", "batch_max_over_median",
                                          "batch_cpu_max_over_median", "tree_over_live_peak",
