@@ -16,6 +16,7 @@
 
 #include "base/random.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,7 +80,7 @@ struct load *kv_open_load(const struct kv *kv, unsigned side, uint32_t value_byt
                                      .reply_bytes_max = value_bytes,
                                      .steps_max = 1};
     const struct side *opened = &kv->sides.side[side];
-    struct load_result result;
+    struct load_result result = {.count = 0};
     struct load *load = load_open(opened->protocol, &opened->server, &shape, result.error);
     if (load == NULL) {
         (void)kv_fail(&result);
@@ -106,7 +107,15 @@ bool kv_run(const struct kv *kv, struct load *load, enum protocol_op op, uint32_
         .context = replays ? (void *)&any : (void *)&each,
         .count = count,
     };
-    return load_run(load, &job, result) || kv_fail(result);
+    if (!load_run(load, &job, result)) {
+        return kv_fail(result);
+    }
+    if (result->count != count) {
+        snprintf(result->error, sizeof result->error, "%" PRIu64 " requests of %" PRIu64 " made",
+                 result->count, count);
+        return kv_fail(result);
+    }
+    return true;
 }
 
 void kv_set_params(const struct kv *kv, struct report_row *row, const struct report_param *first,

@@ -110,9 +110,11 @@ static bool run_side(struct latency *latency, unsigned which, double rate)
     return true;
 }
 
-static void add_rows(struct latency *latency, unsigned percent, const char *name, unsigned which)
+/* `peer` NULL: rethread alone. */
+static void add_rows(const struct latency *latency, unsigned percent, const char *name,
+                     const struct latency_side *peer)
 {
-    struct kv *kv = latency->kv;
+    const struct kv *kv = latency->kv;
     const struct latency_side *ours = latency->side[0];
     struct report_row row = {.bench = "kv", .peer = name, .unit = "us"};
     const struct report_param params[] = {
@@ -125,8 +127,7 @@ static void add_rows(struct latency *latency, unsigned percent, const char *name
     for (unsigned i = 0; i < SHARES; i++) {
         row.metric = share_names[i];
         row.ours = summary_of(&ours->us[i]);
-        row.theirs =
-            which != 0 ? summary_of(&latency->side[which]->us[i]) : (struct summary){.count = 0};
+        row.theirs = peer != NULL ? summary_of(&peer->us[i]) : (struct summary){.count = 0};
         report_add(kv->report, &row);
     }
 }
@@ -135,13 +136,13 @@ static void add_all_rows(struct latency *latency, unsigned percent)
 {
     const struct sides *sides = &latency->kv->sides;
     if (sides->count == 1) {
-        add_rows(latency, percent, NULL, 0);
+        add_rows(latency, percent, NULL, NULL);
     }
     char plot[REPORT_CURVE_BYTES];
     snprintf(plot, sizeof plot, "latency at %u%%", percent);
     for (unsigned i = 0; i < sides->count; i++) {
         if (i > 0) {
-            add_rows(latency, percent, sides->side[i].name, i);
+            add_rows(latency, percent, sides->side[i].name, latency->side[i]);
         }
         report_latency(latency->kv->report, "kv", plot, sides->side[i].name,
                        &latency->side[i]->all_ns);

@@ -298,13 +298,11 @@ static bool write_next(struct load *load, struct connection *connection)
     return true;
 }
 
-/* Sends what may be sent now. */
+/* Sends what may be sent now; what then does not fit is written when there is room again. */
 static bool pump(struct load *load, struct connection *connection)
 {
     for (;;) {
-        bool wrote = false;
         while (write_next(load, connection)) {
-            wrote = true;
         }
         if (connection->out_size == 0) {
             return true;
@@ -312,7 +310,7 @@ static bool pump(struct load *load, struct connection *connection)
         if (!flush(load, connection)) {
             return false;
         }
-        if (!wrote || connection->out_size > 0) {
+        if (connection->out_size > 0) {
             return true;
         }
     }

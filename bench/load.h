@@ -62,12 +62,16 @@ struct load *load_open(const struct protocol *protocol, const struct server *ser
                        const struct load_shape *shape, char error[LOAD_ERROR_BYTES]);
 void load_close(struct load *load); /* NULL is allowed */
 
-/* False, with result->error set, after the first wrong reply or lost connection. */
+/*
+ * False, with result->error set, after the first wrong reply or lost connection; then the load can
+ * only be closed.
+ */
 bool load_run(struct load *load, const struct load_job *job, struct load_result *result);
 
 /*
  * Likewise, while `other` runs a job of its own from the same loop (closed or open), until the
- * first job is done; then what `other` still waits for is awaited. Either's error is an error.
+ * first job is done; then what `other` still waits for is awaited. Either's error is an error. CPU
+ * time is not told apart, and so not told.
  */
 bool load_run_beside(struct load *load, const struct load_job *job, struct load_result *result,
                      struct load *other, const struct load_job *other_job,

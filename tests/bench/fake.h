@@ -46,6 +46,7 @@ struct fake {
     uint32_t fault_at; /* the number of the request that is spoiled, over all connections */
     uint32_t stall_ms;
     bool reversed; /* what came in one piece is answered from its end */
+    bool is_long;  /* requests have more behind them: as many bytes as the step of an append */
     size_t piece;  /* replies are written in pieces of that size; 0: as they are */
     struct server server;
     uint32_t asked[FAKE_THREADS_MAX]; /* how often each thread was */
@@ -61,10 +62,11 @@ static size_t fake_request(const struct protocol_values *values, const struct pr
     (void)values;
     out[0] = (uint8_t)slot;
     out[1] = (uint8_t)item->op;
-    out[2] = 0;
-    out[3] = 0;
+    size_t more = item->op == PROTOCOL_APPEND ? item->step : 0;
+    bytes_store_be16(out + 2, (uint16_t)more);
     bytes_store_be32(out + 4, item->thread);
-    return FAKE_REQUEST_BYTES;
+    memset(out + FAKE_REQUEST_BYTES, 0, more);
+    return FAKE_REQUEST_BYTES + more;
 }
 
 static size_t fake_reply_bytes(const struct protocol_values *values,
@@ -148,9 +150,25 @@ static bool fake_answer(struct fake *fake, int fd, const uint8_t request[FAKE_RE
     return fake_write(fake, fd, reply, fault == FAKE_TWICE ? 2 * size : size);
 }
 
+/* A long request, of which the server reads the rest slowly. */
+static bool fake_serve_long(struct fake *fake, int fd)
+{
+    static uint8_t in[FAKE_REQUEST_BYTES + UINT16_MAX];
+    if (recv(fd, in, FAKE_REQUEST_BYTES, MSG_WAITALL) != FAKE_REQUEST_BYTES) {
+        return false;
+    }
+    nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+    ssize_t more = bytes_load_be16(in + 2);
+    return (more == 0 || recv(fd, in + FAKE_REQUEST_BYTES, (size_t)more, MSG_WAITALL) == more) &&
+           fake_answer(fake, fd, in);
+}
+
 /* The generator writes whole requests and they are small: pieces of them do not come. */
 static bool fake_serve(struct fake *fake, int fd)
 {
+    if (fake->is_long) {
+        return fake_serve_long(fake, fd);
+    }
     uint8_t in[FAKE_REQUEST_BYTES * PROTOCOL_IN_FLIGHT_MAX];
     ssize_t got = recv(fd, in, sizeof in, 0);
     if (got <= 0 || got % FAKE_REQUEST_BYTES != 0) {
@@ -199,6 +217,11 @@ static void fake_start(struct fake *fake)
     socklen_t size = sizeof address;
     fake->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     ck_assert_int_eq(bind(fake->listener, (const struct sockaddr *)&address, size), 0);
+    if (fake->is_long) {
+        /* So that the generator cannot send all at once. */
+        ck_assert_int_eq(
+            setsockopt(fake->listener, SOL_SOCKET, SO_RCVBUF, &(int){16384}, sizeof(int)), 0);
+    }
     ck_assert_int_eq(listen(fake->listener, FAKE_CONNECTIONS_MAX), 0);
     ck_assert_int_eq(getsockname(fake->listener, (struct sockaddr *)&address, &size), 0);
     ck_assert_int_eq(pipe(fake->stop), 0);

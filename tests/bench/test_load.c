@@ -165,6 +165,32 @@ START_TEST(test_pieces)
 }
 END_TEST
 
+static bool next_long(void *context, unsigned connection, struct protocol_item *item)
+{
+    bool more = load_each(context, connection, item);
+    item->step = 60000;
+    return more;
+}
+
+/* One connection whose batch is more than what the generator, and what the socket, take at once. */
+START_TEST(test_long_requests)
+{
+    fake.is_long = true;
+    fake_start(&fake);
+    const struct load_shape shape = {.connections = 1,
+                                     .in_flight = 64,
+                                     .request_bytes_max = 60000,
+                                     .reply_bytes_max = VALUE,
+                                     .steps_max = 1};
+    load = load_open(&fake_protocol, &fake.server, &shape, error);
+    ck_assert_ptr_nonnull(load);
+    struct load_job job = job_each(1000);
+    job.next = next_long;
+    run(&job);
+    expect_each_once(1000);
+}
+END_TEST
+
 START_TEST(test_other_order)
 {
     fake.reversed = true;
@@ -360,6 +386,7 @@ int main(void)
     tcase_add_test(all, test_seconds);
     tcase_add_test(all, test_all_of_it_is_different);
     tcase_add_test(all, test_pieces);
+    tcase_add_test(all, test_long_requests);
     tcase_add_test(all, test_other_order);
     tcase_add_test(all, test_stall_is_charged);
     tcase_add_test(all, test_closed_loop_does_not_charge_it);
