@@ -15,8 +15,9 @@
 #include <unistd.h>
 
 static const struct workload *const workloads[] = {
-    &workload_kv,      &workload_agent, &workload_index,      &workload_expiry, &workload_memory,
-    &workload_durable, &workload_scale, &workload_continuity, &workload_churn,  &workload_restart};
+    &workload_kv,         &workload_agent,  &workload_noise,   &workload_index,
+    &workload_expiry,     &workload_memory, &workload_durable, &workload_scale,
+    &workload_continuity, &workload_churn,  &workload_restart};
 
 enum { WORKLOADS = sizeof workloads / sizeof *workloads, EXIT_WRONG = 1, EXIT_USAGE = 2 };
 

@@ -15,6 +15,7 @@ struct workload {
 extern const struct workload workload_kv;
 extern const struct workload workload_agent;
 extern const struct workload workload_index;
+extern const struct workload workload_noise;
 extern const struct workload workload_expiry;
 extern const struct workload workload_memory;
 extern const struct workload workload_durable;
