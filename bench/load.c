@@ -21,9 +21,11 @@
 
 enum {
     IN_BYTES = 256 * 1024,
-    READ_BYTES = 256 * 1024, /* at once, so that other connections are not kept waiting */
-    PART_BYTES = 64 * 1024,  /* of a long reply, judged as it comes for the same reason */
-    OUT_BYTES = 256 * 1024,  /* of several requests at once */
+    /* Read at once and judged as it comes, so that other connections are not kept waiting. */
+    READ_BYTES = 256 * 1024,
+    READ_BESIDE_BYTES = 64 * 1024, /* while another job's latencies are taken */
+    PART_BYTES = 64 * 1024,
+    OUT_BYTES = 256 * 1024, /* of several requests at once */
     EVENTS = 64,
     PATIENCE_S = 10,
     WAIT_MS = 1000,
@@ -71,6 +73,7 @@ struct load {
     const struct load_job *job;
     bool is_stopped;
     unsigned resting;
+    size_t read_bytes; /* at once */
     uint64_t issued;
     uint64_t done;
     uint64_t start_ns;
@@ -416,7 +419,7 @@ static bool receive(struct load *load, struct connection *connection)
 {
     size_t room = load->in_capacity - connection->in_size;
     ssize_t got = recv(connection->fd, connection->in + connection->in_size,
-                       room < READ_BYTES ? room : READ_BYTES, 0);
+                       room < load->read_bytes ? room : load->read_bytes, 0);
     if (got < 0) {
         return errno == EAGAIN || errno == EINTR ? true : fail_errno(load, "recv");
     }
@@ -512,6 +515,7 @@ static bool begin(struct load *load, const struct load_job *job, struct load_res
     load->job = job;
     load->is_stopped = false;
     load->resting = 0;
+    load->read_bytes = READ_BYTES;
     load->issued = 0;
     load->done = 0;
     load->due = 0;
@@ -561,6 +565,7 @@ bool load_run_beside(struct load *load, const struct load_job *job, struct load_
 {
     bool good = begin(load, job, result);
     bool other_good = begin(other, other_job, other_result);
+    other->read_bytes = READ_BESIDE_BYTES;
     while (good && other_good && !has_finished(load)) {
         good = turn(load, false);
         other_good = turn(other, false);

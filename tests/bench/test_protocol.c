@@ -641,7 +641,7 @@ END_TEST
 
 int main(void)
 {
-    return SUITE_RUN("protocol", setup, NULL, 60, test_values_differ, test_keys_differ,
+    return SUITE_RUN("protocol", setup, NULL, 240, test_values_differ, test_keys_differ,
                      test_rethread, test_rethread_keyed, test_redis, test_redis_lists,
                      test_memcached, test_refusals, test_lost_framing, test_redis_runs,
                      test_memcached_runs, test_rethread_runs);
