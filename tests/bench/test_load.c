@@ -178,7 +178,7 @@ START_TEST(test_long_requests)
     fake.is_long = true;
     fake_start(&fake);
     const struct load_shape shape = {.connections = 1,
-                                     .in_flight = 64,
+                                     .in_flight = PROTOCOL_IN_FLIGHT_MAX,
                                      .request_bytes_max = 60000,
                                      .reply_bytes_max = VALUE,
                                      .steps_max = 1};
