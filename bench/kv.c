@@ -30,7 +30,7 @@ enum {
     COUNT_MIN = 4000,
     COUNT_MAX = 2000000,
     ROUNDS = 5,
-    ROUNDS_QUICK = 7, /* short ones */
+    ROUNDS_QUICK = 6, /* short ones */
     PROBES = 2,
 };
 

@@ -38,7 +38,7 @@ START_TEST(test_end_removes_all)
     fill(folder.name);
     ck_assert_uint_eq(folder_bytes(folder.name, "file"), 3);
     char name[PATH_MAX];
-    strcpy(name, folder.name);
+    memcpy(name, folder.name, sizeof name);
     folder_end(&folder);
     ck_assert_int_ne(access(name, F_OK), 0);
     folder_end(&folder);
