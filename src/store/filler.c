@@ -28,11 +28,14 @@ struct filler {
     uint64_t retry_ms; /* a full tree is not asked before */
     uint64_t full_ms;  /* since when it is full; 0: it is not */
     uint64_t tick_ms;
-    struct tree_group groups[STORE_BATCH_CHANGES];
+    struct tree_group groups[STORE_BITE_CHANGES];
 };
 
 static void take(struct filler *filler)
 {
+    /* Before the take: what is put from now on may be in a hurry again. Relaxed, as in hand_over.
+     */
+    atomic_store_explicit(&filler->store->batches_hasty, false, memory_order_relaxed);
     struct inbox_node *node = inbox_take(&filler->store->batches);
     while (node) {
         struct inbox_node *next = node->next;
@@ -46,7 +49,7 @@ static void take(struct filler *filler)
     }
 }
 
-/* The oldest groups that wait, about one transaction's worth. */
+/* The oldest groups that wait, a bite of them. */
 static size_t gather(struct filler *filler)
 {
     size_t count = 0;
@@ -54,7 +57,7 @@ static size_t gather(struct filler *filler)
     for (struct store_batch *batch = filler->first; batch; batch = batch->next) {
         for (unsigned i = batch->taken; i < batch->count; i++) {
             const struct store_group *group = &batch->groups[i];
-            if (count == STORE_BATCH_CHANGES || (count > 0 && bytes >= STORE_BATCH_BYTES)) {
+            if (count == STORE_BITE_CHANGES || (count > 0 && bytes >= STORE_BITE_BYTES)) {
                 return count;
             }
             filler->groups[count++] =
@@ -132,12 +135,22 @@ static void trim(struct filler *filler)
     }
 }
 
+/* Compressing a step costs more than all the rest of its way: it is left out while so much waits
+ * that the lanes may soon have to. */
+static bool has_time_to_compress(const struct store *store)
+{
+    return store->settings.compression == STORE_COMPRESSION_ZSTD &&
+           atomic_load_explicit(&store->lag_bytes, memory_order_relaxed) <
+               store->settings.lag_max_bytes / 2;
+}
+
 /* One bite. False: the tree does not take it now. */
 static bool apply(struct filler *filler, size_t count)
 {
     struct store *store = filler->store;
     struct wal_trouble trouble = {0};
     size_t taken = 0;
+    tree_compress(store->tree, has_time_to_compress(store));
     enum status status =
         tree_apply(store->tree, filler->groups, count, &taken, store_add_name, store, &trouble);
     assert(taken <= count && (status != STATUS_OK || taken == count));
@@ -175,6 +188,15 @@ static void drain(struct filler *filler)
     }
 }
 
+/* For how long what waits is collected. */
+static uint64_t patience(const struct filler *filler)
+{
+    const struct store *store = filler->store;
+    uint64_t bytes = atomic_load_explicit(&store->batches_bytes, memory_order_relaxed);
+    bool hasty = atomic_load_explicit(&store->batches_hasty, memory_order_relaxed);
+    return bytes < STORE_FILL_BYTES || hasty ? STORE_FILL_MS : STORE_FILL_MOST_MS;
+}
+
 static bool is_due_to_drain(struct filler *filler, uint64_t now)
 {
     uint64_t bytes = atomic_load_explicit(&filler->store->batches_bytes, memory_order_relaxed);
@@ -186,7 +208,8 @@ static bool is_due_to_drain(struct filler *filler, uint64_t now)
         return false;
     }
     filler->since_ms = filler->since_ms ? filler->since_ms : now;
-    return bytes >= STORE_BATCH_BYTES || now >= filler->since_ms + STORE_FILL_MS;
+    return bytes >= store_fill_most_bytes(filler->store) ||
+           now >= filler->since_ms + patience(filler);
 }
 
 static void tick(struct filler *filler, bool settle)
@@ -215,8 +238,8 @@ static void answer_settle(struct filler *filler, uint64_t settled)
 static uint64_t time_to_wait(const struct filler *filler, uint64_t now)
 {
     uint64_t until = filler->tick_ms + STORE_TICK_MS;
-    if (filler->since_ms && filler->since_ms + STORE_FILL_MS < until) {
-        until = filler->since_ms + STORE_FILL_MS;
+    if (filler->since_ms && filler->since_ms + patience(filler) < until) {
+        until = filler->since_ms + patience(filler);
     }
     return until > now ? until - now : 0;
 }
@@ -260,6 +283,7 @@ static void run(struct filler *filler)
 static void *start(void *context)
 {
     struct filler *filler = context;
+    (void)pthread_setname_np(pthread_self(), "filler");
     guard_thread_begin();
     run(filler);
     if (filler->first) { /* no room in the tree: what is in the log waits for the next start */

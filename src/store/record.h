@@ -40,6 +40,8 @@ struct record_buffer {
 };
 
 void record_buffer_free(struct record_buffer *buffer);
+/* Makes room for `size` more bytes; false: no memory (`failed` is set). */
+bool record_buffer_reserve(struct record_buffer *buffer, size_t size);
 
 /*
  * Appends the change to the buffer as one group; false: no memory, the buffer is as before.
@@ -97,6 +99,12 @@ bool record_next_key(struct record_step *step, struct record_key *key);
 size_t record_step_bytes(struct bytes blob);
 bool record_open_step(struct bytes blob, uint8_t *scratch, size_t scratch_bytes,
                       struct step_parts *parts);
+/*
+ * A blob with its payload compressed, written to the buffer in place of what was there; or the blob
+ * itself: when it is compressed already, is too small, gains too little or is damaged, or when
+ * there is no memory.
+ */
+struct bytes record_compress_step(struct record_buffer *buffer, struct bytes blob);
 /* The blob's keys, to take them out of the tree again. Its first RECORD_VALUE_MAX -
  * RECORD_SEAL_BYTES bytes are enough for this. */
 bool record_step_keys(struct bytes blob, struct record_step *keys);

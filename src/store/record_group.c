@@ -53,6 +53,11 @@ uint8_t *record_reserve(struct record_buffer *buffer, size_t size)
     return buffer->data + buffer->size;
 }
 
+bool record_buffer_reserve(struct record_buffer *buffer, size_t size)
+{
+    return record_reserve(buffer, size) != NULL;
+}
+
 /* What of a head counts: of an erased thread only who it was. */
 static struct tier_head head_of(const struct tier_change *change)
 {

@@ -169,13 +169,18 @@ static uint8_t *move_segments(uint8_t *at, struct step_parts *parts)
     return at + stored.size;
 }
 
+static bool is_sum_right(struct bytes blob)
+{
+    return bytes_load_be64(blob.data + BLOB_SUM) ==
+           XXH3_64bits(blob.data + BLOB_FLAGS, blob.size - BLOB_FLAGS);
+}
+
 bool record_open_step(struct bytes blob, uint8_t *scratch, size_t scratch_bytes,
                       struct step_parts *parts)
 {
     struct opened opened;
     if (!open_blob(blob, &opened) || scratch_bytes < scratch_bytes_of(&opened) ||
-        bytes_load_be64(blob.data + BLOB_SUM) !=
-            XXH3_64bits(blob.data + BLOB_FLAGS, blob.size - BLOB_FLAGS)) {
+        !is_sum_right(blob)) {
         return false;
     }
     *parts = opened.parts;
@@ -187,6 +192,31 @@ bool record_open_step(struct bytes blob, uint8_t *scratch, size_t scratch_bytes,
     at = move_bytes(at, &parts->tool_calls);
     parts->payload = bytes_of(at, opened.payload.size);
     return record_open_payload(&opened.payload, parts->segments, at);
+}
+
+struct bytes record_compress_step(struct record_buffer *buffer, struct bytes blob)
+{
+    struct opened opened;
+    if (!open_blob(blob, &opened) || opened.parts.corrupt || opened.payload.compressed ||
+        !is_sum_right(blob)) {
+        return blob;
+    }
+    buffer->size = 0;
+    uint8_t *at = record_reserve(buffer, blob.size);
+    if (!at) {
+        buffer->failed = false;
+        return blob;
+    }
+    size_t front = blob.size - opened.payload.stored.size;
+    size_t stored = record_compress(buffer, at + front, opened.payload.stored);
+    if (stored == 0) {
+        return blob;
+    }
+    memcpy(at, blob.data, front);
+    at[BLOB_FLAGS] |= FLAG_ZSTD;
+    buffer->size = front + stored;
+    bytes_store_be64(at + BLOB_SUM, XXH3_64bits(at + BLOB_FLAGS, buffer->size - BLOB_FLAGS));
+    return bytes_of(at, buffer->size);
 }
 
 static void show_front(const struct opened *opened, struct bytes blob, struct record_step *step)

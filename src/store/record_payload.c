@@ -88,8 +88,7 @@ static void pack(uint8_t *at, const struct step_parts *parts, unsigned width)
     }
 }
 
-/* The size of what it wrote to `at`; 0: it does not gain enough, or there is no memory for it. */
-static size_t compress(struct record_buffer *buffer, uint8_t *at, struct bytes payload)
+size_t record_compress(struct record_buffer *buffer, uint8_t *at, struct bytes payload)
 {
     if (payload.size < COMPRESS_BYTES_MIN) {
         return 0;
@@ -124,7 +123,7 @@ bool record_put_payload(struct record_buffer *buffer, const struct step_parts *p
         pack(at + behind, parts, written->width);
         plain = bytes_of(at + behind, packed_size);
     }
-    size_t stored = compression == RECORD_ZSTD ? compress(buffer, at, plain) : 0;
+    size_t stored = compression == RECORD_ZSTD ? record_compress(buffer, at, plain) : 0;
     written->compressed = stored > 0;
     if (stored == 0 && plain.size > 0) {
         memmove(at, plain.data, plain.size);

@@ -69,6 +69,9 @@ struct record_payload {
  */
 bool record_put_payload(struct record_buffer *buffer, const struct step_parts *parts,
                         enum record_compression compression, struct record_payload *written);
+/* Writes the payload, compressed by the buffer's compressor, to `at`. The size; 0: it does not gain
+ * enough, or there is no memory for it. */
+size_t record_compress(struct record_buffer *buffer, uint8_t *at, struct bytes payload);
 /* Whether the stored bytes can be what the rest says. */
 bool record_is_payload(const struct record_payload *payload);
 /* Writes payload->size bytes to `at`. `segments`: as in struct step_parts, and adding up to the

@@ -242,6 +242,7 @@ struct recovery {
         size_t at, size;
         uint64_t sequence;
     } * groups;
+    struct tree_group *bite; /* as many */
     size_t count;
     uint64_t total;
     uint64_t next_uid; /* above every uid in the log */
@@ -251,7 +252,7 @@ struct recovery {
 
 static bool play_batch(struct recovery *recovery)
 {
-    struct tree_group groups[STORE_BATCH_CHANGES];
+    struct tree_group *groups = recovery->bite;
     size_t taken = 0;
     for (size_t i = 0; i < recovery->count; i++) {
         const struct recovered_group *group = &recovery->groups[i];
@@ -311,7 +312,7 @@ static bool play(void *context, uint64_t sequence, struct bytes bytes)
             recovery->next_uid = group.head.uid + 1;
         }
     }
-    if (recovery->count == STORE_BATCH_CHANGES || buffer->size >= STORE_BATCH_BYTES) {
+    if (recovery->count == STORE_BITE_CHANGES || buffer->size >= STORE_BITE_BYTES) {
         if (!play_batch(recovery)) {
             return false;
         }
@@ -335,10 +336,11 @@ static bool recover(struct store *store, struct store_refusal *refusal)
     struct wal_trouble trouble = {0};
     bool damaged = false;
     bool ok = false;
-    recovery.groups = malloc(STORE_BATCH_CHANGES * sizeof *recovery.groups);
-    if (!recovery.groups) {
+    recovery.groups = malloc(STORE_BITE_CHANGES * sizeof *recovery.groups);
+    recovery.bite = malloc(STORE_BITE_CHANGES * sizeof *recovery.bite);
+    if (!recovery.groups || !recovery.bite) {
         refuse(refusal, "no memory");
-        return false;
+        goto done;
     }
     enum status status = wal_open(store->directory_fd, tree_applied(store->tree), play, &recovery,
                                   &store->wal, &damaged, &trouble);
@@ -370,6 +372,7 @@ static bool recover(struct store *store, struct store_refusal *refusal)
     store->numbers.recovered = recovery.total;
 done:
     free(recovery.bytes.data);
+    free(recovery.bite);
     free(recovery.groups);
     return ok;
 }

@@ -28,9 +28,15 @@
 #define STORE_HOLDER(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
 
 enum {
-    STORE_BATCH_BYTES = 4 << 20, /* about: of a batch in the log, of a bite into the tree */
+    STORE_BATCH_BYTES = 4 << 20, /* about: of a batch in the log */
     STORE_BATCH_CHANGES = 4096,
-    STORE_FILL_MS = 100,  /* the filler collects for so long before it goes to the tree */
+    /* Of a bite into the tree. The larger, the more of its keys share a page of the tree. */
+    STORE_BITE_BYTES = 32 << 20,
+    STORE_BITE_CHANGES = 32768,
+    STORE_FILL_MS = 100,        /* the filler collects for so long before it goes to the tree, */
+    STORE_FILL_MOST_MS = 1000,  /* or so long, while there is much and nobody is in a hurry */
+    STORE_FILL_BYTES = 1 << 20, /* from here on it is much, */
+    STORE_FILL_MOST_BYTES = 16 << 20, /* and from here on enough */
     STORE_TICK_MS = 1000, /* between two looks at what is due, two probes of a full disk */
     STORE_LOADS_MAX = 1024,
     STORE_POOL_MAX = 64,
@@ -110,6 +116,7 @@ struct store_batch {
     unsigned count;
     unsigned capacity;
     unsigned taken; /* groups that are in the tree */
+    bool hasty;     /* see batches_hasty */
 };
 
 void store_batch_free(struct store_batch *batch);
@@ -178,7 +185,8 @@ struct store {
 
     struct inbox changes;
     struct inbox batches;
-    _Atomic uint64_t batches_bytes; /* in that inbox; see store_hand_over */
+    _Atomic uint64_t batches_bytes; /* in that inbox; see hand_over in writer.c */
+    _Atomic bool batches_hasty;     /* something in there is waited for: an erasure, a rewind */
     /* Set by store_close with release, read with acquire by who then comes to its end. */
     _Atomic bool writer_stop;
     _Atomic bool filler_stop;
@@ -211,6 +219,13 @@ static inline uint64_t store_now_ms(void)
 
 /* Starts an operating-system thread that takes no signals but faults. */
 bool store_start(pthread_t *thread, void *(*run)(void *), void *context);
+
+/* With how many bytes in the inbox of batches the filler has enough for a bite. */
+static inline uint64_t store_fill_most_bytes(const struct store *store)
+{
+    uint64_t part = store->settings.lag_max_bytes / 4;
+    return part < STORE_FILL_MOST_BYTES ? part : STORE_FILL_MOST_BYTES;
+}
 
 /* ---- state.c ------------------------------------------------------------------------------- */
 

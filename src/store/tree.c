@@ -390,6 +390,11 @@ enum status tree_open(const char *directory, const struct tree_settings *setting
                        false, tree, trouble);
 }
 
+void tree_compress(struct tree *tree, bool compress)
+{
+    tree->compresses = compress;
+}
+
 struct renewing {
     struct tree *tree;
     int code;
@@ -442,6 +447,7 @@ void tree_close(struct tree *tree)
     if (tree->directory_fd >= 0) {
         close(tree->directory_fd);
     }
+    record_buffer_free(&tree->scratch);
     free(tree);
 }
 

@@ -59,6 +59,9 @@ uint64_t tree_next_uid(const struct tree *tree);     /* above every uid in it */
 /* Called for every name that comes into the tree, before it can be found there. */
 typedef void tree_name_fn(void *context, struct index_hash name);
 
+/* Whether steps that come plain are compressed on their way in, from now on; not so at first. */
+void tree_compress(struct tree *tree, bool compress);
+
 struct tree_group {
     struct bytes bytes; /* a record group */
     uint64_t sequence;

@@ -18,6 +18,7 @@
 #include "store/tree_private.h"
 
 #include "store/guard.h"
+#include "store/tree_bulk.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -29,10 +30,10 @@ struct apply {
     struct tree *tree;
     const struct tree_group *groups;
     size_t count;
-    size_t taken;
     tree_name_fn *name;
     void *context;
     struct tree_txn txn;
+    struct tree_bulk bulk;
     uint64_t now_ms; /* wall clock, of burials */
     int code;        /* LMDB's, 0: well */
     bool damaged;    /* the group behind the last that was taken */
@@ -332,7 +333,7 @@ static int wipe(struct apply *apply, struct tree_data_key from, struct tree_data
 
 static int put_chunks(struct apply *apply, const struct record_step *step)
 {
-    struct bytes rest = step->blob;
+    struct bytes rest = tree_blob(apply->tree, step->blob);
     for (uint32_t chunk = 0; rest.size > 0; chunk++) {
         struct bytes body =
             bytes_of(rest.data, rest.size < TREE_BODY_MAX ? rest.size : TREE_BODY_MAX);
@@ -465,10 +466,16 @@ static int apply_group(struct apply *apply, const struct tree_group *group)
     return code;
 }
 
-static int commit_taken(struct apply *apply, size_t taken)
+/* The groups that `i` stands before, as many of them as are plain puts, or else the one. */
+static int apply_some(struct apply *apply, size_t *i)
 {
-    int code = tree_commit(&apply->txn);
-    apply->taken = code ? apply->taken : taken;
+    size_t count = apply->count - *i;
+    int code = tree_bulk_apply(&apply->bulk, &apply->txn, apply->groups + *i, &count);
+    if (code == 0 && count == 0) {
+        code = apply_group(apply, &apply->groups[*i]);
+        count = !apply->damaged;
+    }
+    *i += count;
     return code;
 }
 
@@ -476,20 +483,30 @@ static void apply_all(void *context)
 {
     struct apply *apply = context;
     int code = tree_begin(apply->tree, &apply->txn);
-    size_t i = 0;
-    for (; code == 0 && i < apply->count && !apply->damaged; i++) {
+    for (size_t i = 0; code == 0 && i < apply->count && !apply->damaged;) {
         if (apply->groups[i].sequence <= apply->txn.state.applied) {
+            i++;
             continue;
         }
-        code = apply_group(apply, &apply->groups[i]);
+        code = apply_some(apply, &i);
         if (code == 0 && !apply->damaged && tree_txn_is_full(&apply->txn)) {
-            code = commit_taken(apply, i + 1);
+            code = tree_commit(&apply->txn);
             code = code ? code : tree_begin(apply->tree, &apply->txn);
         }
     }
-    code = code ? code : commit_taken(apply, i - apply->damaged);
+    code = code ? code : tree_commit(&apply->txn);
     tree_abort(&apply->txn);
     apply->code = code;
+}
+
+/* By what is committed: a commit within a group, or a run, is of all that came before as well. */
+static size_t count_taken(const struct apply *apply)
+{
+    size_t taken = 0;
+    while (taken < apply->count && apply->groups[taken].sequence <= apply->tree->state.applied) {
+        taken++;
+    }
+    return taken;
 }
 
 enum status tree_apply(struct tree *tree, const struct tree_group *groups, size_t count,
@@ -507,8 +524,11 @@ enum status tree_apply(struct tree *tree, const struct tree_group *groups, size_
     if (tree_is_broken(tree)) {
         return tree_refuse(trouble, EIO, "apply", "The tree is broken.");
     }
+    apply.bulk.name = name;
+    apply.bulk.context = context;
     bool whole = guard_run(apply_all, &apply);
-    *taken = apply.taken;
+    tree_bulk_free(&apply.bulk);
+    *taken = count_taken(&apply);
     if (!whole) {
         tree_set_broken(tree);
         return tree_refuse(trouble, EIO, "apply", "The tree's file is damaged: a fault inside it.");

@@ -51,7 +51,9 @@ struct tree {
     uint32_t format; /* that the file says it is written in */
     int directory_fd;
     unsigned page_bytes;
-    struct tree_state state; /* as committed */
+    struct tree_state state;      /* as committed */
+    bool compresses;              /* see tree_compress */
+    struct record_buffer scratch; /* for that */
     /* What fills a transaction, see TREE_TXN_COST; tests make it less. */
     unsigned txn_cost;
     uint64_t txn_bytes;
@@ -367,6 +369,13 @@ int tree_get(struct tree_txn *txn, enum tree_table table, MDB_val key, enum reco
 /* Seals and puts; an older value is replaced. */
 int tree_put(struct tree_txn *txn, enum tree_table table, MDB_val key, enum record_value kind,
              struct bytes body);
+/* A blob as it is to be stored: lent until the next one. */
+struct bytes tree_blob(struct tree *tree, struct bytes blob);
+/* The same through a cursor of the table. */
+int tree_get_at(struct tree_txn *txn, MDB_cursor *cursor, MDB_val key, enum record_value kind,
+                struct bytes *body);
+int tree_put_at(struct tree_txn *txn, enum tree_table table, MDB_cursor *cursor, MDB_val key,
+                enum record_value kind, struct bytes body);
 int tree_delete(struct tree_txn *txn, enum tree_table table, MDB_val key); /* absent: 0 */
 /* Deletes the record of data that the cursor is on; where it is afterwards, nobody knows. */
 int tree_delete_here(struct tree_txn *txn, MDB_val key, MDB_val value);

@@ -152,18 +152,35 @@ int tree_commit(struct tree_txn *txn)
     return code;
 }
 
+struct bytes tree_blob(struct tree *tree, struct bytes blob)
+{
+    return tree->compresses ? record_compress_step(&tree->scratch, blob) : blob;
+}
+
+static struct bytes check(struct tree_txn *txn, MDB_val key, MDB_val value, enum record_value kind)
+{
+    struct bytes body = tree_check(key, value, kind);
+    if (!body.data) {
+        tree_count_damaged(txn->tree);
+    }
+    return body;
+}
+
 int tree_get(struct tree_txn *txn, enum tree_table table, MDB_val key, enum record_value kind,
              struct bytes *body)
 {
-    *body = (struct bytes){0};
     MDB_val value;
     int code = mdb_get(txn->txn, txn->tree->tables[table], &key, &value);
-    if (code == 0) {
-        *body = tree_check(key, value, kind);
-        if (!body->data) {
-            tree_count_damaged(txn->tree);
-        }
-    }
+    *body = code ? (struct bytes){0} : check(txn, key, value, kind);
+    return code;
+}
+
+int tree_get_at(struct tree_txn *txn, MDB_cursor *cursor, MDB_val key, enum record_value kind,
+                struct bytes *body)
+{
+    MDB_val value;
+    int code = mdb_cursor_get(cursor, &key, &value, MDB_SET);
+    *body = code ? (struct bytes){0} : check(txn, key, value, kind);
     return code;
 }
 
@@ -178,19 +195,26 @@ static void count_put(struct tree_txn *txn, enum tree_table table, size_t key, s
     }
 }
 
-int tree_put(struct tree_txn *txn, enum tree_table table, MDB_val key, enum record_value kind,
-             struct bytes body)
+/* Through the cursor, if there is one. */
+static int reserve(struct tree_txn *txn, enum tree_table table, MDB_cursor *cursor, MDB_val *key,
+                   MDB_val *value, unsigned flags)
+{
+    return cursor ? mdb_cursor_put(cursor, key, value, flags | MDB_RESERVE)
+                  : mdb_put(txn->txn, txn->tree->tables[table], key, value, flags | MDB_RESERVE);
+}
+
+int tree_put_at(struct tree_txn *txn, enum tree_table table, MDB_cursor *cursor, MDB_val key,
+                enum record_value kind, struct bytes body)
 {
     assert(body.size <= TREE_BODY_MAX);
     size_t size = RECORD_SEAL_BYTES + body.size;
-    MDB_dbi dbi = txn->tree->tables[table];
     MDB_val value = {.mv_size = size};
     size_t before = 0;
-    int code = mdb_put(txn->txn, dbi, &key, &value, MDB_NOOVERWRITE | MDB_RESERVE);
+    int code = reserve(txn, table, cursor, &key, &value, MDB_NOOVERWRITE);
     if (code == MDB_KEYEXIST) {
         before = value.mv_size;
         value = (MDB_val){.mv_size = size};
-        code = mdb_put(txn->txn, dbi, &key, &value, MDB_RESERVE);
+        code = reserve(txn, table, cursor, &key, &value, 0);
     }
     if (code) {
         return code;
@@ -201,6 +225,12 @@ int tree_put(struct tree_txn *txn, enum tree_table table, MDB_val key, enum reco
     record_seal(value.mv_data, size, tree_bytes(key), kind);
     count_put(txn, table, key.mv_size, size, before);
     return 0;
+}
+
+int tree_put(struct tree_txn *txn, enum tree_table table, MDB_val key, enum record_value kind,
+             struct bytes body)
+{
+    return tree_put_at(txn, table, NULL, key, kind, body);
 }
 
 static void count_delete(struct tree_txn *txn, enum tree_table table, MDB_val key, MDB_val value)

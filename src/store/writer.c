@@ -14,6 +14,7 @@
 
 struct writer {
     struct store *store;
+    size_t batch_bytes; /* of the last one: the next may be as large */
     struct store_delivery delivery;
     struct tier_change *first; /* taken and not yet looked at, oldest first */
     struct tier_change **last;
@@ -102,15 +103,21 @@ static struct store_group *next_group(struct store_batch *batch)
     return &batch->groups[batch->count];
 }
 
+/* Whether somebody may wait for it to be in the tree, and not only for its place in the lag. */
+static bool is_hasty(const struct tier_change *change)
+{
+    return change->kind == TIER_ERASE || change->reason != REASON_NONE;
+}
+
 /* Encodes the change into the batch and hands it to the log. False: no memory; it is as before. */
 static bool add(struct writer *writer, struct store_batch *batch, struct tier_change *change)
 {
     struct store *store = writer->store;
     struct store_group *group = next_group(batch);
     size_t at = batch->buffer.size;
-    bool zstd = store->settings.compression == STORE_COMPRESSION_ZSTD;
-    if (!group || !record_put_group(&batch->buffer, change, tree_secret(store->tree),
-                                    zstd ? RECORD_ZSTD : RECORD_PLAIN)) {
+    /* The filler compresses: nobody waits for it. */
+    if (!group ||
+        !record_put_group(&batch->buffer, change, tree_secret(store->tree), RECORD_PLAIN)) {
         goto no_memory;
     }
     *group = (struct store_group){.change = change,
@@ -122,6 +129,7 @@ static bool add(struct writer *writer, struct store_batch *batch, struct tier_ch
         goto no_memory;
     }
     batch->count++;
+    batch->hasty |= is_hasty(change);
     return true;
 no_memory:
     batch->buffer.size = at;
@@ -132,6 +140,8 @@ no_memory:
 static void fill(struct writer *writer, struct store_batch *batch)
 {
     struct store *store = writer->store;
+    (void)record_buffer_reserve(&batch->buffer, writer->batch_bytes); /* else it grows */
+    batch->buffer.failed = false;
     while (writer->first && batch->buffer.size < STORE_BATCH_BYTES &&
            batch->count < STORE_BATCH_CHANGES) {
         struct tier_change *change = pop(writer);
@@ -149,6 +159,7 @@ static void fill(struct writer *writer, struct store_batch *batch)
             refuse(writer, change, store_charge(change));
         }
     }
+    writer->batch_bytes = batch->buffer.size;
 }
 
 static void count_flush(struct store *store, uint64_t bytes, uint64_t time_us)
@@ -180,13 +191,18 @@ static bool sync_log(struct writer *writer, uint64_t bytes)
 }
 
 /* The bytes are counted before the put, so that who finds the batch finds them. The filler sleeps
- * on the first one for a while; it wants to be woken for that, and again when there is plenty. */
+ * on the first one for a while; it wants to be woken for that, and again when there is plenty, or
+ * haste. */
 static void hand_over(struct store *store, struct store_batch *batch)
 {
+    uint64_t enough = store_fill_most_bytes(store);
     uint64_t bytes = batch->buffer.size;
     uint64_t before = atomic_fetch_add_explicit(&store->batches_bytes, bytes, memory_order_relaxed);
+    /* Relaxed: who misses it finds it a moment later. */
+    bool hasty = batch->hasty &&
+                 !atomic_exchange_explicit(&store->batches_hasty, true, memory_order_relaxed);
     bool first = inbox_put(&store->batches, &batch->node);
-    if (first || (before < STORE_BATCH_BYTES && before + bytes >= STORE_BATCH_BYTES)) {
+    if (first || hasty || (before < enough && before + bytes >= enough)) {
         inbox_wake(&store->batches);
     }
 }
@@ -246,6 +262,7 @@ static void *run(void *context)
     struct store *store = context;
     struct writer writer = {.store = store, .delivery = {.who = STORE_WRITER}};
     writer.last = &writer.first;
+    (void)pthread_setname_np(pthread_self(), "writer");
     guard_thread_begin();
     for (;;) {
         uint32_t signal = inbox_signal(&store->changes);
