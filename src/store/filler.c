@@ -141,7 +141,7 @@ static bool has_time_to_compress(const struct store *store)
 {
     return store->settings.compression == STORE_COMPRESSION_ZSTD &&
            atomic_load_explicit(&store->lag_bytes, memory_order_relaxed) <
-               store->settings.lag_max_bytes / 2;
+               store->settings.lag_max_bytes / 4;
 }
 
 /* One bite. False: the tree does not take it now. */
