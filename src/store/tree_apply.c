@@ -12,6 +12,8 @@
  * - before the first of several transactions ends, the head is taken back to what will stay (or
  *   away), so that nobody reads a thread whose steps are half gone. An erasure begins with it.
  *
+ * Runs of puts that remove nothing take another way, see tree_bulk.h; what is here is for the rest.
+ *
  * A record that is found damaged on the way is counted and counts as absent: what is put replaces
  * it, what is erased goes.
  */
