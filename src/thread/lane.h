@@ -78,6 +78,10 @@ struct lane {
     uint64_t want_bytes;       /* memory an operation could not get; 0: none */
     struct index_cursor sweep; /* looks for the overdue */
     uint64_t sweep_ms;         /* when it last moved */
+    uint64_t sweep_owed;       /* slots it should have gone over by then */
+    uint64_t looks;            /* at what was due, ever */
+    size_t waiting_last;       /* for reclamation, after the last tending */
+    unsigned waiting_turns;    /* tendings since that changed */
     uint64_t pass_slots;       /* slots seen in the pass under way, and in the last whole one */
     uint64_t pass_slots_last;
     uint32_t burial_first; /* spines whose steps are still to be let go */

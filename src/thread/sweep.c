@@ -10,16 +10,21 @@
 #include <time.h>
 
 enum {
-    PASS_MS = 500,           /* a whole look at the share takes about this long */
+    PASS_MS_MIN = 125, /* a whole look at the share takes about this long, more if it is large */
+    PASS_MS_MAX = 500,
+    PASS_SLOTS_A_MS = 12000, /* within a hundredth of a processor's time */
     SLOTS_AT_ONCE_MIN = 448, /* a segment's worth */
     SLOTS_AT_ONCE_MAX = 1 << 16,
+    LOOKS_AT_ONCE = 256, /* what is due is looked at, and mostly ends: some 100 us */
     HAND_SLOTS_AT_ONCE = 8,
     HAND_LOOKS_MAX = 1 << 14,
     HAND_REST_MS = 20,
     BURIALS_AT_ONCE = 1024, /* keys and steps */
-    RECLAIMS_AT_ONCE = 4096,
-    LOADED_MS = 1000, /* who asked for a thread from disk gets to see it in memory */
-    AGAIN_MS = 250,   /* until a thread that cannot be demoted yet is looked at again */
+    RECLAIMS_AT_ONCE = 1024,
+    RECLAIMS_WORTH = 256,   /* so much is not left for the next tick */
+    RECLAIMS_TURNS_MAX = 8, /* unless nothing comes free: somebody may be holding it */
+    LOADED_MS = 1000,       /* who asked for a thread from disk gets to see it in memory */
+    AGAIN_MS = 250,         /* until a thread that cannot be demoted yet is looked at again */
     AGAIN_READ_ONLY_MS = 2000,
     SETTLE_TURNS_MAX = 10 * 1000, /* milliseconds that a lane at its end waits for the disk */
     BUDGET_PARTS = 16,            /* eviction begins when live memory passes 15/16 of the budget */
@@ -120,6 +125,7 @@ static void forget_answer(struct lane *lane, struct cold *cold)
 static uint16_t visit_due(void *context, struct index_record *record)
 {
     struct lane *lane = context;
+    lane->looks++;
     if (record_is_cold(record)) {
         forget_answer(lane, (struct cold *)record);
         return 0;
@@ -157,15 +163,55 @@ static bool sweep(struct lane *lane, unsigned slots, bool all)
     return whole;
 }
 
-static void sweep_by_time(struct lane *lane)
+/* Of a pass: what the last one had, or, after growth, what this one has had so far. */
+static uint64_t slots_of_pass(const struct lane *lane)
+{
+    return lane->pass_slots > lane->pass_slots_last ? lane->pass_slots : lane->pass_slots_last;
+}
+
+/* How long a pass takes, at most half a second. */
+static uint64_t pass_ms(const struct lane *lane)
+{
+    uint64_t ms = slots_of_pass(lane) / PASS_SLOTS_A_MS;
+    return ms < PASS_MS_MIN ? PASS_MS_MIN : ms > PASS_MS_MAX ? PASS_MS_MAX : ms;
+}
+
+/*
+ * Goes over as many slots as the time since the last call asks for; where that is too much for one
+ * turn, or much is due, the rest is owed, so that requests come in between. True: some is.
+ */
+static bool sweep_by_time(struct lane *lane)
 {
     uint64_t elapsed_ms = lane->now_ms - lane->sweep_ms;
-    if (elapsed_ms == 0) {
-        return;
-    }
     lane->sweep_ms = lane->now_ms;
-    uint64_t slots = lane->pass_slots_last * elapsed_ms / PASS_MS + SLOTS_AT_ONCE_MIN;
-    sweep(lane, slots < SLOTS_AT_ONCE_MAX ? (unsigned)slots : SLOTS_AT_ONCE_MAX, false);
+    if (elapsed_ms > 0) {
+        lane->sweep_owed += slots_of_pass(lane) * elapsed_ms / pass_ms(lane) + SLOTS_AT_ONCE_MIN;
+    }
+    /* Never more than a whole pass: who comes late has nothing to catch up with. */
+    uint64_t most = slots_of_pass(lane) + SLOTS_AT_ONCE_MIN;
+    lane->sweep_owed = lane->sweep_owed < most ? lane->sweep_owed : most;
+    uint64_t looks = lane->looks;
+    for (uint64_t slots = 0; lane->sweep_owed > 0 && slots < SLOTS_AT_ONCE_MAX &&
+                             lane->looks - looks < LOOKS_AT_ONCE;) {
+        uint64_t now = lane->sweep_owed < SLOTS_AT_ONCE_MIN ? lane->sweep_owed : SLOTS_AT_ONCE_MIN;
+        sweep(lane, (unsigned)now, false);
+        lane->sweep_owed -= now;
+        slots += now;
+    }
+    return lane->sweep_owed > 0;
+}
+
+/* Frees what nobody can hold any more. True: there is so much left that it cannot wait. */
+static bool reclaim(struct lane *lane)
+{
+    size_t waiting = epoch_reclaim(lane->member, RECLAIMS_AT_ONCE);
+    if (waiting != lane->waiting_last) {
+        lane->waiting_last = waiting;
+        lane->waiting_turns = 0;
+    } else if (lane->waiting_turns < RECLAIMS_TURNS_MAX) {
+        lane->waiting_turns++;
+    }
+    return waiting >= RECLAIMS_WORTH && lane->waiting_turns < RECLAIMS_TURNS_MAX;
 }
 
 /* ---- eviction ---- */
@@ -331,16 +377,16 @@ bool lane_tend(struct lane *lane)
     assert(epoch_is_online(lane->member));
     lane_read_clock(lane);
     journal_tend(lane);
-    sweep_by_time(lane);
+    bool more = sweep_by_time(lane);
     evict(lane);
     bool wanting = lane->want_bytes > 0;
     lane->want_bytes = 0;
     lane->work = 0;
-    bool more = spine_tend_burials(lane, BURIALS_AT_ONCE);
+    more = spine_tend_burials(lane, BURIALS_AT_ONCE) || more;
     arena_cache_drain(lane->cache);
     /* Our own pointers of this turn are no longer used: announce it, so that the epoch can move. */
     epoch_online(lane->member);
-    epoch_reclaim(lane->member, RECLAIMS_AT_ONCE);
+    more = reclaim(lane) || more;
     /* Who wants memory needs the epoch to move on, and it moves once a turn. */
     return more || wanting;
 }
@@ -353,6 +399,7 @@ void lane_tend_fully(struct lane *lane)
     while (!sweep(lane, SLOTS_AT_ONCE_MAX, true)) {
     }
     lane->sweep_ms = lane->now_ms;
+    lane->sweep_owed = 0;
     while (spine_tend_burials(lane, BURIALS_AT_ONCE)) {
     }
     for (int epochs = 0; epochs < 4; epochs++) {

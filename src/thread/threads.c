@@ -244,6 +244,7 @@ struct lane *lane_open(struct threads *threads, unsigned share, unsigned shares)
     lane->sweep = (struct index_cursor){0};
     lane->pass_slots = lane->pass_slots_last = 0;
     lane->want_bytes = 0;
+    lane->sweep_owed = 0;
     lane_read_clock(lane);
     lane->sweep_ms = lane->now_ms;
     return lane;
