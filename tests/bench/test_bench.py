@@ -19,6 +19,7 @@ import unittest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SERVER = os.environ.get("RETHREAD_SERVER", os.path.join(ROOT, "build", "rethread-server"))
 BENCH = os.path.join(os.path.dirname(SERVER), "rethread-bench")
+SAN = os.environ.get("RETHREAD_SAN")
 MEMBERS = {"bench", "peer", "params", "metric", "ours", "theirs", "ratio", "unit"}
 
 
@@ -234,6 +235,48 @@ class Bench(unittest.TestCase):
         rows = self.restart("--peer", "redis")
         self.assertEqual([r["params"]["redis_by"] for r in rows], ["rdb", "rdb", "aof", "aof"])
         self.assertEqual({r["peer"] for r in rows}, {"redis"})
+
+    def small(self, name, *metrics):
+        """Those that measure for fixed times; the tools, not the server, are what is tested."""
+        rows = self.rows(name, "--quick", "--rounds", "3", "--count", "20", "--peer", "none")
+        self.assertEqual({r["bench"] for r in rows}, {name})
+        self.assertLessEqual(set(metrics), {r["metric"] for r in rows})
+
+    @unittest.skipIf(SAN, "takes too long with sanitizers")
+    def test_agent(self):
+        self.small("agent", "server_cpu_per_op", "throughput")
+
+    @unittest.skipIf(SAN, "takes too long with sanitizers")
+    def test_durable(self):
+        self.small("durable", "throughput", "read_p99.9")
+
+    @unittest.skipIf(SAN, "takes too long with sanitizers")
+    def test_scale(self):
+        self.small("scale", "server_cpu_per_op", "growth")
+
+    def test_all_peers_absent(self):
+        """What is not installed is an error only when it was asked for by name."""
+        env = dict(os.environ, PATH="/nonexistent")
+        done = subprocess.run([BENCH, "index", "--quick", "--rounds", "3", "--count", "1000",
+                               "--plot", os.path.dirname(self.json), "--json", self.json],
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, timeout=300, env=env)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("gnuplot is not installed", done.stdout)
+
+    def test_targets_and_plots(self):
+        folder = os.path.dirname(self.json)
+        done = bench("kv", "--quick", "--rounds", "3", "--count", "300", "--peer", "none",
+                     "--plot", os.path.join(folder, "plots"), "--report", self.page)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        with open(self.page, encoding="utf-8") as f:
+            page = f.read()
+        self.assertLess(page.index("### Targets"), page.index("### kv"))
+        self.assertIn("not measured", page)
+        if shutil.which("gnuplot"):
+            self.assertIn("plots/kv-cpu.svg", page)
+            with open(os.path.join(folder, "plots", "kv-cpu.svg"), encoding="utf-8") as f:
+                self.assertIn("rethread", f.read())
 
     def test_wrong_reply_ends_it(self):
         """A server that answers everything with one wrong frame."""
