@@ -106,10 +106,13 @@ static bool find_batch(struct table *table, const uint32_t *keys, uint32_t size)
     for (uint32_t k = 0; k < size; k++) {
         key[k] = table_key_of(keys[k]);
         hash[k] = table_hash(table->secret, &key[k]);
+        index_prefetch_directory(table->index, hash[k]);
+    }
+    for (uint32_t k = 0; k < size; k++) {
         index_prefetch_bucket(table->index, hash[k]);
     }
     for (uint32_t k = 0; k < size; k++) {
-        index_prefetch_record(table->index, hash[k]);
+        index_prefetch_record(table->index, hash[k], sizeof(struct item));
     }
     for (uint32_t k = 0; k < size; k++) {
         const struct index_record *found = index_find(table->index, hash[k], matches, &key[k]);
@@ -120,7 +123,7 @@ static bool find_batch(struct table *table, const uint32_t *keys, uint32_t size)
     return true;
 }
 
-/* As a loop's turn does it: all buckets are brought in, then all records, then each is read. */
+/* As a loop's turn does it: a step of the way for all of them, then the next. */
 static bool loop_find_batched(struct table *table, const struct table_job *job)
 {
     struct member member;

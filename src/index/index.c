@@ -141,27 +141,40 @@ struct index_hash index_hash(const struct index *index, uint16_t tenant, uint8_t
     return index_hash_with(index->secret, tenant, kind, id);
 }
 
+/* The record that is meant, of a line's slots. */
+static inline struct index_record *line_find(const struct index *index, struct index_line *line,
+                                             unsigned slots, struct index_hash hash,
+                                             index_match_fn *match, const void *key)
+{
+    uint64_t words[LINE_SLOTS];
+    /* Acquire: pairs with the CAS that made the slot final, in index_settle, index_insert or
+     * index_replace, or with the entry that published a split's copy. */
+    unsigned found = index_slots_with_tag(line, slots, index_slot_tag(hash.low), words);
+    for (; found != 0; found &= found - 1) {
+        struct index_record *record = index_at(index, words[__builtin_ctz(found)]);
+        if (record->hash_low == hash.low && match(record, key)) {
+            return record;
+        }
+    }
+    return NULL;
+}
+
 struct index_record *index_find(const struct index *index, struct index_hash hash,
                                 index_match_fn *match, const void *key)
 {
-    struct index_place place = index_locate(index, hash.low);
-    uint64_t tag = index_slot_tag(hash.low);
-    struct index_walk walk = index_walk_start(place.bucket);
-    do {
-        for (unsigned k = 0; k < walk.slots; k++) {
-            /* Acquire: pairs with the CAS that made the slot final, in index_settle,
-             * index_insert or index_replace, or with the entry that published a split's copy. */
-            uint64_t word = index_word_load(&walk.line->word[k]);
-            if (!index_slot_is_final_with_tag(word, tag)) {
-                continue;
-            }
-            struct index_record *record = index_at(index, word);
-            if (record->hash_low == hash.low && match(record, key)) {
-                return record;
-            }
-        }
-    } while (index_walk_next(index, &walk));
-    return NULL;
+    struct index_walk walk = index_walk_start(index_locate(index, hash.low).bucket);
+    struct index_record *record = line_find(index, walk.line, HEAD_SLOTS, hash, match, key);
+    while (record == NULL && index_walk_next(index, &walk)) {
+        record = line_find(index, walk.line, LINE_SLOTS, hash, match, key);
+    }
+    return record;
+}
+
+void index_prefetch_directory(const struct index *index, struct index_hash hash)
+{
+    /* Not followed, only prefetched: pairs with nothing, like all loads of the hints. */
+    uint32_t depth = (uint32_t)index_word_load(&index->depth);
+    __builtin_prefetch((const void *)&index->directory[index_low_bits(hash.low, depth)], 0, 3);
 }
 
 void index_prefetch_bucket(const struct index *index, struct index_hash hash)
@@ -169,21 +182,22 @@ void index_prefetch_bucket(const struct index *index, struct index_hash hash)
     __builtin_prefetch(index_locate(index, hash.low).bucket, 0, 3);
 }
 
-void index_prefetch_record(const struct index *index, struct index_hash hash)
+void index_prefetch_record(const struct index *index, struct index_hash hash, size_t size_bytes)
 {
-    struct index_line *line = index_locate(index, hash.low).bucket;
-    uint64_t tag = index_slot_tag(hash.low);
-    for (unsigned k = 0; k < HEAD_SLOTS; k++) {
-        /* Not followed, only prefetched: pairs with nothing. */
-        uint64_t word = index_word_load(&line->word[k]);
-        if (index_slot_is_final_with_tag(word, tag)) {
-            const uint8_t *record = index_at(index, word);
-            __builtin_prefetch(record, 0, 3);
-            __builtin_prefetch(record + LINE_BYTES, 0, 3);
-            return;
+    const struct index_line *line = index_locate(index, hash.low).bucket;
+    uint64_t words[LINE_SLOTS];
+    unsigned found = index_slots_with_tag(line, HEAD_SLOTS, index_slot_tag(hash.low), words);
+    if (found != 0) {
+        const uint8_t *record = index_at(index, words[__builtin_ctz(found)]);
+        const uint8_t *last = record + size_bytes - 1;
+        __builtin_prefetch(record, 0, 3);
+        for (size_t at = LINE_BYTES; at < size_bytes; at += LINE_BYTES) {
+            __builtin_prefetch(record + at, 0, 3);
         }
+        __builtin_prefetch(last, 0, 3); /* of the same line, mostly, and then free */
+        return;
     }
-    uint64_t link = index_word_load(&line->word[WORD_LINK]) & WORD_REF_MASK; /* as above */
+    uint64_t link = index_word_load(&line->word[WORD_LINK]) & WORD_REF_MASK;
     if (link != 0) {
         __builtin_prefetch(index_at(index, link), 0, 3);
     }

@@ -40,6 +40,7 @@
 #include "index/epoch.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct index;
@@ -87,9 +88,15 @@ struct index_hash index_hash_with(const uint8_t *secret, uint16_t tenant, uint8_
 struct index_record *index_find(const struct index *index, struct index_hash hash,
                                 index_match_fn *match, const void *key);
 
-/* Hints: bring in the bucket, then (a while later) the first record its tags point to. */
+/*
+ * Hints, for many lookups at once: bring in the directory's entry, then the bucket, then the first
+ * record its tags point to, or its first `size_bytes`. Each is of use only when what the one before
+ * brought in has had time to arrive: so each over all lookups before the next. What a hint has seen
+ * counts for nothing; index_find looks again.
+ */
+void index_prefetch_directory(const struct index *index, struct index_hash hash);
 void index_prefetch_bucket(const struct index *index, struct index_hash hash);
-void index_prefetch_record(const struct index *index, struct index_hash hash);
+void index_prefetch_record(const struct index *index, struct index_hash hash, size_t size_bytes);
 
 enum index_result { INDEX_DONE, INDEX_EXISTS };
 

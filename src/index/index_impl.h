@@ -209,6 +209,24 @@ static inline bool index_slot_is_final_with_tag(uint64_t word, uint64_t tag)
     return (word & (SLOT_TENTATIVE | SLOT_TAG_MASK)) == tag && (word & WORD_REF_MASK) != 0;
 }
 
+/*
+ * Loads the slots of a line and tells which are final with the tag, as a set of bits. Without a
+ * branch: where in its bucket a record lies is chance, so that a branch would be mispredicted once
+ * for each lookup. `slots` is HEAD_SLOTS or LINE_SLOTS.
+ */
+static inline unsigned index_slots_with_tag(const struct index_line *line, unsigned slots,
+                                            uint64_t tag, uint64_t words[LINE_SLOTS])
+{
+    unsigned found = 0;
+    for (unsigned k = 0; k < slots; k++) {
+        words[k] = index_word_load(&line->word[k]);
+        unsigned tagged = ((words[k] ^ tag) & (SLOT_TENTATIVE | SLOT_TAG_MASK)) == 0;
+        unsigned holds = (words[k] & WORD_REF_MASK) != 0;
+        found |= (tagged & holds) << k;
+    }
+    return found;
+}
+
 static inline uint32_t index_entry_depth(uint64_t entry)
 {
     return (uint32_t)(entry >> ENTRY_DEPTH_SHIFT) & 0xff;

@@ -4,6 +4,9 @@
 #include "thread/cold.h"
 #include "thread/lookup.h"
 
+/* What a lookup reads of a thread's record: its fixed part, and most IDs. */
+enum { RECORD_PREFETCH_BYTES = sizeof(struct thread) + 24 };
+
 /* The name a request will look up first; false when it has none. */
 static bool first_name(const struct wire_request *request, enum record_kind *kind, struct bytes *id)
 {
@@ -44,7 +47,7 @@ void thread_prefetch_record(struct lane *lane, const struct wire_request *reques
         return;
     }
     struct lookup_key key = lookup_key(lane, kind, id);
-    index_prefetch_record(lane->threads->index, key.hash);
+    index_prefetch_record(lane->threads->index, key.hash, RECORD_PREFETCH_BYTES);
     if (lane->tier && !index_find(lane->threads->index, key.hash, lookup_match, &key)) {
         /* So that the requests of one turn wait for the disk together and not one by one. */
         cold_ask(lane, &key);

@@ -51,6 +51,39 @@ START_TEST(test_find)
 }
 END_TEST
 
+static bool never_matches(const struct index_record *record, const void *key)
+{
+    (void)record;
+    (void)key;
+    ck_abort_msg("an empty slot was taken for a record");
+    return true;
+}
+
+/* The tag of this hash is what an empty slot holds, and so is its hash. */
+START_TEST(test_find_tag_of_nothing)
+{
+    struct world world = world_create();
+    struct epoch_member *member = world_join(&world);
+    struct index_hash hash = {.low = 0};
+    ck_assert_ptr_null(index_find(world.index, hash, never_matches, NULL));
+    struct item *item = world_insert_at(&world, member, 7, 0, 1);
+    uint64_t key = 7;
+    ck_assert_ptr_eq(item_of(index_find(world.index, hash, item_matches, &key)), item);
+    ck_assert(index_remove(world.index, member, &item->record));
+    ck_assert_ptr_null(index_find(world.index, hash, never_matches, NULL));
+    world_leave(member);
+    world_destroy(&world);
+}
+END_TEST
+
+static void prefetch(const struct world *world, struct index_hash hash)
+{
+    index_prefetch_directory(world->index, hash);
+    index_prefetch_bucket(world->index, hash);
+    index_prefetch_record(world->index, hash, 1);
+    index_prefetch_record(world->index, hash, 300);
+}
+
 /* Hints change nothing, wherever they point: an empty bucket, a full one, an overflow line. */
 START_TEST(test_prefetch)
 {
@@ -58,11 +91,9 @@ START_TEST(test_prefetch)
     struct epoch_member *member = world_join(&world);
     for (uint64_t k = 0; k < 1000; k++) {
         struct index_hash hash = {.low = k % 3 == 0 ? 5u | k << 38 : k * 0x9e3779b97f4a7c15u};
-        index_prefetch_bucket(world.index, hash);
-        index_prefetch_record(world.index, hash);
+        prefetch(&world, hash);
         ck_assert_ptr_nonnull(world_insert_at(&world, member, k, hash.low, 1));
-        index_prefetch_bucket(world.index, hash);
-        index_prefetch_record(world.index, hash);
+        prefetch(&world, hash);
     }
     ck_assert_uint_eq(index_stats(world.index).records, 1000);
     world_leave(member);
@@ -209,6 +240,7 @@ int main(void)
     suite_add_tcase(suite, tcase);
     tcase_add_test(tcase, test_hash);
     tcase_add_test(tcase, test_find);
+    tcase_add_test(tcase, test_find_tag_of_nothing);
     tcase_add_test(tcase, test_prefetch);
     tcase_add_test(tcase, test_stats);
     tcase_add_test(tcase, test_flooding);
