@@ -38,7 +38,8 @@ enum {
     LOOK_MS = 5,
     WATCH_MS = 20,
     EMPTY_WAIT_S = 60, /* between rounds */
-    GONE_WAIT_S = 5,   /* behind the last deadline; then it is as if all had gone */
+    LAG_WAIT_S = 3,    /* behind the deadline; then it is as if they had gone */
+    GONE_WAIT_S = 5,   /* likewise, of the million */
     IN_FLIGHT = 64,
 };
 
@@ -123,7 +124,7 @@ static bool measure_lag(struct expiry *expiry, struct expiry_side *side)
         return false;
     }
     double first_s = begun_s + SHORT_TTL_S;
-    double give_up_s = stock_now_s() + SHORT_TTL_S + GONE_WAIT_S;
+    double give_up_s = stock_now_s() + SHORT_TTL_S + LAG_WAIT_S;
     double now_s;
     do {
         stock_sleep_ms(LOOK_MS);
@@ -430,9 +431,9 @@ static void add_notes(struct expiry *expiry)
         if (expiry->side[i].gave_up) {
             char note[160];
             snprintf(note, sizeof note,
-                     "expiry: %s had not given back all of it %d s after the deadline, and was "
-                     "waited for no longer: its figure is at least that.",
-                     expiry->side[i].side->name, GONE_WAIT_S);
+                     "expiry: %s had not given back all of it %d s (the lag) or %d s after the "
+                     "deadline, and was waited for no longer: its figure is at least that.",
+                     expiry->side[i].side->name, LAG_WAIT_S, GONE_WAIT_S);
             report_note(expiry->report, note);
         }
     }
