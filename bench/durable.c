@@ -302,7 +302,7 @@ static void add_rows(struct durable *durable, unsigned in_flight)
         .unit = "thousand/s",
         .more_is_better = true,
     };
-    snprintf(row.what, sizeof row.what, "append, %u connections, %u in flight", CONNECTIONS,
+    snprintf(row.what, sizeof row.what, "append, %d connections, %u in flight", CONNECTIONS,
              in_flight);
     add_row(durable, &row, peer_name, &ours->rate, peer != NULL ? &peer->rate : NULL, 1);
     add_row(durable, &row, "fdatasync", &ours->rate, &durable->raw_rate, 1e-3);

@@ -153,7 +153,7 @@ static bool run_rounds(struct memory *memory, unsigned peers, side_fn *run_side,
                        struct report_row *row)
 {
     struct samples samples[SIDES_MAX] = {{.count = 0}};
-    struct sides sides;
+    struct sides sides = {.count = 0};
     bool good = true;
     for (unsigned round = 0; good && round < memory->rounds; round++) {
         if (!open_sides(memory, &sides, peers)) {

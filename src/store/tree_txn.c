@@ -171,7 +171,7 @@ int tree_get(struct tree_txn *txn, enum tree_table table, MDB_val key, enum reco
 {
     MDB_val value;
     int code = mdb_get(txn->txn, txn->tree->tables[table], &key, &value);
-    *body = code ? (struct bytes){0} : check(txn, key, value, kind);
+    *body = code ? bytes_of(NULL, 0) : check(txn, key, value, kind);
     return code;
 }
 
@@ -180,7 +180,7 @@ int tree_get_at(struct tree_txn *txn, MDB_cursor *cursor, MDB_val key, enum reco
 {
     MDB_val value;
     int code = mdb_cursor_get(cursor, &key, &value, MDB_SET);
-    *body = code ? (struct bytes){0} : check(txn, key, value, kind);
+    *body = code ? bytes_of(NULL, 0) : check(txn, key, value, kind);
     return code;
 }
 

@@ -101,7 +101,7 @@ struct snapshot compact_snapshot(const struct lane *lane, const struct thread *t
     if (!thread_is_compact(thread)) {
         return spine_snapshot(lane, thread);
     }
-    struct spine *spine = alone_spine(alone);
+    struct spine *spine = spine_of_alone(alone);
     *spine = (struct spine){.capacity = 1};
     atomic_init(&spine->length, 1);
     atomic_init(&spine->payload_bytes, thread->step.payload_bytes);

@@ -490,7 +490,7 @@ static enum status select_from(struct replay *replay, const struct thread *threa
     struct thread_replay_result *result = replay->result;
     const struct wire_request *request = replay->request;
     result->thread = thread_id(thread);
-    result->spine = now->spine == alone_spine(&result->alone) ? NULL : now->spine;
+    result->spine = now->spine == spine_of_alone(&result->alone) ? NULL : now->spine;
     result->version = now->version;
     result->head = (int64_t)now->length - 1;
     result->end = end < now->length ? end : now->length;

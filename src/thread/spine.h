@@ -11,7 +11,7 @@
 #include "thread/operations.h"
 
 /* The spine of one step that a compact thread seems to have. */
-static inline struct spine *alone_spine(struct alone *alone)
+static inline struct spine *spine_of_alone(struct alone *alone)
 {
     static_assert(sizeof *alone >= sizeof(struct spine) + sizeof(uint32_t), "one step");
     return (struct spine *)alone;
