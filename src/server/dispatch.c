@@ -278,25 +278,34 @@ static enum outcome run(struct dispatch *dispatch, struct net_reply *reply, stru
     }
 }
 
-/* Parses the batch; two passes of hints, since a record's address is in its bucket. */
+/* The way to what the requests will read: each step of it over all of them before the next, since
+ * it leads on from what the one before brought in. */
+static void warm(struct dispatch *dispatch, unsigned count)
+{
+    const struct job *jobs = dispatch->jobs;
+    struct thread_hint *hints = dispatch->hints;
+    for (unsigned i = 0; i < count; i++) {
+        hints[i].has_name = false;
+        if (jobs[i].status == STATUS_OK) {
+            thread_prefetch_directory(dispatch->lane, &jobs[i].request, &hints[i]);
+        }
+    }
+    for (unsigned i = 0; i < count; i++) {
+        thread_prefetch_bucket(dispatch->lane, &hints[i]);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        thread_prefetch_record(dispatch->lane, &jobs[i].request, &hints[i]);
+    }
+}
+
 static void make_jobs(struct dispatch *dispatch, const struct bytes *bodies, unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
         struct job *job = &dispatch->jobs[i];
         job->status = wire_parse(bodies[i], &job->request, &job->has_msgid, &job->error);
     }
-    for (unsigned pass = 0; count > 1 && pass < 2; pass++) {
-        for (unsigned i = 0; i < count; i++) {
-            const struct job *job = &dispatch->jobs[i];
-            if (job->status != STATUS_OK) {
-                continue;
-            }
-            if (pass == 0) {
-                thread_prefetch_bucket(dispatch->lane, &job->request);
-            } else {
-                thread_prefetch_record(dispatch->lane, &job->request);
-            }
-        }
+    if (count > 1) {
+        warm(dispatch, count);
     }
 }
 

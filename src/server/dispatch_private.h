@@ -23,6 +23,7 @@ struct dispatch {
     struct dispatch_settings settings;
     struct lane *lane;
     struct job jobs[NET_BATCH_MAX];
+    struct thread_hint hints[NET_BATCH_MAX]; /* of the jobs, while they are made */
     const struct bytes *prepared; /* what jobs were made of; NULL: of nothing that will be served */
     unsigned prepared_count;
     struct job refused;             /* a request that is answered without being run */

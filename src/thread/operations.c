@@ -30,27 +30,48 @@ static bool first_name(const struct wire_request *request, enum record_kind *kin
     return true;
 }
 
-void thread_prefetch_bucket(struct lane *lane, const struct wire_request *request)
+void thread_prefetch_directory(struct lane *lane, const struct wire_request *request,
+                               struct thread_hint *hint)
+{
+    enum record_kind kind;
+    struct bytes id;
+    hint->has_name = first_name(request, &kind, &id);
+    if (hint->has_name) {
+        hint->hash = lookup_key(lane, kind, id).hash;
+        index_prefetch_directory(lane->threads->index, hint->hash);
+    }
+}
+
+void thread_prefetch_bucket(struct lane *lane, const struct thread_hint *hint)
+{
+    if (hint->has_name) {
+        index_prefetch_bucket(lane->threads->index, hint->hash);
+    }
+}
+
+/* So that the requests of one turn wait for the disk together and not one by one. */
+static void ask_disk(struct lane *lane, const struct wire_request *request)
 {
     enum record_kind kind;
     struct bytes id;
     if (first_name(request, &kind, &id)) {
-        index_prefetch_bucket(lane->threads->index, lookup_key(lane, kind, id).hash);
+        struct lookup_key key = lookup_key(lane, kind, id);
+        if (!index_find(lane->threads->index, key.hash, lookup_match, &key)) {
+            cold_ask(lane, &key);
+        }
     }
 }
 
-void thread_prefetch_record(struct lane *lane, const struct wire_request *request)
+void thread_prefetch_record(struct lane *lane, const struct wire_request *request,
+                            const struct thread_hint *hint)
 {
-    enum record_kind kind;
-    struct bytes id;
-    if (!first_name(request, &kind, &id)) {
+    if (!hint->has_name) {
         return;
     }
-    struct lookup_key key = lookup_key(lane, kind, id);
-    index_prefetch_record(lane->threads->index, key.hash, RECORD_PREFETCH_BYTES);
-    if (lane->tier && !index_find(lane->threads->index, key.hash, lookup_match, &key)) {
-        /* So that the requests of one turn wait for the disk together and not one by one. */
-        cold_ask(lane, &key);
+    bool is_likely = index_prefetch_record(lane->threads->index, hint->hash, RECORD_PREFETCH_BYTES);
+    if (lane->tier && !is_likely) {
+        /* What is likely there is not waited for here, where it has only just been asked for. */
+        ask_disk(lane, request);
     }
 }
 

@@ -12,6 +12,7 @@
 #ifndef RETHREAD_THREAD_OPERATIONS_H
 #define RETHREAD_THREAD_OPERATIONS_H
 
+#include "index/index.h"
 #include "thread/step.h"
 #include "thread/threads.h"
 #include "wire/request.h"
@@ -194,10 +195,22 @@ struct thread_list_result {
 enum status thread_list(struct lane *lane, const struct wire_request *request,
                         struct thread_list_result *result, struct wire_error *error);
 
-/* Hints for the requests of one turn: bring in the bucket, and later the record, they will read;
- * what only the disk may know is asked for. */
-void thread_prefetch_bucket(struct lane *lane, const struct wire_request *request);
-void thread_prefetch_record(struct lane *lane, const struct wire_request *request);
+/*
+ * Hints for the requests of one turn: bring in, one after the other, the entry of the index's
+ * directory, the bucket and the record they will read. Each over all requests before the next, so
+ * that what one brings in has had time to arrive; the first fills in what the others go by. What
+ * only the disk may know is asked for by the last.
+ */
+struct thread_hint {
+    struct index_hash hash;
+    bool has_name; /* else the request looks nothing up, and its hint is of no use */
+};
+
+void thread_prefetch_directory(struct lane *lane, const struct wire_request *request,
+                               struct thread_hint *hint);
+void thread_prefetch_bucket(struct lane *lane, const struct thread_hint *hint);
+void thread_prefetch_record(struct lane *lane, const struct wire_request *request,
+                            const struct thread_hint *hint);
 
 /* The error for a request that got STATUS_AGAIN too often: busy, or over_budget for want of memory.
  */

@@ -26,10 +26,10 @@ struct step {
 };
 
 static struct lane lane;
-static unsigned again;         /* so many operations more say "again" */
-static unsigned operations;    /* that were asked for */
-static unsigned prefetches[2]; /* buckets, records */
-static uint64_t work;          /* of all operations since the last tend */
+static unsigned again;      /* so many operations more say "again" */
+static unsigned operations; /* that were asked for */
+static char prefetches[64]; /* the first of them: directory entry, bucket, record */
+static uint64_t work;       /* of all operations since the last tend */
 static uint64_t work_of_each;
 static struct step step_made;
 static uint32_t steps_made;
@@ -131,18 +131,39 @@ void threads_metrics(struct lane *at, uint64_t values[METRIC_COUNT])
     memcpy(values, at->counts, sizeof at->counts);
 }
 
-void thread_prefetch_bucket(struct lane *at, const struct wire_request *request)
+static void prefetched(char what)
 {
-    (void)at;
-    (void)request;
-    prefetches[0]++;
+    size_t length = strlen(prefetches);
+    if (length + 1 < sizeof prefetches) {
+        prefetches[length] = what;
+    }
 }
 
-void thread_prefetch_record(struct lane *at, const struct wire_request *request)
+void thread_prefetch_directory(struct lane *at, const struct wire_request *request,
+                               struct thread_hint *hint)
 {
     (void)at;
-    (void)request;
-    prefetches[1]++;
+    hint->has_name = true;
+    hint->hash.low = (uint64_t)(uintptr_t)request;
+    prefetched('d');
+}
+
+void thread_prefetch_bucket(struct lane *at, const struct thread_hint *hint)
+{
+    (void)at;
+    if (hint->has_name) {
+        prefetched('b');
+    }
+}
+
+void thread_prefetch_record(struct lane *at, const struct wire_request *request,
+                            const struct thread_hint *hint)
+{
+    (void)at;
+    if (hint->has_name) {
+        ck_assert_uint_eq(hint->hash.low, (uint64_t)(uintptr_t)request);
+        prefetched('r');
+    }
 }
 
 enum status thread_append(struct lane *at, const struct wire_request *request,

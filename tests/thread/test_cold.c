@@ -285,6 +285,28 @@ START_TEST(a_load_that_fails_is_tried_again)
 }
 END_TEST
 
+START_TEST(hints_ask_for_what_is_not_in_memory)
+{
+    static const char *const names[] = {"there", "gone", "left"};
+    NOW("append gone : one", "step 0 v1 created");
+    NOW("append left : two", "step 0 v1 created");
+    demote_all();
+    NOW("append there : three", "step 0 v1 created");
+    uint64_t loads = tier_model_loads(model);
+    struct ask asks[3];
+    struct thread_hint hints[3];
+    for (int i = 0; i < 3; i++) {
+        ask_begin(&asks[i], WIRE_METHOD_REPLAY, bytes_text(names[i]));
+        thread_prefetch_directory(domain.lane, &asks[i].request, &hints[i]);
+        thread_prefetch_bucket(domain.lane, &hints[i]);
+    }
+    for (int i = 0; i < 3; i++) {
+        thread_prefetch_record(domain.lane, &asks[i].request, &hints[i]);
+    }
+    ck_assert_uint_eq(tier_model_loads(model), loads + 2);
+}
+END_TEST
+
 START_TEST(too_many_loads_are_put_back)
 {
     tier_settings.loads_max = 1;
@@ -307,5 +329,6 @@ int main(void)
         the_newest_step_has_the_key_across_demotion, an_answer_from_disk_is_not_believed_for_long,
         two_lanes_load_one_thread, what_was_read_before_is_not_taken_for_new, forget_during_a_load,
         a_load_during_an_erasure, the_retention_ends_during_a_load, the_tier_asks_during_a_load,
-        a_demotion_during_a_replay, a_load_that_fails_is_tried_again, too_many_loads_are_put_back);
+        a_demotion_during_a_replay, a_load_that_fails_is_tried_again,
+        hints_ask_for_what_is_not_in_memory, too_many_loads_are_put_back);
 }

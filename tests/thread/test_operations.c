@@ -33,8 +33,11 @@ START_TEST(hints_change_nothing)
     ck_assert_uint_eq(asks[5].request.given, 0); /* a request without a name */
     domain_wait(&domain, 20);
     for (int i = 0; i < 6; i++) {
-        thread_prefetch_bucket(domain.lane, &asks[i].request);
-        thread_prefetch_record(domain.lane, &asks[i].request);
+        struct thread_hint hint;
+        thread_prefetch_directory(domain.lane, &asks[i].request, &hint);
+        ck_assert_int_eq(hint.has_name, i != 5);
+        thread_prefetch_bucket(domain.lane, &hint);
+        thread_prefetch_record(domain.lane, &asks[i].request, &hint);
     }
     SAY("stat t", "complete v1 steps 1 bytes 1 tokens 0");
     ck_assert_uint_eq(domain.expires_in_ms, 30);
