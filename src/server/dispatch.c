@@ -282,7 +282,7 @@ static enum outcome run(struct dispatch *dispatch, struct net_reply *reply, stru
  * it leads on from what the one before brought in. */
 static void warm(struct dispatch *dispatch, unsigned count)
 {
-    const struct job *jobs = dispatch->jobs;
+    struct job *jobs = dispatch->jobs;
     struct thread_hint *hints = dispatch->hints;
     for (unsigned i = 0; i < count; i++) {
         hints[i].has_name = false;

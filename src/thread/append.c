@@ -141,7 +141,8 @@ static enum status build_streamed(struct append *append, const struct draft *dra
         return STATUS_OK;
     }
     struct lane *lane = append->lane;
-    struct lookup_key name = lookup_key(lane, RECORD_THREAD, append->request->thread);
+    struct lookup_key name =
+        lookup_key_of(lane, append->request, RECORD_THREAD, append->request->thread);
     enum status status = stream_build(lane, append->request, draft, &append->step, append->error);
     return status || cold_know_keys(lane, append->step, name.hash) ? status
                                                                    : lane_put_back(lane, WANT_DISK);
@@ -410,8 +411,12 @@ static void discard_step(struct append *append)
 /* The step, and what the disk knows of its keys. */
 static enum status prepare_step(struct append *append, const struct wire_request *request)
 {
-    struct lookup_key name = lookup_key(append->lane, RECORD_THREAD, request->thread);
     enum status status = build_step(append, request);
+    if (status || !append->lane->tier) {
+        return status;
+    }
+    struct lookup_key name =
+        lookup_key_of(append->lane, append->request, RECORD_THREAD, request->thread);
     return status || cold_know_keys(append->lane, append->step, name.hash)
                ? status
                : lane_put_back(append->lane, WANT_DISK);
@@ -432,8 +437,12 @@ static enum status prepare_keys(struct append *append)
 static enum status look_and_append(struct append *append)
 {
     struct lane *lane = append->lane;
-    struct lookup found;
-    enum status status = compact_lookup_unfolded(lane, append->request->thread, &found);
+    struct lookup found = lookup_request(lane, append->request);
+    /* Who expects another version changes nothing, the room it takes neither. */
+    enum status status = found.thread && thread_is_compact(found.thread)
+                             ? check_early(append, found.thread)
+                             : STATUS_OK;
+    status = status ? status : compact_unfold(lane, &found);
     if (status || found.loading) {
         return status ? status : lane_put_back(lane, WANT_DISK);
     }

@@ -33,8 +33,8 @@ static enum status claim_thread(struct lane *lane, struct bytes id, const char *
                                 struct thread **thread, struct wire_error *error)
 {
     for (int looks = 0; looks < LOOKS_MAX; looks++) {
-        struct lookup found;
-        enum status status = compact_lookup_unfolded(lane, id, &found);
+        struct lookup found = lookup_thread(lane, id);
+        enum status status = compact_unfold(lane, &found);
         if (status || found.loading) {
             return status ? status : lane_put_back(lane, WANT_DISK);
         }
@@ -141,7 +141,7 @@ enum status thread_fork(struct lane *lane, const struct wire_request *request,
     if (status) {
         return status;
     }
-    struct lookup found = lookup_thread(lane, request->thread);
+    struct lookup found = lookup_request(lane, request);
     if (found.loading) {
         status = lane_put_back(lane, WANT_DISK);
     } else if (found.thread) {
@@ -241,7 +241,7 @@ enum status thread_forget(struct lane *lane, const struct wire_request *request,
 {
     *result = (struct thread_forget_result){0};
     for (int looks = 0; looks < LOOKS_MAX; looks++) {
-        struct lookup found = lookup_thread(lane, request->thread);
+        struct lookup found = lookup_request(lane, request);
         if (found.loading) {
             return lane_put_back(lane, WANT_DISK);
         }

@@ -133,10 +133,10 @@ static struct step *copy_step(struct lane *lane, const struct thread *compact)
 }
 
 /* The ordinary thread, claimed, with all but the lifetimes. */
-static struct thread *copy_thread(struct lane *lane, const struct thread *compact)
+static struct thread *copy_thread(struct lane *lane, const struct thread *compact,
+                                  const struct lookup_key *key)
 {
-    struct lookup_key key = lookup_key(lane, RECORD_THREAD, thread_id(compact));
-    struct thread *thread = thread_create(lane, &key, lane->threads->settings.ttl_ms);
+    struct thread *thread = thread_create(lane, key, lane->threads->settings.ttl_ms);
     struct spine *spine = thread ? spine_create(lane, 2, 0, 0) : NULL;
     struct step *step = spine ? copy_step(lane, compact) : NULL;
     if (!step) {
@@ -173,8 +173,11 @@ static void move_life(struct lane *lane, struct thread *compact, struct thread *
     } while (!life_swap(compact, &word, life_moved(lane_ref(lane, thread))));
 }
 
-enum status compact_unfold(struct lane *lane, struct thread *compact)
+/* STATUS_OK: found->thread is the ordinary one, or NULL: look again. */
+static enum status unfold(struct lane *lane, struct lookup *found)
 {
+    struct thread *compact = found->thread;
+    found->thread = NULL;
     switch (life_claim_for_upkeep(compact, lane->now_ms)) {
     case LIFE_CLAIMED:
         return lane_put_back(lane, WANT_CLAIM);
@@ -184,31 +187,41 @@ enum status compact_unfold(struct lane *lane, struct thread *compact)
     case LIFE_ALIVE:
         break;
     }
-    struct thread *thread = copy_thread(lane, compact);
+    struct thread *thread = copy_thread(lane, compact, &found->key);
     if (!thread) {
         life_release(compact, lane->now_ms, LIFE_KEEP);
         return lane_put_back(lane, WANT_MEMORY);
     }
     move_life(lane, compact, thread);
+    uint16_t tick = thread_tick(lane, thread);
     /* Nobody else takes out of the index what is dead and has moved. */
-    bool replaced = index_replace(lane->threads->index, lane->member, &compact->record,
-                                  &thread->record, thread_tick(lane, thread));
+    bool replaced =
+        index_replace(lane->threads->index, lane->member, &compact->record, &thread->record, tick);
     assert(replaced);
     compact_retire(lane, compact);
     life_release(thread, lane->now_ms, LIFE_KEEP);
+    if (thread_tick(lane, thread) != tick) {
+        /* Another ttl was set before the index had the thread, when it could not be told of it. */
+        thread_retick(lane, thread);
+    }
+    found->thread = thread;
+    found->record = &thread->record;
     return STATUS_OK;
 }
 
-enum status compact_lookup_unfolded(struct lane *lane, struct bytes id, struct lookup *found)
+enum status compact_unfold(struct lane *lane, struct lookup *found)
 {
     for (int looks = 0; looks < LOOKS_MAX; looks++) {
-        *found = lookup_thread(lane, id);
         if (!found->thread || !thread_is_compact(found->thread)) {
             return STATUS_OK;
         }
-        enum status status = compact_unfold(lane, found->thread);
+        enum status status = unfold(lane, found);
         if (status) {
             return status;
+        }
+        if (!found->thread) {
+            struct lookup_key key = found->key;
+            *found = lookup_by(lane, &key);
         }
     }
     return lane_put_back(lane, WANT_CLAIM);

@@ -26,11 +26,11 @@ struct thread *compact_create(struct lane *lane, const struct lookup_key *key,
 /* It left the index, or never came into it though others may have seen it. */
 void compact_retire(struct lane *lane, struct thread *thread);
 
-/* Puts an ordinary thread in its place. STATUS_OK: it is no longer there, look again. */
-enum status compact_unfold(struct lane *lane, struct thread *thread);
-
-/* As lookup_thread, but a compact thread is unfolded first. STATUS_AGAIN: not now. */
-enum status compact_lookup_unfolded(struct lane *lane, struct bytes id, struct lookup *found);
+/*
+ * What was found, if it is a compact thread, gives way to an ordinary one, and `found` is brought
+ * up to date: the thread may have ended meanwhile. STATUS_AGAIN: not now.
+ */
+enum status compact_unfold(struct lane *lane, struct lookup *found);
 
 /* As spine_snapshot, for who looks at steps: of a compact thread, a spine made in `alone`. */
 struct snapshot compact_snapshot(const struct lane *lane, const struct thread *thread,

@@ -17,6 +17,9 @@ enum { LIST_DEFAULT = 100, LIST_RECORDS_AT_ONCE = 16384 };
 static uint64_t idle_ms(const struct lane *lane, const struct thread *thread, uint64_t word)
 {
     uint64_t used_ms = life_used_ms(thread, word);
+    if (word & LIFE_DEAD) {
+        return 0; /* it ended while we looked, and its last use is no longer known */
+    }
     return lane->now_ms > used_ms ? lane->now_ms - used_ms : 0;
 }
 
@@ -31,7 +34,7 @@ enum status thread_stat(struct lane *lane, const struct wire_request *request,
                         struct thread_stat_result *result, struct wire_error *error)
 {
     (void)error;
-    struct lookup found = lookup_thread(lane, request->thread);
+    struct lookup found = lookup_request(lane, request);
     if (found.loading) {
         return lane_put_back(lane, WANT_DISK);
     }
@@ -47,9 +50,9 @@ enum status thread_stat(struct lane *lane, const struct wire_request *request,
         return STATUS_OK;
     }
     const struct thread *thread = found.thread;
+    uint64_t word = lookup_life(lane, &thread);
     struct alone alone;
     struct snapshot now = compact_snapshot(lane, thread, &alone);
-    uint64_t word = life_load(thread);
     *result = (struct thread_stat_result){
         .state = now.spine->lost > 0 ? THREAD_PARTIAL : THREAD_COMPLETE,
         .version = now.version,
@@ -113,11 +116,7 @@ static bool visit_listed(void *context, struct index_record *record)
         return true;
     }
     const struct thread *thread = (struct thread *)record;
-    uint64_t word = life_load(thread);
-    if (life_moved_to(word)) {
-        thread = lane_at(lane, life_moved_to(word));
-        word = life_load(thread);
-    }
+    uint64_t word = lookup_life(lane, &thread);
     if (life_judge(thread, word, lane->now_ms) != LIFE_ALIVE ||
         thread->record.small != LOOKUP_TENANT || thread_is_unborn(thread) ||
         !bytes_start_with(thread_id(thread), listing->starts_with) ||

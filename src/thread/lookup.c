@@ -16,6 +16,31 @@ struct lookup_key lookup_key(const struct lane *lane, enum record_kind kind, str
     };
 }
 
+void lookup_note(struct wire_request *request, enum record_kind kind, struct bytes id,
+                 struct index_hash hash)
+{
+    request->hashed = id;
+    request->hashed_kind = (uint8_t)kind;
+    request->hash_low = hash.low;
+    request->hash_high = hash.high;
+}
+
+struct lookup_key lookup_key_of(const struct lane *lane, const struct wire_request *request,
+                                enum record_kind kind, struct bytes id)
+{
+    if (request->hashed_kind != (uint8_t)kind || request->hashed.data != id.data ||
+        request->hashed.size != id.size) {
+        return lookup_key(lane, kind, id);
+    }
+    return (struct lookup_key){
+        .lane = lane,
+        .hash = {.low = request->hash_low, .high = request->hash_high},
+        .id = id,
+        .kind = kind,
+        .tenant = LOOKUP_TENANT,
+    };
+}
+
 bool lookup_match(const struct index_record *record, const void *context)
 {
     const struct lookup_key *key = context;
@@ -93,9 +118,9 @@ static bool covers_damage(const struct lane *lane, const struct thread *thread, 
            spine_snapshot(lane, thread).spine->lost_reason == REASON_CORRUPT;
 }
 
-struct lookup lookup_thread(struct lane *lane, struct bytes id)
+struct lookup lookup_by(struct lane *lane, const struct lookup_key *key)
 {
-    struct lookup found = {.key = lookup_key(lane, RECORD_THREAD, id)};
+    struct lookup found = {.key = *key};
     for (;;) {
         found.record = index_find(lane->threads->index, found.key.hash, lookup_match, &found.key);
         if (!found.record) {
@@ -110,13 +135,10 @@ struct lookup lookup_thread(struct lane *lane, struct bytes id)
             return lookup_gone(found, (enum reason)found.record->flags, tombstone->version,
                                tombstone->steps);
         }
-        struct thread *thread = (struct thread *)found.record;
-        uint64_t word = life_load(thread);
-        if (life_moved_to(word)) {
-            thread = lane_at(lane, life_moved_to(word));
-            found.record = &thread->record;
-            word = life_load(thread);
-        }
+        const struct thread *lives = (struct thread *)found.record;
+        uint64_t word = lookup_life(lane, &lives);
+        struct thread *thread = (struct thread *)(uintptr_t)lives;
+        found.record = &thread->record;
         if (life_is_demoted(word) || covers_damage(lane, thread, word)) {
             /* Out of the way, as its killer is about to do, and on to the disk. */
             index_remove(lane->threads->index, lane->member, found.record);
@@ -131,6 +153,18 @@ struct lookup lookup_thread(struct lane *lane, struct bytes id)
         }
         (void)thread_expire(lane, thread);
     }
+}
+
+struct lookup lookup_thread(struct lane *lane, struct bytes id)
+{
+    struct lookup_key key = lookup_key(lane, RECORD_THREAD, id);
+    return lookup_by(lane, &key);
+}
+
+struct lookup lookup_request(struct lane *lane, const struct wire_request *request)
+{
+    struct lookup_key key = lookup_key_of(lane, request, RECORD_THREAD, request->thread);
+    return lookup_by(lane, &key);
 }
 
 bool lookup_continues(const struct lookup *gone)

@@ -19,6 +19,16 @@ struct lookup_key {
 };
 
 struct lookup_key lookup_key(const struct lane *lane, enum record_kind kind, struct bytes id);
+
+/*
+ * The same, of a name in a request: without work if its hash was noted there. The note is of the
+ * very bytes in the request, which stay what they are as long as it is used.
+ */
+struct lookup_key lookup_key_of(const struct lane *lane, const struct wire_request *request,
+                                enum record_kind kind, struct bytes id);
+void lookup_note(struct wire_request *request, enum record_kind kind, struct bytes id,
+                 struct index_hash hash);
+
 bool lookup_match(const struct index_record *record, const void *key); /* an index_match_fn */
 
 /* What is known of a thread. */
@@ -39,11 +49,31 @@ struct lookup {
  */
 struct lookup lookup_thread(struct lane *lane, struct bytes id);
 
+/* The same for the thread that a request names: its name may have been hashed already. */
+struct lookup lookup_request(struct lane *lane, const struct wire_request *request);
+
+/* The same, by the name's hash. */
+struct lookup lookup_by(struct lane *lane, const struct lookup_key *key);
+
 /*
  * Whether an append to what is gone goes on with its numbers, its earlier steps being lost; else it
  * starts afresh.
  */
 bool lookup_continues(const struct lookup *gone);
+
+/*
+ * The life word of a thread that was found in this turn; *thread follows it where it was unfolded
+ * since. What is made of the word is to be made with that thread.
+ */
+static inline uint64_t lookup_life(const struct lane *lane, const struct thread **thread)
+{
+    uint64_t word = life_load(*thread);
+    if (life_moved_to(word)) {
+        *thread = lane_at(lane, life_moved_to(word));
+        word = life_load(*thread);
+    }
+    return word;
+}
 
 /* What the next append to it would go on from: the thread as it is, or as it was. */
 struct snapshot lookup_snapshot(const struct lane *lane, const struct lookup *found);

@@ -30,7 +30,7 @@ static bool first_name(const struct wire_request *request, enum record_kind *kin
     return true;
 }
 
-void thread_prefetch_directory(struct lane *lane, const struct wire_request *request,
+void thread_prefetch_directory(struct lane *lane, struct wire_request *request,
                                struct thread_hint *hint)
 {
     enum record_kind kind;
@@ -38,6 +38,7 @@ void thread_prefetch_directory(struct lane *lane, const struct wire_request *req
     hint->has_name = first_name(request, &kind, &id);
     if (hint->has_name) {
         hint->hash = lookup_key(lane, kind, id).hash;
+        lookup_note(request, kind, id, hint->hash);
         index_prefetch_directory(lane->threads->index, hint->hash);
     }
 }
@@ -55,7 +56,7 @@ static void ask_disk(struct lane *lane, const struct wire_request *request)
     enum record_kind kind;
     struct bytes id;
     if (first_name(request, &kind, &id)) {
-        struct lookup_key key = lookup_key(lane, kind, id);
+        struct lookup_key key = lookup_key_of(lane, request, kind, id);
         if (!index_find(lane->threads->index, key.hash, lookup_match, &key)) {
             cold_ask(lane, &key);
         }

@@ -199,14 +199,15 @@ enum status thread_list(struct lane *lane, const struct wire_request *request,
  * Hints for the requests of one turn: bring in, one after the other, the entry of the index's
  * directory, the bucket and the record they will read. Each over all requests before the next, so
  * that what one brings in has had time to arrive; the first fills in what the others go by. What
- * only the disk may know is asked for by the last.
+ * only the disk may know is asked for by the last. The first also notes the name's hash in the
+ * request, so that the operation need not hash it again.
  */
 struct thread_hint {
     struct index_hash hash;
     bool has_name; /* else the request looks nothing up, and its hint is of no use */
 };
 
-void thread_prefetch_directory(struct lane *lane, const struct wire_request *request,
+void thread_prefetch_directory(struct lane *lane, struct wire_request *request,
                                struct thread_hint *hint);
 void thread_prefetch_bucket(struct lane *lane, const struct thread_hint *hint);
 void thread_prefetch_record(struct lane *lane, const struct wire_request *request,

@@ -125,14 +125,12 @@ static enum status use_named(struct replay *replay, struct bytes id, struct look
 {
     struct lane *lane = replay->lane;
     for (;;) {
-        if (replay->request->pin) {
-            /* Its floor may have to move. */
-            enum status status = compact_lookup_unfolded(lane, id, found);
-            if (status) {
-                return status;
-            }
-        } else {
-            *found = lookup_thread(lane, id);
+        struct lookup_key key = lookup_key_of(lane, replay->request, RECORD_THREAD, id);
+        *found = lookup_by(lane, &key);
+        /* Its floor may have to move. */
+        enum status status = replay->request->pin ? compact_unfold(lane, found) : STATUS_OK;
+        if (status) {
+            return status;
         }
         if (found->loading) {
             return lane_put_back(lane, WANT_DISK);
@@ -238,7 +236,7 @@ static enum status replay_cold(struct replay *replay, const struct step_key_aske
 static enum status replay_key(struct replay *replay, const struct step_key_asked *asked)
 {
     struct lane *lane = replay->lane;
-    struct lookup_key key = lookup_key(lane, asked->kind, asked->id);
+    struct lookup_key key = lookup_key_of(lane, replay->request, asked->kind, asked->id);
     bool loading;
     const struct index_record *record = cold_find_key(lane, &key, &loading);
     if (loading) {

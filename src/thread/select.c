@@ -3,6 +3,7 @@
 
 #include "thread/graveyard.h"
 #include "thread/journal.h"
+#include "thread/lookup.h"
 #include "thread/policy.h"
 #include "thread/replay.h"
 #include "thread/steps.h"
@@ -496,7 +497,9 @@ static enum status select_from(struct replay *replay, const struct thread *threa
     result->end = end < now->length ? end : now->length;
     result->model = request->model;
     result->profiles = replay->lane->threads->settings.profiles;
-    result->expires_in_ms = life_remaining_ms(thread, life_load(thread), replay->lane->now_ms);
+    const struct thread *lives = thread;
+    uint64_t word = lookup_life(replay->lane, &lives);
+    result->expires_in_ms = life_remaining_ms(lives, word, replay->lane->now_ms);
     result->in_flight = select_in_flight(replay->lane, thread);
     result->mismatch_from = UINT32_MAX;
     if (request->given & choosing_options) {

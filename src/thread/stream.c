@@ -201,7 +201,8 @@ enum status thread_begin(struct lane *lane, const struct wire_request *request,
 {
     for (int looks = 0; looks < LOOKS_MAX; looks++) {
         struct lookup found;
-        enum status status = compact_lookup_unfolded(lane, request->thread, &found);
+        found = lookup_request(lane, request);
+        enum status status = compact_unfold(lane, &found);
         if (status || found.loading) {
             return status ? status : lane_put_back(lane, WANT_DISK);
         }
@@ -224,7 +225,7 @@ static enum status claim_stream(struct lane *lane, const struct wire_request *re
                                 struct wire_error *error)
 {
     for (int looks = 0; looks < LOOKS_MAX; looks++) {
-        struct lookup found = lookup_thread(lane, request->thread);
+        struct lookup found = lookup_request(lane, request);
         if (found.loading) {
             return lane_put_back(lane, WANT_DISK);
         }

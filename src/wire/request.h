@@ -126,6 +126,12 @@ struct wire_request {
     enum wire_kind segment;
     bool final, touch, pin;
 
+    /* A note of who executes it, for itself: the hash of one of the names in it. Parsing leaves
+     * `hashed` empty. */
+    struct bytes hashed;
+    uint8_t hashed_kind;
+    uint64_t hash_low, hash_high;
+
     unsigned payload_count;
     uint64_t payload_bytes; /* sum of the sizes */
     struct bytes payloads[WIRE_PAYLOADS_MAX];

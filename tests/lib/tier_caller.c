@@ -99,8 +99,8 @@ void caller_say(struct domain *source, struct told_thread *thread, const char *l
         assert(strstr(answer, "dropped"));
     }
     /* A tier gets ordinary threads only; compact ones are of servers that have none. */
-    struct lookup found;
-    enum status status = compact_lookup_unfolded(source->lane, bytes_text(thread->id), &found);
+    struct lookup found = lookup_thread(source->lane, bytes_text(thread->id));
+    enum status status = compact_unfold(source->lane, &found);
     assert(status == STATUS_OK && found.thread);
     ask_begin(&ask, WIRE_METHOD_STAT, bytes_text(thread->id));
     status = thread_stat(source->lane, &ask.request, &stat, &error);

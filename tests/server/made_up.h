@@ -139,7 +139,7 @@ static void prefetched(char what)
     }
 }
 
-void thread_prefetch_directory(struct lane *at, const struct wire_request *request,
+void thread_prefetch_directory(struct lane *at, struct wire_request *request,
                                struct thread_hint *hint)
 {
     (void)at;

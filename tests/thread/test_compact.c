@@ -1,6 +1,8 @@
 /* Compact threads: what they take, that they are like others, and unfolding while others look. */
 #include "thread/compact.h"
 
+#include "thread/select.h"
+
 #include "tests/lib/crew.h"
 #include "tests/lib/suite.h"
 
@@ -103,6 +105,42 @@ START_TEST(what_changes_one_unfolds_it)
     lane_tend_fully(domain.lane);
     ck_assert_uint_eq(domain_metric(&domain, METRIC_PAYLOAD_BYTES),
                       3 * sizeof changes / sizeof *changes + 3);
+}
+END_TEST
+
+/* Who is refused leaves it as it is: it must not cost more memory to be wrong. */
+START_TEST(a_stale_append_does_not_unfold_it)
+{
+    SAY("append t : one", "step 0 v1 created");
+    SAY("append t expect=0 : two", "conflict exists v1");
+    SAY("append t expect=7 : two", "conflict version v1");
+    ck_assert(is_compact("t"));
+    SAY("append t expect=1 : two", "step 1 v2");
+    ck_assert(!is_compact("t"));
+}
+END_TEST
+
+/* Between finding it and reading its life word it may be unfolded by another lane. */
+START_TEST(its_life_is_read_where_it_went)
+{
+    SAY("append t ttl_ms=7000 : one", "step 0 v1 created");
+    struct lookup found = lookup_thread(domain.lane, bytes_text("t"));
+    struct ask ask;
+    struct thread_replay_result result = {.head = -1};
+    struct wire_error error;
+    ask_begin(&ask, WIRE_METHOD_REPLAY, bytes_text("t"));
+    struct replay replay = {
+        .lane = domain.lane, .request = &ask.request, .result = &result, .error = &error};
+    struct snapshot now = compact_snapshot(domain.lane, found.thread, &result.alone);
+    SAY("append t : two", "step 1 v2");
+    ck_assert(life_load(found.thread) & LIFE_DEAD);
+    const struct thread *lives = found.thread;
+    uint64_t word = lookup_life(domain.lane, &lives);
+    ck_assert_ptr_ne(lives, found.thread);
+    ck_assert_uint_eq(life_remaining_ms(lives, word, domain.lane->now_ms), 7000);
+    ck_assert_int_eq(select_steps(&replay, found.thread, &now, UINT32_MAX), STATUS_OK);
+    ck_assert_uint_eq(result.expires_in_ms, 7000);
+    ck_assert_uint_eq(result.version, 1);
 }
 END_TEST
 
@@ -282,7 +320,11 @@ static void look(struct mate *mate)
             ask_set(&ask, touch, false);
             enum status status = thread_replay(mate->lane, &ask.request, &result, &error);
             CREW_HOLDS(status == STATUS_OK && result.state == THREAD_COMPLETE);
+            CREW_HOLDS(result.expires_in_ms > 0);
             CREW_HOLDS(result.end == result.version && result.end >= 1 && result.end <= 2);
+            struct thread_stat_result stat;
+            CREW_HOLDS(thread_stat(mate->lane, &ask.request, &stat, &error) == STATUS_OK);
+            CREW_HOLDS(stat.state == THREAD_COMPLETE && stat.expires_in_ms > 0);
             step_view(thread_replay_step(mate->lane, &result, 0, &missing), &view);
             CREW_HOLDS(bytes_equal(view.payload, bytes_text("one")));
             lane_offline(mate->lane);
@@ -310,6 +352,7 @@ int main(void)
 {
     return SUITE_RUN("compact", setup, teardown, 60, a_short_thread_takes_little,
                      a_plain_step_alone_is_compact, what_changes_one_unfolds_it,
+                     a_stale_append_does_not_unfold_it, its_life_is_read_where_it_went,
                      an_aged_one_dies_by_its_age_as_before, a_pinned_one_stays,
                      unfolding_disturbs_nobody);
 }

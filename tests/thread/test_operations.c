@@ -45,6 +45,39 @@ START_TEST(hints_change_nothing)
 }
 END_TEST
 
+/* A request whose name was hashed by the hint finds what it names, and only that. */
+START_TEST(a_noted_hash_is_of_its_name)
+{
+    struct ask ask;
+    struct thread_hint hint;
+    struct thread_replay_result result;
+    static const char names[] = "tu";
+    SAY("append t response_id=r : one", "step 0 v1 created");
+    SAY("append u : one two", "step 0 v1 created");
+    ask_begin(&ask, WIRE_METHOD_REPLAY, bytes_of(names, 1));
+    thread_prefetch_directory(domain.lane, &ask.request, &hint);
+    for (unsigned i = 0; i < 2; i++) {
+        /* Not parsed anew: the note is of another name the second time. */
+        ask.request.thread = bytes_of(names + i, 1);
+        ck_assert_int_eq(thread_replay(domain.lane, &ask.request, &result, &domain.error),
+                         STATUS_OK);
+        ck_assert_int_eq(result.state, THREAD_COMPLETE);
+        ck_assert(bytes_equal(result.thread, ask.request.thread));
+    }
+    /* Nor is it of another kind of name with the same bytes. */
+    ask_begin(&ask, WIRE_METHOD_REPLAY, (struct bytes){0});
+    ask_set(&ask, response_id, bytes_text("r"));
+    thread_prefetch_directory(domain.lane, &ask.request, &hint);
+    ck_assert_int_eq(thread_replay(domain.lane, &ask.request, &result, &domain.error), STATUS_OK);
+    ck_assert_int_eq(result.state, THREAD_COMPLETE);
+    struct bytes same = ask.request.response_id;
+    ask.request.given = 0;
+    ask_set(&ask, thread, same);
+    ck_assert_int_eq(thread_replay(domain.lane, &ask.request, &result, &domain.error), STATUS_OK);
+    ck_assert_int_eq(result.state, THREAD_MISS);
+}
+END_TEST
+
 START_TEST(want_of_memory_is_over_budget)
 {
     struct ask ask;
@@ -70,5 +103,5 @@ END_TEST
 int main(void)
 {
     return SUITE_RUN("operations", setup, teardown, 0, hints_change_nothing,
-                     want_of_memory_is_over_budget);
+                     a_noted_hash_is_of_its_name, want_of_memory_is_over_budget);
 }
