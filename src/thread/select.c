@@ -115,17 +115,21 @@ const struct step *thread_replay_step(const struct lane *lane,
 
 /* ---- what a reply takes ---- */
 
-static uint64_t step_reply_bytes(const struct step *step)
+/* Of a step with a rest. */
+static inline uint64_t full_reply_bytes(const struct step *step, const struct step_rest *rest)
 {
-    if (step_is_compact(step)) {
-        return (uint64_t)WIRE_STEP_BYTES_MAX + WIRE_SEGMENT_BYTES_MAX + step->payload_bytes;
-    }
-    const struct step_rest *rest = step_rest(step);
     return (uint64_t)WIRE_STEP_BYTES_MAX +
            (step->flags & STEP_HAS_VISIBLE ? WIRE_VISIBLE_BYTES_MAX : 0) + rest->model_size +
            step->response_id_size + rest->tool_calls_bytes +
            (uint64_t)rest->tool_call_count * WIRE_TOOL_CALL_BYTES_MAX +
            (uint64_t)step->segment_count * WIRE_SEGMENT_BYTES_MAX + step->payload_bytes;
+}
+
+static uint64_t step_reply_bytes(const struct step *step)
+{
+    return step_is_compact(step)
+               ? (uint64_t)WIRE_STEP_BYTES_MAX + WIRE_SEGMENT_BYTES_MAX + step->payload_bytes
+               : full_reply_bytes(step, step_rest(step));
 }
 
 uint64_t thread_replay_bytes(const struct wire_request *append)
@@ -401,6 +405,68 @@ static void fit_one(const struct lane *lane, struct thread_replay_result *result
     }
 }
 
+/* Whether nothing but the frame, or a damaged step, can keep a step from begin..end-1 out. */
+static bool is_plain(const struct replay *replay, const struct fitting *fitting, uint64_t last)
+{
+    const struct thread_replay_result *result = replay->result;
+    return result->model.size == 0 && !result->tool_turns && result->budget_end <= result->begin &&
+           result->mismatch_from >= result->end && result->begin >= result->kept_from &&
+           result->begin >= select_spine(result)->lost && last >= result->end - result->begin &&
+           fitting->whole && fitting->payload_max_bytes == UINT64_MAX &&
+           fitting->tokens_max == UINT64_MAX;
+}
+
+/* What the answer will read of a step, which lies anywhere: they come in side by side. */
+static inline void prefetch_parts(const struct step *step, const struct step_rest *rest)
+{
+    const uint8_t *at = (const uint8_t *)step;
+    __builtin_prefetch(at + 64);
+    __builtin_prefetch(at + rest->payload_offset);
+    __builtin_prefetch(at + rest->payload_offset + 64);
+}
+
+/*
+ * Takes all of the selection into the reply in one go, as most replays want it. False: something is
+ * in the way, and nothing was done.
+ */
+static bool fit_plain(const struct lane *lane, struct thread_replay_result *result,
+                      const struct fitting *fitting)
+{
+    const struct spine *spine = select_spine(result);
+    uint64_t frame_bytes = fitting->frame_bytes;
+    uint64_t payload_bytes = 0;
+    unsigned segments = 0;
+    unsigned flags = 0;
+    if (!result->spine) {
+        const struct step *step = spine_step(lane, spine, 0);
+        frame_bytes += step_reply_bytes(step);
+        payload_bytes = step->payload_bytes;
+        segments = 1;
+    } else {
+        /* An ordinary thread has ordinary steps only, so that one look says it of all. */
+        const uint32_t *refs = spine->steps - spine->lost;
+        for (uint32_t at = result->begin; at < result->end; at++) {
+            const struct step *step = lane_at(lane, refs[at]);
+            const struct step_rest *rest = (const struct step_rest *)(step + 1);
+            prefetch_parts(step, rest);
+            flags |= step->flags;
+            frame_bytes += full_reply_bytes(step, rest);
+            payload_bytes += step->payload_bytes;
+            segments += step->segment_count;
+        }
+        assert(!(flags & STEP_COMPACT));
+    }
+    if ((flags & STEP_CORRUPT) || frame_bytes > fitting->frame_max_bytes) {
+        return false;
+    }
+    result->payload_bytes = payload_bytes;
+    result->segment_count = segments;
+    result->listed = result->end - result->begin;
+    result->state = THREAD_COMPLETE;
+    result->all_returned = true;
+    return true;
+}
+
 /*
  * Keeps the newest whole steps that fit the budgets and the frame, and judges the state. Every
  * position costs at least its entry as a missing step, so that the older ones always fit as such.
@@ -423,6 +489,10 @@ static enum status fit(struct replay *replay)
     if (fitting.frame_bytes > fitting.frame_max_bytes) {
         return wire_fail(replay->error, STATUS_TOO_LARGE, "",
                          "the list of steps alone is larger than a frame; ask with last or have");
+    }
+    if (is_plain(replay, &fitting, last) && result->begin < result->end &&
+        fit_plain(replay->lane, result, &fitting)) {
+        return STATUS_OK;
     }
     uint32_t begin = result->end;
     for (uint32_t at = result->end; at > result->begin && result->listed < last; at--) {

@@ -243,29 +243,39 @@ struct bytes step_model(const struct step *step)
 
 void step_view(const struct step *step, struct step_view *view)
 {
-    *view = (struct step_view){
-        .turn = step->turn,
-        .final = (step->flags & STEP_FINAL) != 0,
-        .segment_count = step->segment_count,
-        .payload_bytes = step->payload_bytes,
-        .payload = payload_of(step),
-    };
+    view->turn = step->turn;
+    view->final = (step->flags & STEP_FINAL) != 0;
+    view->segment_count = step->segment_count;
+    view->payload_bytes = step->payload_bytes;
     if (step_is_compact(step)) {
+        struct bytes none = bytes_of(NULL, 0);
+        view->number = 0;
+        view->has_tokens = false;
+        view->tokens = 0;
+        view->model = view->response_id = view->prefix = view->visible = none;
+        view->tool_calls = (struct wire_list){0};
+        view->payload = payload_of(step);
         return;
     }
+    /* In the order in which they lie there, see layout_of. */
     const struct step_rest *rest = step_rest(step);
-    size_t at = model_offset(step);
+    const uint8_t *at = (const uint8_t *)step + response_id_offset(step);
+    size_t prefix_size = step->flags & STEP_HAS_PREFIX ? WIRE_PREFIX_BYTES : 0;
+    size_t visible_size = step->flags & STEP_HAS_VISIBLE ? WIRE_PREFIX_BYTES : 0;
     view->number = rest->number;
     view->has_tokens = (step->flags & STEP_HAS_TOKENS) != 0;
     view->tokens = rest->tokens;
-    view->model = part(step, at, rest->model_size);
-    view->response_id = part(step, response_id_offset(step), step->response_id_size);
-    view->prefix = step_prefix(step);
-    view->visible =
-        part(step, visible_offset(step), step->flags & STEP_HAS_VISIBLE ? WIRE_PREFIX_BYTES : 0);
-    view->tool_calls =
-        (struct wire_list){.encoded = part(step, at + rest->model_size, rest->tool_calls_bytes),
-                           .count = rest->tool_call_count};
+    view->response_id = bytes_of(at, step->response_id_size);
+    at += step->response_id_size;
+    view->prefix = bytes_of(at, prefix_size);
+    at += prefix_size;
+    view->visible = bytes_of(at, visible_size);
+    at += visible_size;
+    view->model = bytes_of(at, rest->model_size);
+    at += rest->model_size;
+    view->tool_calls = (struct wire_list){.encoded = bytes_of(at, rest->tool_calls_bytes),
+                                          .count = rest->tool_call_count};
+    view->payload = part(step, rest->payload_offset, step->payload_bytes);
 }
 
 void step_parts(const struct step *step, struct step_parts *parts)

@@ -36,8 +36,8 @@ static void publish_key(struct lane *lane, struct thread *thread, struct step *s
     struct lookup_key key =
         lookup_key(lane, (enum record_kind)record->kind, step_key_id(step, record));
     record->hash_low = key.hash.low;
-    uint8_t known = record->flags; /* shared by what the disk said, see cold_know_keys */
-    struct index_record *existing = index_find(index, key.hash, lookup_match, &key);
+    uint8_t known = record->flags;        /* shared by what the disk said, see cold_know_keys */
+    struct index_record *existing = NULL; /* a fresh key, mostly: the insertion finds out */
     for (;;) {
         if (!existing) {
             record->flags = known;
