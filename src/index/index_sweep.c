@@ -8,6 +8,7 @@
 enum {
     PICKS_MAX = 64,
     SCAN_SEGMENTS_MAX = 64, /* a call's bound where the index is nearly empty */
+    SWEEP_LINES_AHEAD = 16, /* that the sweep has under way: each would be a miss by itself */
 };
 
 /* 0 is never due; else the tick lies within the half circle up to now. */
@@ -20,6 +21,8 @@ static bool tick_is_due(uint64_t word, uint16_t now_tick)
 struct sweep {
     struct index *index;
     struct epoch_member *member;
+    unsigned share;
+    unsigned shares;
     bool all;
     uint16_t now_tick;
     index_due_fn *due;
@@ -47,6 +50,40 @@ static void sweep_slot(const struct sweep *sweep, _Atomic uint64_t *slot, uint64
     index_retick(sweep->index, sweep->member, record, (uint16_t)(tick >> SLOT_TICK_SHIFT));
 }
 
+/* Which of a line's slots are due, as a set of bits. */
+static unsigned line_due(const struct sweep *sweep, unsigned slots, const uint64_t *words)
+{
+    unsigned due = 0;
+    for (unsigned k = 0; k < slots; k++) {
+        if (index_slot_is_final(words[k]) &&
+            (sweep->all || tick_is_due(words[k], sweep->now_tick))) {
+            due |= 1u << k;
+        }
+    }
+    return due;
+}
+
+/*
+ * Loads the slots of a line; false when none of them can be due, as in most lines. Without a branch
+ * for each: which slots are taken is chance. The highest bit of `later` says that the tick is yet
+ * to come (of the ref below nothing is borrowed), that of `none` that it is 0.
+ */
+static bool line_load(const struct sweep *sweep, const struct index_line *line, unsigned slots,
+                      uint64_t words[LINE_SLOTS])
+{
+    uint64_t now = (uint64_t)sweep->now_tick << 48 | (((uint64_t)1 << 48) - 1);
+    uint64_t resting = UINT64_MAX;
+    for (unsigned k = 0; k < slots; k++) {
+        /* Acquire: as in index_find. */
+        words[k] = index_word_load(&line->word[k]);
+        uint64_t tick_above_ref = words[k] << (48 - SLOT_TICK_SHIFT);
+        uint64_t later = now - tick_above_ref;
+        uint64_t none = (tick_above_ref >> 48) - 1;
+        resting &= later | none;
+    }
+    return sweep->all || resting >> 63 == 0;
+}
+
 /* Returns how many slots it looked at. */
 static unsigned sweep_bucket(const struct sweep *sweep, struct index_line *bucket)
 {
@@ -54,24 +91,39 @@ static unsigned sweep_bucket(const struct sweep *sweep, struct index_line *bucke
     struct index_walk walk = index_walk_start(bucket);
     do {
         uint64_t words[LINE_SLOTS];
-        for (unsigned k = 0; k < walk.slots; k++) {
-            /* Acquire: as in index_find. */
-            words[k] = index_word_load(&walk.line->word[k]);
-            if (!index_slot_is_final(words[k]) ||
-                !(sweep->all || tick_is_due(words[k], sweep->now_tick))) {
-                words[k] = 0;
-                continue;
-            }
-            __builtin_prefetch(index_at(sweep->index, words[k]), 0, 3);
+        unsigned due =
+            line_load(sweep, walk.line, walk.slots, words) ? line_due(sweep, walk.slots, words) : 0;
+        for (unsigned left = due; left != 0; left &= left - 1) {
+            __builtin_prefetch(index_at(sweep->index, words[__builtin_ctz(left)]), 0, 3);
         }
-        for (unsigned k = 0; k < walk.slots; k++) {
-            if (words[k] != 0) {
-                sweep_slot(sweep, &walk.line->word[k], words[k]);
-            }
+        for (unsigned left = due; left != 0; left &= left - 1) {
+            unsigned k = (unsigned)__builtin_ctz(left);
+            sweep_slot(sweep, &walk.line->word[k], words[k]);
         }
         slots += walk.slots;
     } while (index_walk_next(sweep->index, &walk));
     return slots;
+}
+
+/* Brings in the bucket that the sweep will come to after some more, in this segment or the next. */
+static void sweep_prefetch(const struct sweep *sweep, const struct index_cursor *cursor,
+                           struct index_segment *segment)
+{
+    unsigned bucket = cursor->bucket + SWEEP_LINES_AHEAD * sweep->shares;
+    if (bucket >= BUCKETS) {
+        uint64_t next = (uint64_t)cursor->segment + 1;
+        bucket = sweep->share + (bucket - BUCKETS) / sweep->shares * sweep->shares;
+        /* Acquire, both: as in index_locate. */
+        if (bucket >= BUCKETS || next >= (uint64_t)1 << index_word_load(&sweep->index->depth)) {
+            return;
+        }
+        uint64_t entry = index_word_load(&sweep->index->directory[next]);
+        if (entry == 0) {
+            return;
+        }
+        segment = index_at(sweep->index, entry);
+    }
+    __builtin_prefetch(&segment->bucket[bucket], 0, 3);
 }
 
 /*
@@ -86,10 +138,14 @@ bool index_sweep(struct index *index, struct epoch_member *member, struct index_
     assert(share < shares);
     struct sweep sweep = {.index = index,
                           .member = member,
+                          .share = share,
+                          .shares = shares,
                           .all = all,
                           .now_tick = now_tick,
                           .due = due,
                           .context = context};
+    /* From here on the cursor stands on buckets of the share, or behind the segment's last. */
+    cursor->bucket += (share + shares - cursor->bucket % shares) % shares;
     for (unsigned spent = 0; spent < slots;) {
         /* Acquire, both: as in index_locate. */
         if (cursor->segment >= (uint64_t)1 << index_word_load(&index->depth)) {
@@ -99,14 +155,13 @@ bool index_sweep(struct index *index, struct epoch_member *member, struct index_
         uint64_t entry = index_word_load(&index->directory[cursor->segment]);
         if (entry == 0 || cursor->bucket >= BUCKETS) {
             cursor->segment++;
-            cursor->bucket = 0;
+            cursor->bucket = share;
             spent++;
-        } else if (cursor->bucket % shares != share) {
-            cursor->bucket++;
         } else {
             struct index_segment *segment = index_at(index, entry);
+            sweep_prefetch(&sweep, cursor, segment);
             spent += sweep_bucket(&sweep, &segment->bucket[cursor->bucket]);
-            cursor->bucket++;
+            cursor->bucket += shares;
         }
     }
     return false;

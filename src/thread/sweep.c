@@ -12,7 +12,7 @@
 enum {
     PASS_MS_MIN = 125, /* a whole look at the share takes about this long, more if it is large */
     PASS_MS_MAX = 500,
-    PASS_SLOTS_A_MS = 12000, /* within a hundredth of a processor's time */
+    PASS_SLOTS_A_MS = 12000, /* a look at so many takes some 35 us */
     SLOTS_AT_ONCE_MIN = 448, /* a segment's worth */
     SLOTS_AT_ONCE_MAX = 1 << 16,
     LOOKS_AT_ONCE = 256, /* what is due is looked at, and mostly ends: some 100 us */
