@@ -13,8 +13,6 @@
 #include <ck_ht.h>
 #include <ck_spinlock.h>
 
-#include "base/random.h"
-
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -161,7 +159,7 @@ static struct table *create(uint32_t count, uint32_t spares)
     if (table == NULL) {
         return NULL;
     }
-    random_fill(table->secret, sizeof table->secret);
+    memcpy(table->secret, table_secret, sizeof table->secret);
     ck_spinlock_init(&table->writer);
     table->items = calloc((size_t)count + spares, sizeof(struct item));
     table->created = ck_ht_init(&table->ht, CK_HT_MODE_BYTESTRING | CK_HT_WORKLOAD_DELETE, no_hash,

@@ -20,10 +20,9 @@
 #include <urcu/urcu-qsbr.h>
 #include <urcu/rculfhash.h>
 
-#include "base/random.h"
-
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct node {
     struct cds_lfht_node node;
@@ -157,7 +156,7 @@ static struct table *create(uint32_t count, uint32_t spares)
     if (table == NULL) {
         return NULL;
     }
-    random_fill(table->secret, sizeof table->secret);
+    memcpy(table->secret, table_secret, sizeof table->secret);
     table->nodes = calloc((size_t)count + spares, sizeof(struct node));
     atomic_init(&table->buckets, BUCKETS_AT_FIRST);
     table->lfht =

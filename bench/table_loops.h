@@ -26,10 +26,39 @@ static bool loop_insert(struct table *table, const struct table_job *job)
     return good;
 }
 
+static inline void least(const struct table_job *job, uint32_t key, uint64_t ns)
+{
+    if (job->least_ns[key] > ns) {
+        job->least_ns[key] = (uint32_t)ns;
+    }
+}
+
+/* What took long in no load before is not timed again. */
+static bool loop_insert_again(struct table *table, const struct table_job *job)
+{
+    struct member member;
+    bool good = join(table, &member, TABLE_INSERT_TIMED);
+    for (uint32_t i = 0; good && i < job->count; i++) {
+        uint32_t key = job->keys[i];
+        bool timed = job->least_ns[key] > TABLE_SUSPECT_NS;
+        uint64_t before_ns = timed ? table_cpu_ns(CLOCK_THREAD_CPUTIME_ID) : 0;
+        good = insert_one(table, &member, key, key);
+        if (timed) {
+            least(job, key, table_cpu_ns(CLOCK_THREAD_CPUTIME_ID) - before_ns);
+        }
+        pause_at(table, &member, i + 1);
+    }
+    leave(table, &member);
+    return good;
+}
+
 /* The clock is read once for each insert: what lies between two readings is one insert and the
  * recording of the one before. */
 static bool loop_insert_timed(struct table *table, const struct table_job *job)
 {
+    if (job->again) {
+        return loop_insert_again(table, job);
+    }
     struct member member;
     bool good = join(table, &member, TABLE_INSERT);
     uint64_t before_ns = table_cpu_ns(CLOCK_THREAD_CPUTIME_ID);
@@ -37,6 +66,7 @@ static bool loop_insert_timed(struct table *table, const struct table_job *job)
         good = insert_one(table, &member, job->keys[i], job->keys[i]);
         uint64_t after_ns = table_cpu_ns(CLOCK_THREAD_CPUTIME_ID);
         hist_record(job->hist_ns, after_ns - before_ns);
+        least(job, job->keys[i], after_ns - before_ns);
         before_ns = after_ns;
         if ((i + 1) % TABLE_PAUSE == 0) {
             pause_at(table, &member, i + 1);
