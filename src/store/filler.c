@@ -31,6 +31,12 @@ struct filler {
     struct tree_group groups[STORE_BITE_CHANGES];
 };
 
+/* The log's tail of the last run is not yet in the tree: it comes before anything else. */
+static bool is_at_tail(const struct store *store)
+{
+    return store_tail_state(store) == STORE_TAIL_WAITED_FOR;
+}
+
 static void take(struct filler *filler)
 {
     /* Before the take: what is put from now on may be in a hurry again. Relaxed, as in hand_over.
@@ -105,6 +111,9 @@ static void finish(struct filler *filler, size_t count, bool ok)
 static void drop_all(struct filler *filler)
 {
     size_t count;
+    if (is_at_tail(filler->store)) {
+        store_tail_end(filler->store, false);
+    }
     while ((count = gather(filler)) > 0) {
         finish(filler, count, false);
     }
@@ -118,6 +127,7 @@ static void lose_patience(struct filler *filler)
         }
     }
     store_flush(&filler->delivery);
+    store_tail_fail_parked(filler->store);
 }
 
 /* What could not be trimmed is trimmed a little later, and costs nothing but room. */
@@ -139,7 +149,8 @@ static void trim(struct filler *filler)
  * that the lanes may soon have to. */
 static bool has_time_to_compress(const struct store *store)
 {
-    return store->settings.compression == STORE_COMPRESSION_ZSTD &&
+    return store_tail_state(store) == STORE_TAIL_IN_TREE &&
+           store->settings.compression == STORE_COMPRESSION_ZSTD &&
            atomic_load_explicit(&store->lag_bytes, memory_order_relaxed) <
                store->settings.lag_max_bytes / 4;
 }
@@ -155,6 +166,9 @@ static bool apply(struct filler *filler, size_t count)
         tree_apply(store->tree, filler->groups, count, &taken, store_add_name, store, &trouble);
     assert(taken <= count && (status != STATUS_OK || taken == count));
     finish(filler, taken, true);
+    if (is_at_tail(store) && tree_applied(store->tree) >= store->tail.sequence) {
+        store_tail_end(store, true);
+    }
     if (status == STATUS_OK) {
         filler->full_ms = 0;
         return true;
@@ -207,6 +221,9 @@ static bool is_due_to_drain(struct filler *filler, uint64_t now)
         filler->since_ms = 0;
         return false;
     }
+    if (is_at_tail(filler->store)) {
+        return true;
+    }
     filler->since_ms = filler->since_ms ? filler->since_ms : now;
     return bytes >= store_fill_most_bytes(filler->store) ||
            now >= filler->since_ms + patience(filler);
@@ -217,7 +234,7 @@ static void tick(struct filler *filler, bool settle)
     struct store *store = filler->store;
     store_check_tree(store);
     store_check_directory(store);
-    if (!store_has(store, STORE_TROUBLES)) {
+    if (!store_has(store, STORE_TROUBLES) && !is_at_tail(store)) {
         store_due_pass(&filler->due, store, &filler->delivery, settle);
     }
     trim(filler);
@@ -271,7 +288,9 @@ static void run(struct filler *filler)
         if (stop) {
             break;
         }
-        store_refill_tend(store);
+        if (!is_at_tail(store)) { /* a filter knows all names that were acknowledged */
+            store_refill_tend(store);
+        }
         now = store_now_ms();
         if (now >= filler->tick_ms + STORE_TICK_MS) {
             tick(filler, false);

@@ -25,24 +25,59 @@ static struct tier_load *next_load(struct store_pool *pool)
     return load;
 }
 
+static void look(struct store *store, struct tier_load *load)
+{
+    unsigned damaged = 0;
+    tree_load(store->tree, load, &damaged);
+    store_count_damage(store, damaged);
+    if (load->found == TIER_FAILED || load->found == TIER_CORRUPT || damaged > 0) {
+        store_check_tree(store);
+    }
+}
+
+/* As look, while the log's tail may not be in the tree. False: the load is parked. */
+static bool look_past_tail(struct store *store, struct tier_load *load)
+{
+    enum store_tail_verdict verdict = store_tail_judge(store, load, true);
+    if (verdict == STORE_TAIL_GO) {
+        look(store, load);
+        if (load->kind == TIER_LOAD_KEY) { /* so it owns nothing if it is parked now */
+            verdict = store_tail_judge(store, load, false);
+        }
+    }
+    if (verdict == STORE_TAIL_AGAIN) {
+        look(store, load);
+    } else if (verdict == STORE_TAIL_FAIL) {
+        load->found = TIER_FAILED;
+    }
+    return verdict != STORE_TAIL_PARKED;
+}
+
 static void *run(void *context)
 {
     struct store *store = context;
     struct tier_load *load;
     guard_thread_begin();
     while ((load = next_load(&store->pool))) {
-        unsigned damaged = 0;
         load->next = NULL;
-        tree_load(store->tree, load, &damaged);
-        store_count_damage(store, damaged);
-        if (load->found == TIER_FAILED || load->found == TIER_CORRUPT || damaged > 0) {
-            store_check_tree(store);
+        if (store_tail_state(store) == STORE_TAIL_IN_TREE) {
+            look(store, load);
+        } else if (!look_past_tail(store, load)) {
+            continue;
         }
         atomic_fetch_sub_explicit(&store->pool.under_way, 1, memory_order_relaxed);
         store_deliver_now(load->port, &load->event);
     }
     guard_thread_end();
     return NULL;
+}
+
+void store_pool_put(struct store_pool *pool, struct tier_load *load)
+{
+    load->next = NULL;
+    *pool->last = load;
+    pool->last = &load->next;
+    pthread_cond_signal(&pool->some);
 }
 
 enum status store_load(struct tier *tier, struct tier_load *load)
@@ -57,11 +92,22 @@ enum status store_load(struct tier *tier, struct tier_load *load)
     load->event.kind = TIER_LOADED;
     load->next = NULL;
     pthread_mutex_lock(&pool->lock);
-    *pool->last = load;
-    pool->last = &load->next;
-    pthread_cond_signal(&pool->some);
+    store_pool_put(pool, load);
     pthread_mutex_unlock(&pool->lock);
     return STATUS_OK;
+}
+
+void store_pool_init(struct store_pool *pool)
+{
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->some, NULL);
+    pool->last = &pool->first;
+}
+
+void store_pool_destroy(struct store_pool *pool)
+{
+    pthread_cond_destroy(&pool->some);
+    pthread_mutex_destroy(&pool->lock);
 }
 
 bool store_pool_open(struct store *store)
@@ -69,9 +115,6 @@ bool store_pool_open(struct store *store)
     struct store_pool *pool = &store->pool;
     unsigned wanted = store->settings.pool;
     wanted = wanted == 0 ? 1 : wanted > STORE_POOL_MAX ? STORE_POOL_MAX : wanted;
-    pthread_mutex_init(&pool->lock, NULL);
-    pthread_cond_init(&pool->some, NULL);
-    pool->last = &pool->first;
     while (pool->count < wanted && store_start(&pool->threads[pool->count], run, store)) {
         pool->count++;
     }
@@ -93,6 +136,4 @@ void store_pool_close(struct store *store)
         pthread_join(pool->threads[i], NULL);
     }
     pool->count = 0;
-    pthread_cond_destroy(&pool->some);
-    pthread_mutex_destroy(&pool->lock);
 }

@@ -237,54 +237,10 @@ static bool take_lock(struct store *store, struct store_refusal *refusal)
 /* Groups of the log on their way into the tree. */
 struct recovery {
     struct store *store;
-    struct record_buffer bytes;
-    struct recovered_group {
-        size_t at, size;
-        uint64_t sequence;
-    } * groups;
-    struct tree_group *bite; /* as many */
-    size_t count;
-    uint64_t total;
     uint64_t next_uid; /* above every uid in the log */
-    bool failed;       /* the tree, for `trouble` */
+    bool failed;       /* for `trouble` */
     struct wal_trouble trouble;
 };
-
-static bool play_batch(struct recovery *recovery)
-{
-    struct tree_group *groups = recovery->bite;
-    size_t taken = 0;
-    for (size_t i = 0; i < recovery->count; i++) {
-        const struct recovered_group *group = &recovery->groups[i];
-        groups[i] =
-            (struct tree_group){.bytes = bytes_of(recovery->bytes.data + group->at, group->size),
-                                .sequence = group->sequence};
-    }
-    if (recovery->count > 0 &&
-        tree_apply(recovery->store->tree, groups, recovery->count, &taken, store_add_name,
-                   recovery->store, &recovery->trouble) != STATUS_OK) {
-        recovery->failed = true;
-        return false;
-    }
-    recovery->total += recovery->count;
-    recovery->count = 0;
-    recovery->bytes.size = 0;
-    return true;
-}
-
-static bool grow(struct record_buffer *buffer, size_t size)
-{
-    if (size > buffer->capacity) {
-        size_t capacity = size > 2 * buffer->capacity ? size : 2 * buffer->capacity;
-        uint8_t *data = realloc(buffer->data, capacity);
-        if (!data) {
-            return false;
-        }
-        buffer->data = data;
-        buffer->capacity = capacity;
-    }
-    return true;
-}
 
 /* Names are hashed with the tree's secret, so a log beside another tree gives itself away. */
 static bool is_of_tree(const struct store *store, const struct tier_head *head)
@@ -294,64 +250,47 @@ static bool is_of_tree(const struct store *store, const struct tier_head *head)
     return name.low == head->name.low && name.high == head->name.high;
 }
 
+static bool fail(struct recovery *recovery, int error, const char *text)
+{
+    recovery->failed = true;
+    recovery->trouble = (struct wal_trouble){.error = error};
+    (void)snprintf(recovery->trouble.text, sizeof recovery->trouble.text, "%s", text);
+    return false;
+}
+
 static bool play(void *context, uint64_t sequence, struct bytes bytes)
 {
     struct recovery *recovery = context;
-    struct record_buffer *buffer = &recovery->bytes;
     struct record_group group;
-    if (record_open_group(bytes, &group)) {
-        if (!is_of_tree(recovery->store, &group.head)) {
-            recovery->failed = true;
-            recovery->trouble =
-                (struct wal_trouble){.error = EINVAL,
-                                     .text = "it belongs to another tree.mdb; bring that one back, "
-                                             "or move the log-* files away"};
-            return false;
-        }
-        if (group.head.uid >= recovery->next_uid) {
-            recovery->next_uid = group.head.uid + 1;
-        }
+    if (!record_open_group(bytes, &group) || group.head.length == UINT32_MAX ||
+        group.head.uid == 0) {
+        return fail(recovery, EINVAL, "A group of the log is damaged.");
     }
-    if (recovery->count == STORE_BITE_CHANGES || buffer->size >= STORE_BITE_BYTES) {
-        if (!play_batch(recovery)) {
-            return false;
-        }
+    if (!is_of_tree(recovery->store, &group.head)) {
+        return fail(recovery, EINVAL,
+                    "it belongs to another tree.mdb; bring that one back, or move the log-* files "
+                    "away");
     }
-    if (!grow(buffer, buffer->size + bytes.size)) {
-        recovery->failed = true;
-        recovery->trouble = (struct wal_trouble){.error = ENOMEM, .text = "no memory"};
-        return false;
+    if (group.head.uid >= recovery->next_uid) {
+        recovery->next_uid = group.head.uid + 1;
     }
-    recovery->groups[recovery->count++] =
-        (struct recovered_group){.at = buffer->size, .size = bytes.size, .sequence = sequence};
-    memcpy(buffer->data + buffer->size, bytes.data, bytes.size);
-    buffer->size += bytes.size;
-    return true;
+    return store_tail_add(recovery->store, sequence, bytes, &group) ||
+           fail(recovery, ENOMEM, "no memory");
 }
 
-/* Opens the log and brings what the tree lacks into it. */
+/* Opens the log, and brings what the tree lacks into it or on its way. */
 static bool recover(struct store *store, struct store_refusal *refusal)
 {
     struct recovery recovery = {.store = store};
     struct wal_trouble trouble = {0};
     bool damaged = false;
-    bool ok = false;
-    recovery.groups = malloc(STORE_BITE_CHANGES * sizeof *recovery.groups);
-    recovery.bite = malloc(STORE_BITE_CHANGES * sizeof *recovery.bite);
-    if (!recovery.groups || !recovery.bite) {
-        refuse(refusal, "no memory");
-        goto done;
-    }
     enum status status = wal_open(store->directory_fd, tree_applied(store->tree), play, &recovery,
                                   &store->wal, &damaged, &trouble);
     if (!recovery.failed && status != STATUS_OK) {
         refuse(refusal, "the log: %s", trouble.text);
-        goto done;
+        goto failed;
     }
-    if (!recovery.failed) {
-        ok = play_batch(&recovery);
-    }
-    if (!ok) {
+    if (recovery.failed || !store_tail_begin(store, &recovery.trouble)) {
         refuse(refusal, "the log cannot be brought into the tree: %s",
                store_is_lack_of_space(recovery.trouble.error)
                    ? "no space; make room and start again"
@@ -359,7 +298,7 @@ static bool recover(struct store *store, struct store_refusal *refusal)
         if (status == STATUS_OK) {
             wal_close(store->wal);
         }
-        goto done;
+        goto failed;
     }
     if (damaged) {
         log_write(LOG_ERROR, "log_damaged", LOG_TEXT("reason", trouble.text),
@@ -369,12 +308,11 @@ static bool recover(struct store *store, struct store_refusal *refusal)
     uint64_t next_uid = tree_next_uid(store->tree);
     next_uid = recovery.next_uid > next_uid ? recovery.next_uid : next_uid;
     atomic_init(&store->next_uid, next_uid > 0 ? next_uid : 1);
-    store->numbers.recovered = recovery.total;
-done:
-    free(recovery.bytes.data);
-    free(recovery.bite);
-    free(recovery.groups);
-    return ok;
+    store->numbers.recovered = store->tail.groups;
+    return true;
+failed:
+    store_tail_drop(store);
+    return false;
 }
 
 /* ---- Opening and closing ------------------------------------------------------------------- */
@@ -393,11 +331,19 @@ static struct store *store_create(const struct store_settings *settings)
     pthread_mutex_init(&store->ports_lock, NULL);
     pthread_mutex_init(&store->settle_lock, NULL);
     pthread_cond_init(&store->settled_some, NULL);
+    store_pool_init(&store->pool);
     return store;
 }
 
 static void store_destroy(struct store *store)
 {
+    for (struct inbox_node *node = inbox_take(&store->batches); node;) {
+        struct inbox_node *next = node->next; /* of the log's tail, when no filler came up */
+        store_batch_free(STORE_HOLDER(node, struct store_batch, node));
+        node = next;
+    }
+    store_tail_drop(store);
+    store_pool_destroy(&store->pool);
     pthread_cond_destroy(&store->settled_some);
     pthread_mutex_destroy(&store->settle_lock);
     pthread_mutex_destroy(&store->ports_lock);

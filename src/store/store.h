@@ -25,6 +25,9 @@ struct store_settings {
     uint64_t disk_bytes;
     uint64_t max_age_ms;
     uint64_t lag_max_bytes; /* submitted and not yet in the tree; beyond it submit says AGAIN */
+    /* So much of the log is brought into the tree before the store opens; 0: what takes no time.
+     * With more it opens at once, and what that bears upon is answered when it is in the tree. */
+    uint64_t tail_at_once_bytes;
     uint32_t tombstones;
     unsigned pool; /* operating-system threads that load */
     enum store_compression compression;
@@ -40,7 +43,8 @@ struct store_refusal {
 };
 
 /*
- * Takes the directory's lock, opens tree and log, fills the tree from the log, starts the threads.
+ * Takes the directory's lock, opens tree and log, fills the tree from the log (or begins to, see
+ * tail_at_once_bytes), starts the threads.
  * NULL: refused, nothing was changed. Serves at once; the filter fills itself in the background.
  */
 struct store *store_open(const struct store_settings *settings, struct store_refusal *refusal);

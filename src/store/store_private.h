@@ -120,6 +120,8 @@ struct store_batch {
 };
 
 void store_batch_free(struct store_batch *batch);
+/* Room for one more group; NULL: no memory. It counts when `count` does. */
+struct store_group *store_batch_next(struct store_batch *batch);
 
 /* What a change counts towards the limit on what waits. */
 static inline uint64_t store_charge(const struct tier_change *change)
@@ -139,6 +141,28 @@ struct store_pool {
     unsigned count;
     pthread_t threads[STORE_POOL_MAX];
     _Atomic uint32_t under_way; /* claimed by load, given back with the event; relaxed: a limit */
+};
+
+/* What of the log is not yet in the tree at start; see tail.c. */
+enum store_tail_state {
+    STORE_TAIL_IN_TREE,
+    STORE_TAIL_WAITED_FOR, /* the filler is at it */
+    STORE_TAIL_LOST,       /* the tree does not take it: it stays in the log for the next start */
+};
+
+struct store_tail {
+    _Atomic int state;
+    uint64_t *names; /* marks of all names that it bears upon; under the pool's lock */
+    size_t count;
+    size_t capacity;          /* a power of two, or 0 */
+    struct tier_load *parked; /* under the pool's lock */
+    /* Of who opens the store. */
+    struct store_batch *first;
+    struct store_batch *last;
+    /* Fixed when the threads are started. */
+    uint64_t bytes;
+    uint64_t groups;
+    uint64_t sequence; /* of its last group */
 };
 
 /* Builds a filter beside the one in use; driven by the filler, filled by a thread of its own. */
@@ -207,6 +231,7 @@ struct store {
     uint64_t settled; /* under the lock */
 
     struct store_pool pool;
+    struct store_tail tail;
     struct store_refill refill;
     struct store_numbers numbers;
 };
@@ -265,6 +290,30 @@ void store_count_damage(struct store *store, unsigned damaged);
 
 void store_metrics(const struct tier *tier, uint64_t values[METRIC_COUNT]);
 
+/* ---- tail.c -------------------------------------------------------------------------------- */
+
+/* At start: takes a copy of the group that is not in the tree. False: no memory. */
+bool store_tail_add(struct store *store, uint64_t sequence, struct bytes bytes,
+                    const struct record_group *group);
+/* Brings what was added into the tree, or leaves it to the filler. False: the tree refused. */
+bool store_tail_begin(struct store *store, struct wal_trouble *trouble);
+void store_tail_drop(struct store *store);
+
+enum store_tail_state store_tail_state(const struct store *store);
+
+enum store_tail_verdict {
+    STORE_TAIL_GO,
+    STORE_TAIL_AGAIN,  /* look again: the tail is in the tree by now */
+    STORE_TAIL_PARKED, /* it is the tail's now */
+    STORE_TAIL_FAIL,
+};
+
+/* For the pool, `before` it looks into the tree and, if there was a tail then, behind that. */
+enum store_tail_verdict store_tail_judge(struct store *store, struct tier_load *load, bool before);
+/* The filler's: all that are parked hear that nobody knows; and the end. */
+void store_tail_fail_parked(struct store *store);
+void store_tail_end(struct store *store, bool in_tree);
+
 /* ---- writer.c, filler.c, due.c, pool.c, refill.c ------------------------------------------- */
 
 bool store_writer_open(struct store *store);
@@ -291,9 +340,13 @@ void store_due_close(struct store_due *due);
 void store_due_pass(struct store_due *due, struct store *store, struct store_delivery *delivery,
                     bool settle);
 
+void store_pool_init(struct store_pool *pool); /* the lock: the filler uses it as well */
+void store_pool_destroy(struct store_pool *pool);
 bool store_pool_open(struct store *store);
 void store_pool_close(struct store *store);
 enum status store_load(struct tier *tier, struct tier_load *load);
+/* The lock is held. */
+void store_pool_put(struct store_pool *pool, struct tier_load *load);
 
 bool store_refill_open(struct store *store); /* begins at once */
 void store_refill_close(struct store *store);

@@ -89,7 +89,7 @@ static void refuse(struct writer *writer, struct tier_change *change, uint64_t c
     store_deliver_applied(&writer->delivery, change, false);
 }
 
-static struct store_group *next_group(struct store_batch *batch)
+struct store_group *store_batch_next(struct store_batch *batch)
 {
     if (batch->count == batch->capacity) {
         unsigned capacity = batch->capacity ? batch->capacity * 4 : 4;
@@ -113,7 +113,7 @@ static bool is_hasty(const struct tier_change *change)
 static bool add(struct writer *writer, struct store_batch *batch, struct tier_change *change)
 {
     struct store *store = writer->store;
-    struct store_group *group = next_group(batch);
+    struct store_group *group = store_batch_next(batch);
     size_t at = batch->buffer.size;
     /* The filler compresses: nobody waits for it. */
     if (!group ||

@@ -12,6 +12,7 @@
 static _Atomic unsigned apply_failures;
 static _Atomic unsigned write_failures;
 static _Atomic int failure;
+static _Atomic bool held; /* groups wait before the tree */
 
 enum status __real_tree_apply(struct tree *tree, const struct tree_group *groups, size_t count,
                               size_t *taken, tree_name_fn *name, void *context,
@@ -37,6 +38,9 @@ enum status __wrap_tree_apply(struct tree *tree, const struct tree_group *groups
                               size_t *taken, tree_name_fn *name, void *context,
                               struct wal_trouble *trouble)
 {
+    while (atomic_load(&held)) {
+        sleep_ms(1);
+    }
     if (fails(&apply_failures)) {
         *trouble = (struct wal_trouble){.error = atomic_load(&failure), .call = "commit"};
         *taken = 0;
@@ -170,10 +174,161 @@ START_TEST(failed_log_stays_failed)
 }
 END_TEST
 
+/* ---- The log's tail, brought in while the store serves ----------------------------------------
+ */
+
+/* The tree has `old` and `still`; only the log knows of `fresh`, and that `old` is gone. */
+static void leave_tail(void)
+{
+    struct put *old = make_put("old", 1, bytes_text("payload"));
+    struct put *erase = make_erase(old, REASON_FORGOTTEN);
+    struct put *fresh = make_put("fresh", 2, bytes_text("payload"));
+    done(make_put("still", 1, bytes_text("payload")), STATUS_OK);
+    submit(old);
+    AWAIT(old->applied_at);
+    atomic_store(&failure, ENOSPC);
+    atomic_store(&apply_failures, 1000);
+    submit(erase);
+    submit(fresh);
+    AWAIT(erase->applied_at && fresh->applied_at);
+    ck_assert_int_eq(fresh->durable_status, STATUS_OK);
+    free_put(old);
+    free_put(erase);
+    free_put(fresh);
+    close_store();
+    atomic_store(&apply_failures, 0);
+    settings.tail_at_once_bytes = 1;
+}
+
+enum { ASKED_MAX = 6 };
+static struct tier_load asked[ASKED_MAX];
+static unsigned asked_count;
+
+/* Without waiting for it. */
+static struct tier_load *ask_for(const char *id, enum tier_load_kind kind, enum record_kind record)
+{
+    ck_assert_uint_lt(asked_count, ASKED_MAX);
+    struct tier_load *load = &asked[asked_count++];
+    *load = load_of(id, kind, record);
+    load->limit = 10;
+    ck_assert_int_eq(tier->calls->load(tier, load), STATUS_OK);
+    return load;
+}
+
+static void forget_asked(void)
+{
+    for (unsigned i = 0; i < asked_count; i++) {
+        free(asked[i].image);
+        free(asked[i].page);
+    }
+    asked_count = 0;
+}
+
+START_TEST(what_the_tail_bears_upon_waits_for_it)
+{
+    leave_tail();
+    atomic_store(&held, true);
+    open_store();
+    ck_assert_uint_eq(metric(METRIC_DISK_RECOVERED), 2);
+    ck_assert_uint_gt(metric(METRIC_DISK_LAG_BYTES), 0);
+    /* What it does not touch is answered at once. */
+    ck_assert_int_eq(found("still"), TIER_FOUND);
+    ck_assert_int_eq(found("never"), TIER_ABSENT);
+    struct tier_load key = load("call-still-0", TIER_LOAD_KEY, RECORD_TOOL_CALL);
+    ck_assert_int_eq(key.found, TIER_FOUND);
+    unsigned before = loaded_count;
+    struct tier_load *old = ask_for("old", TIER_LOAD_THREAD, RECORD_THREAD);
+    struct tier_load *old_key = ask_for("call-old-0", TIER_LOAD_KEY, RECORD_TOOL_CALL);
+    struct tier_load *fresh = ask_for("fresh", TIER_LOAD_THREAD, RECORD_THREAD);
+    struct tier_load *fresh_key = ask_for("call-fresh-1", TIER_LOAD_KEY, RECORD_TOOL_CALL);
+    struct tier_load *no_key = ask_for("call-never-0", TIER_LOAD_KEY, RECORD_TOOL_CALL);
+    struct tier_load *page = ask_for("", TIER_LOAD_PAGE, RECORD_THREAD);
+    sleep_ms(300);
+    collect();
+    ck_assert_uint_eq(loaded_count, before);
+    ck_assert(tier->calls->may_have(tier, name_of("fresh")));
+    atomic_store(&held, false);
+    AWAIT(loaded_count == before + 6);
+    ck_assert_int_eq(old->found, TIER_TOMBSTONE);
+    ck_assert_int_eq(old_key->found, TIER_TOMBSTONE);
+    ck_assert_int_eq(fresh->found, TIER_FOUND);
+    ck_assert_uint_eq(fresh->image->step_count, 2);
+    ck_assert_int_eq(fresh_key->found, TIER_FOUND);
+    ck_assert_int_eq(no_key->found, TIER_ABSENT);
+    ck_assert_int_eq(page->found, TIER_FOUND);
+    ck_assert_uint_eq(page->page->count, 2);
+    forget_asked();
+    AWAIT(metric(METRIC_DISK_LAG_BYTES) == 0);
+    done(make_put("later", 1, bytes_text("payload")), STATUS_OK);
+    ck_assert_int_eq(found("later"), TIER_FOUND);
+}
+END_TEST
+
+/* Puts of now follow upon the tail, and are durable while it waits. */
+START_TEST(changes_follow_upon_the_tail)
+{
+    leave_tail();
+    atomic_store(&held, true);
+    open_store();
+    struct put *put = make_put("later", 1, bytes_text("payload"));
+    submit(put);
+    AWAIT(put->durable_at);
+    ck_assert_int_eq(put->durable_status, STATUS_OK);
+    ck_assert_uint_eq(put->applied_at, 0);
+    atomic_store(&held, false);
+    AWAIT(put->applied_at);
+    ck_assert_int_eq(put->change.status, STATUS_OK);
+    free_put(put);
+    ck_assert_int_eq(found("fresh"), TIER_FOUND);
+    ck_assert_int_eq(found("later"), TIER_FOUND);
+    close_store();
+    open_store();
+    ck_assert_uint_eq(metric(METRIC_DISK_RECOVERED), 0);
+    ck_assert_int_eq(found("fresh"), TIER_FOUND);
+    ck_assert_int_eq(found("later"), TIER_FOUND);
+}
+END_TEST
+
+START_TEST(a_tail_that_finds_no_room_waits_for_it)
+{
+    leave_tail();
+    atomic_store(&apply_failures, 1000);
+    open_store();
+    AWAIT(tier->calls->is_read_only(tier));
+    ck_assert_int_eq(found("still"), TIER_FOUND);
+    ck_assert_int_eq(found("fresh"), TIER_FAILED); /* after a while */
+    atomic_store(&apply_failures, 0);
+    AWAIT(!tier->calls->is_read_only(tier));
+    ck_assert_int_eq(found("fresh"), TIER_FOUND);
+    ck_assert_int_eq(found("old"), TIER_TOMBSTONE);
+}
+END_TEST
+
+START_TEST(a_tail_that_the_tree_refuses_stays_in_the_log)
+{
+    leave_tail();
+    atomic_store(&failure, EIO);
+    atomic_store(&apply_failures, 1);
+    open_store();
+    AWAIT(tier->calls->is_read_only(tier));
+    ck_assert_int_eq(found("still"), TIER_FOUND);
+    ck_assert_int_eq(found("fresh"), TIER_FAILED);
+    ck_assert_int_eq(found("old"), TIER_FAILED);
+    struct tier_load key = load("call-old-0", TIER_LOAD_KEY, RECORD_TOOL_CALL);
+    ck_assert_int_eq(key.found, TIER_FAILED);
+    close_store();
+    open_store();
+    ck_assert_int_eq(found("fresh"), TIER_FOUND);
+    ck_assert_int_eq(found("old"), TIER_TOMBSTONE);
+}
+END_TEST
+
 int main(void)
 {
-    return SUITE_RUN("filler", setup, teardown, 60, full_tree_keeps_what_is_in_the_log,
-                     who_waits_long_for_a_full_tree_is_told,
-                     closing_with_a_full_tree_leaves_it_to_the_log, failed_tree_stays_failed,
-                     full_log_fails_the_batch, failed_log_stays_failed);
+    return SUITE_RUN(
+        "filler", setup, teardown, 60, full_tree_keeps_what_is_in_the_log,
+        who_waits_long_for_a_full_tree_is_told, closing_with_a_full_tree_leaves_it_to_the_log,
+        failed_tree_stays_failed, full_log_fails_the_batch, failed_log_stays_failed,
+        what_the_tail_bears_upon_waits_for_it, changes_follow_upon_the_tail,
+        a_tail_that_finds_no_room_waits_for_it, a_tail_that_the_tree_refuses_stays_in_the_log);
 }
