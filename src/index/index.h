@@ -158,6 +158,9 @@ struct index_scan {
     uint32_t after;    /* and its arena reference, which tells equal hashes apart */
 };
 
+/* Of all records with this hash_low; and the other way round. */
+uint64_t index_scan_position(uint64_t hash_low);
+
 typedef bool index_visit_fn(void *context, struct index_record *record);
 
 bool index_scan(struct index *index, struct index_scan *scan, unsigned records,

@@ -167,7 +167,7 @@ bool index_sweep(struct index *index, struct epoch_member *member, struct index_
     return false;
 }
 
-static uint64_t bits_reversed(uint64_t value)
+uint64_t index_scan_position(uint64_t value)
 {
     value = (value >> 1 & 0x5555555555555555u) | (value & 0x5555555555555555u) << 1;
     value = (value >> 2 & 0x3333333333333333u) | (value & 0x3333333333333333u) << 2;
@@ -221,7 +221,7 @@ static unsigned segment_pick(const struct index *index, struct index_segment *se
                     continue;
                 }
                 const struct index_record *record = index_at(index, words[k]);
-                struct pick pick = {.key = bits_reversed(record->hash_low),
+                struct pick pick = {.key = index_scan_position(record->hash_low),
                                     .ref = (uint32_t)(words[k] & WORD_REF_MASK)};
                 if (pick_before(last, pick)) {
                     count = pick_insert(picks, count, limit, pick);
@@ -242,7 +242,7 @@ bool index_scan(struct index *index, struct index_scan *scan, unsigned records,
 {
     struct pick picks[PICKS_MAX];
     for (unsigned segments = 0; records > 0 && segments < SCAN_SEGMENTS_MAX;) {
-        struct index_place place = index_locate(index, bits_reversed(scan->position));
+        struct index_place place = index_locate(index, index_scan_position(scan->position));
         struct pick last = {.key = scan->position, .ref = scan->after};
         unsigned limit = records < PICKS_MAX ? records : PICKS_MAX;
         unsigned count = segment_pick(index, place.segment, last, picks, limit);
@@ -259,7 +259,7 @@ bool index_scan(struct index *index, struct index_scan *scan, unsigned records,
         }
         segments++;
         uint32_t depth = index_entry_depth(place.entry);
-        uint64_t last_key = bits_reversed(place.at) | UINT64_MAX >> depth;
+        uint64_t last_key = index_scan_position(place.at) | UINT64_MAX >> depth;
         if (last_key == UINT64_MAX) {
             *scan = (struct index_scan){.position = UINT64_MAX, .after = UINT32_MAX};
             return true;

@@ -4,6 +4,7 @@
 #include "thread/operations.h"
 #include "thread/replay.h"
 #include "thread/steps.h"
+#include "wire/compose.h"
 
 /* ---- conflicts ---- */
 
@@ -32,9 +33,29 @@ enum status append_stale(struct wire_error *error, uint64_t version)
 
 /* ---- of the request ---- */
 
+/* Most steps: their ids and tool calls together are less than the rest of the limit. */
+enum { SMALL_PAYLOAD = 16384, SMALL_TOOL_CALLS = 16, SMALL_LIMIT = 65536 };
+
+static bool is_small(const struct lane *lane, const struct wire_request *request)
+{
+    static_assert(SMALL_PAYLOAD + WIRE_REPLAY_BYTES_MAX + WIRE_STEP_BYTES_MAX +
+                          WIRE_VISIBLE_BYTES_MAX + WIRE_SEGMENT_BYTES_MAX +
+                          SMALL_TOOL_CALLS * (2 * WIRE_ID_BYTES_MAX + WIRE_TOOL_CALL_BYTES_MAX) +
+                          8 * WIRE_ID_BYTES_MAX + 1024 <
+                      SMALL_LIMIT,
+                  "what is small fits");
+    return request->payload_count == 1 && request->payload_bytes <= SMALL_PAYLOAD &&
+           request->tool_calls.count <= SMALL_TOOL_CALLS &&
+           lane->threads->step_bytes_max >= SMALL_LIMIT &&
+           lane->threads->settings.frame_max_bytes >= SMALL_LIMIT;
+}
+
 enum status append_check_size(const struct lane *lane, const struct wire_request *request,
                               struct wire_error *error)
 {
+    if (is_small(lane, request)) {
+        return STATUS_OK;
+    }
     if (step_size_bytes(request) > lane->threads->step_bytes_max) {
         return wire_fail(error, STATUS_OVER_BUDGET, "",
                          "the step needs more than half of the memory budget; send less, or give "

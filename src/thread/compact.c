@@ -144,6 +144,7 @@ static struct thread *copy_thread(struct lane *lane, const struct thread *compac
         thread_discard(lane, thread);
         return NULL;
     }
+    thread->record.flags |= THREAD_UNFOLDED;
     thread_set_age(lane, thread, thread_created_ms(lane, compact));
     /* Relaxed, all: not shared yet; the life word of the compact one publishes it. */
     atomic_store_explicit(&thread->replayed,

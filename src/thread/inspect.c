@@ -75,13 +75,14 @@ enum status thread_stat(struct lane *lane, const struct wire_request *request,
 /*
  * Memory comes first: the threads of which the disk has nothing. Then the disk's, by age, shown as
  * memory has them where it does. So none is left out that was there all the time, wherever it moved
- * meanwhile; one that reaches the disk, or is unfolded (see compact.h), while it is listed may be
- * listed twice.
+ * meanwhile; one that reaches the disk while it is listed may be listed twice.
  */
 struct listing {
     struct lane *lane;
     struct bytes starts_with;
     unsigned limit;
+    bool goes_on;
+    uint64_t seam_hash; /* of the record that the page before ended with */
     struct thread_list_result *result;
 };
 
@@ -108,6 +109,19 @@ static void list_thread(struct listing *listing, const struct thread *thread, ui
     };
 }
 
+/*
+ * Listed as the compact thread that it was (see compact.h), on this page or as the last one of the
+ * page before, after which it may stand anew. That page left no id but a hash: 64 of its bits would
+ * have to agree for another to be taken for it.
+ */
+static bool was_listed(const struct listing *listing, const struct thread *thread)
+{
+    const struct thread_list_result *result = listing->result;
+    return (thread->record.flags & THREAD_UNFOLDED) &&
+           (result->count > 0 ? bytes_equal(result->listed[result->count - 1].id, thread_id(thread))
+                              : listing->goes_on && listing->seam_hash == thread->record.hash_low);
+}
+
 static bool visit_listed(void *context, struct index_record *record)
 {
     struct listing *listing = context;
@@ -125,12 +139,11 @@ static bool visit_listed(void *context, struct index_record *record)
          atomic_load_explicit(&rest_of(thread)->on_disk, memory_order_relaxed))) {
         return true;
     }
-    const struct thread_list_result *result = listing->result;
-    if (result->count > 0 && bytes_equal(result->listed[result->count - 1].id, thread_id(thread))) {
-        return true; /* unfolded since */
+    if (was_listed(listing, thread)) {
+        return true;
     }
     list_thread(listing, thread, word);
-    return result->count < listing->limit;
+    return listing->result->count < listing->limit;
 }
 
 static void list_from_disk(struct listing *listing, const struct tier_listed *listed)
@@ -258,6 +271,8 @@ enum status thread_list(struct lane *lane, const struct wire_request *request,
         return wire_fail(error, STATUS_BAD_REQUEST, "cursor",
                          "cursor is not one that list returned; start without it");
     }
+    listing.goes_on = request->cursor.size > 0;
+    listing.seam_hash = index_scan_position(scan.position);
     if (!scans_disk(&scan) || !lane->tier) {
         result->more =
             !index_scan(lane->threads->index, &scan, LIST_RECORDS_AT_ONCE, visit_listed, &listing);

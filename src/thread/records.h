@@ -85,12 +85,13 @@ struct thread {
 /*
  * record.flags, fixed before publication. UNBORN: the thread holds nothing but its draft, nobody
  * has committed a step to it, and for all but its streamer it is not there; its spine says why. The
- * commit makes another record, see stream.h.
+ * commit makes another record, see stream.h. UNFOLDED: it took the place of a compact one.
  */
 enum {
     THREAD_COMPACT = 1,
     THREAD_UNBORN = 2,
     THREAD_AGELESS = 4,
+    THREAD_UNFOLDED = 8,
 };
 
 /* What ordinary threads have besides. Plain fields: under the claim. */
