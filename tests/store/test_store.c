@@ -246,11 +246,13 @@ START_TEST(full_and_open_again)
 {
     struct wal_trouble trouble = {.error = ENOSPC, .call = "write"};
     uint32_t generation = tier->calls->generation(tier);
+    /* Made before: of an older generation, it is refused even if the probe has been there already.
+     */
+    struct put *put = make_put("a", 1, bytes_text("payload"));
     store_trouble(store, false, &trouble);
     ck_assert(tier->calls->is_read_only(tier));
     ck_assert_uint_eq(metric(METRIC_DISK_READ_ONLY), 1);
     ck_assert_uint_gt(tier->calls->generation(tier), generation);
-    struct put *put = make_put("a", 1, bytes_text("payload"));
     ck_assert_int_eq(tier->calls->submit(tier, &put->change), STATUS_READ_ONLY);
     AWAIT(!tier->calls->is_read_only(tier));
     ck_assert_int_eq(tier->calls->submit(tier, &put->change), STATUS_READ_ONLY);
