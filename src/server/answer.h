@@ -48,14 +48,53 @@ void answer_list(struct wire_writer *writer, uint32_t msgid,
 size_t answer_info_bytes(void); /* bound */
 void answer_info(struct wire_writer *writer, uint32_t msgid, const uint64_t values[METRIC_COUNT]);
 
-/* Bound on what answer_replay writes: all but the payloads that are referred to. */
-uint64_t answer_replay_bytes(const struct lane *lane, const struct thread_replay_result *result);
+/*
+ * The steps of a replay while it is answered. Looking at a step costs more than writing what it
+ * says, so that the first of them, which is mostly all, are looked at once.
+ */
+enum { ANSWER_STEPS_KEPT = 128 };
+
+struct answer_step {
+    const struct step *step; /* NULL: missing, or left out where the reason is none */
+    enum reason missing;
+    struct step_view view;
+};
+
+struct answer_steps {
+    const struct lane *lane;
+    const struct thread_replay_result *result;
+    uint64_t payload_bytes;   /* of all payloads with their headers, exactly */
+    uint32_t position;        /* of the next payload, as are the next two */
+    unsigned segment;         /* 0: its step was not looked at yet */
+    const uint8_t *payload;   /* of that segment */
+    struct answer_step other; /* the last that was looked at of those that are not kept */
+    struct answer_step kept[ANSWER_STEPS_KEPT];
+};
+
+/* A payload that is not copied. */
+struct answer_referred {
+    const struct step *step;
+    const uint8_t *data;
+    uint32_t size_bytes;
+    uint32_t step_bytes; /* of all payloads of the step */
+};
 
 /*
- * Returns where the first payload's header is: from there on the headers, and the payloads that
- * are not referred to, follow one another in the order of steps and segments.
+ * Looks at the steps of a result, which must stay as it is. Returns the bound on what answer_replay
+ * and answer_payloads write: all but the payloads that are referred to.
  */
-uint8_t *answer_replay(struct wire_writer *writer, uint32_t msgid, const struct lane *lane,
-                       const struct thread_replay_result *result);
+uint64_t answer_replay_look(struct answer_steps *steps, const struct lane *lane,
+                            const struct thread_replay_result *result);
+
+/* Writes all but the payloads, whose bytes the frame's length counts already. */
+void answer_replay(struct wire_writer *writer, uint32_t msgid, struct answer_steps *steps);
+
+/*
+ * Then writes headers of payloads and the payloads that are copied, in the order of steps and
+ * segments. True: up to the header of one that the caller is to refer to, and to call again; false:
+ * these were all.
+ */
+bool answer_payloads(struct wire_writer *writer, struct answer_steps *steps,
+                     struct answer_referred *referred);
 
 #endif

@@ -6,108 +6,220 @@
 
 #include <assert.h>
 
-uint64_t answer_replay_bytes(const struct lane *lane, const struct thread_replay_result *result)
+/* ---- Looking ------------------------------------------------------------------------------ */
+
+static uint32_t segment_bytes(const struct answer_step *at, unsigned segment)
+{
+    return at->view.segment_count == 1 ? at->view.payload_bytes
+                                       : step_segment_bytes(at->step, segment);
+}
+
+static unsigned header_bytes(uint32_t size_bytes)
+{
+    return size_bytes <= UINT8_MAX ? 2 : size_bytes <= UINT16_MAX ? 3 : 5;
+}
+
+static void look(const struct answer_steps *steps, uint32_t position, struct answer_step *at)
+{
+    at->step = thread_replay_step(steps->lane, steps->result, position, &at->missing);
+    if (at->step != NULL) {
+        step_view(at->step, &at->view);
+    }
+}
+
+static const struct answer_step *step_at(struct answer_steps *steps, uint32_t position)
+{
+    uint32_t index = position - steps->result->begin;
+    if (index < ANSWER_STEPS_KEPT) {
+        return &steps->kept[index];
+    }
+    look(steps, position, &steps->other);
+    return &steps->other;
+}
+
+/* Bound on what a step's entry takes, but for its segments. */
+static size_t head_bytes(const struct step_view *view)
+{
+    return WIRE_STEP_BYTES_MAX + (view->visible.size > 0 ? (size_t)WIRE_VISIBLE_BYTES_MAX : 0) +
+           view->model.size + view->response_id.size + view->tool_calls.encoded.size +
+           (size_t)view->tool_calls.count * WIRE_TOOL_CALL_BYTES_MAX;
+}
+
+uint64_t answer_replay_look(struct answer_steps *steps, const struct lane *lane,
+                            const struct thread_replay_result *result)
 {
     uint64_t total = WIRE_REPLAY_BYTES_MAX;
+    steps->lane = lane;
+    steps->result = result;
+    steps->payload_bytes = 0;
+    steps->position = result->begin;
+    steps->segment = 0;
     for (uint32_t position = result->begin; position < result->end; position++) {
-        enum reason missing;
-        const struct step *step = thread_replay_step(lane, result, position, &missing);
+        uint32_t index = position - result->begin;
+        struct answer_step *at = index < ANSWER_STEPS_KEPT ? &steps->kept[index] : &steps->other;
+        look(steps, position, at);
         total += WIRE_STEP_BYTES_MAX;
-        if (step == NULL) {
+        if (at->step == NULL) {
             continue;
         }
-        struct step_view view;
-        step_view(step, &view);
-        total += view.visible.size > 0 ? WIRE_VISIBLE_BYTES_MAX : 0;
-        total += view.model.size + view.response_id.size + view.tool_calls.encoded.size +
-                 (uint64_t)view.tool_calls.count * WIRE_TOOL_CALL_BYTES_MAX +
-                 (uint64_t)view.segment_count * WIRE_SEGMENT_BYTES_MAX;
-        for (unsigned s = 0; s < view.segment_count; s++) {
-            uint32_t bytes = step_segment_bytes(step, s);
+        const struct step_view *view = &at->view;
+        total += head_bytes(view) - WIRE_STEP_BYTES_MAX +
+                 (uint64_t)view->segment_count * WIRE_SEGMENT_BYTES_MAX;
+        steps->payload_bytes += view->payload_bytes;
+        for (unsigned s = 0; s < view->segment_count; s++) {
+            uint32_t bytes = segment_bytes(at, s);
             total += bytes < NET_REFER_BYTES_MIN ? bytes : 0;
+            steps->payload_bytes += header_bytes(bytes);
         }
     }
     return total;
 }
 
-static void put_step(struct wire_writer *writer, const struct step *step, bool from_disk)
+/* ---- Writing ------------------------------------------------------------------------------ */
+
+/* Names and short values, known to the compiler: a store or two. The room is made sure before. */
+#define PUT(at, text) (memcpy((at), (text), sizeof(text) - 1), (at) + sizeof(text) - 1)
+
+static inline uint8_t *put_u32(uint8_t *at, uint32_t value)
 {
-    struct step_view view;
-    step_view(step, &view);
-    wire_put_map(writer, view.visible.size > 0 ? 10 : 9);
-    answer_put_u64(writer, "step", view.number);
-    answer_put_u64(writer, "turn", view.turn);
-    answer_put_bool(writer, "final", view.final);
-    answer_put_bin_or_nil(writer, "model", view.model);
-    answer_put_bin_or_nil(writer, "response_id", view.response_id);
-    wire_put_text(writer, "tool_calls");
-    wire_put_array(writer, view.tool_calls.count);
+    if (value < 0x80) {
+        *at++ = (uint8_t)value;
+    } else if (value <= UINT8_MAX) {
+        *at++ = 0xCC;
+        *at++ = (uint8_t)value;
+    } else if (value <= UINT16_MAX) {
+        *at++ = 0xCD;
+        bytes_store_be16(at, (uint16_t)value);
+        at += 2;
+    } else {
+        *at++ = 0xCE;
+        bytes_store_be32(at, value);
+        at += 4;
+    }
+    return at;
+}
+
+/* Of ids and names: at most 255 bytes. */
+static inline uint8_t *put_short_bin(uint8_t *at, struct bytes value)
+{
+    assert(value.size <= UINT8_MAX);
+    *at++ = 0xC4;
+    *at++ = (uint8_t)value.size;
+    memcpy(at, value.data, value.size);
+    return at + value.size;
+}
+
+static inline uint8_t *put_bin_or_nil(uint8_t *at, struct bytes value)
+{
+    if (value.size > 0) {
+        return put_short_bin(at, value);
+    }
+    *at++ = 0xC0;
+    return at;
+}
+
+/* Up to its segments. */
+static uint8_t *put_head(uint8_t *at, const struct step_view *view)
+{
+    *at++ = view->visible.size > 0 ? 0x8A : 0x89;
+    at = put_u32(PUT(at, "\xA4step"), view->number);
+    at = put_u32(PUT(at, "\xA4turn"), view->turn);
+    at = view->final ? PUT(at, "\xA5"
+                               "final\xC3")
+                     : PUT(at, "\xA5"
+                               "final\xC2");
+    at = put_bin_or_nil(PUT(at, "\xA5model"), view->model);
+    at = put_bin_or_nil(PUT(at, "\xABresponse_id"), view->response_id);
+    at = PUT(at, "\xAAtool_calls");
+    struct wire_list calls = view->tool_calls;
+    if (calls.count < 16) {
+        *at++ = (uint8_t)(0x90 | calls.count);
+    } else {
+        *at++ = 0xDC;
+        bytes_store_be16(at, (uint16_t)calls.count);
+        at += 2;
+    }
     struct bytes id;
-    while (wire_list_next(&view.tool_calls, &id)) {
-        wire_put_bin(writer, id);
+    while (wire_list_next(&calls, &id)) {
+        at = put_short_bin(at, id);
     }
-    answer_put_u64_or_nil(writer, "tokens", view.has_tokens, view.tokens);
-    if (view.visible.size > 0) {
-        answer_put_bin_or_nil(writer, "visible", view.visible);
+    at = PUT(at, "\xA6tokens");
+    if (view->has_tokens) {
+        at = put_u32(at, view->tokens);
+    } else {
+        *at++ = 0xC0;
     }
+    return view->visible.size > 0 ? put_short_bin(PUT(at, "\xA7visible"), view->visible) : at;
+}
+
+static void put_step(struct wire_writer *writer, const struct answer_step *step, bool from_disk)
+{
+    const struct step_view *view = &step->view;
+    assert(view->tool_calls.count <= WIRE_TOOL_CALLS_MAX);
+    if (writer->overflow || (size_t)(writer->end - writer->at) < head_bytes(view)) {
+        writer->overflow = true;
+        return;
+    }
+    writer->at = put_head(writer->at, view);
     wire_put_text(writer, "segments");
-    wire_put_array(writer, view.segment_count);
-    for (unsigned s = 0; s < view.segment_count; s++) {
+    wire_put_array(writer, view->segment_count);
+    for (unsigned s = 0; s < view->segment_count; s++) {
         wire_put_array(writer, 2);
-        wire_put_text(writer, wire_kind_name(step_segment_kind(step, s)));
-        wire_put_u64(writer, step_segment_bytes(step, s));
+        wire_put_text(writer, wire_kind_name(step_segment_kind(step->step, s)));
+        wire_put_u64(writer, segment_bytes(step, s));
     }
     answer_put_text(writer, "source", answer_tier_name(from_disk));
 }
 
-static void put_steps(struct wire_writer *writer, const struct lane *lane,
-                      const struct thread_replay_result *result)
+static void put_steps(struct wire_writer *writer, struct answer_steps *steps)
 {
+    const struct thread_replay_result *result = steps->result;
     wire_put_text(writer, "steps");
     wire_put_array(writer, result->listed);
     uint32_t listed = 0;
     for (uint32_t position = result->begin; position < result->end; position++) {
-        enum reason missing = REASON_NONE;
-        const struct step *step = thread_replay_step(lane, result, position, &missing);
-        listed += step != NULL || missing != REASON_NONE;
-        if (step != NULL) {
-            put_step(writer, step, result->from_disk);
-        } else if (missing != REASON_NONE) {
+        const struct answer_step *at = step_at(steps, position);
+        listed += at->step != NULL || at->missing != REASON_NONE;
+        if (at->step != NULL) {
+            put_step(writer, at, result->from_disk);
+        } else if (at->missing != REASON_NONE) {
             wire_put_map(writer, 2);
             answer_put_u64(writer, "step", position);
-            answer_put_text(writer, "missing", reason_name(missing));
+            answer_put_text(writer, "missing", reason_name(at->missing));
         }
     }
     assert(listed == result->listed);
 }
 
-/* Headers of all payloads, and the payloads that go by copy. Returns the bytes that do not. */
-static uint64_t put_payloads(struct wire_writer *writer, const struct lane *lane,
-                             const struct thread_replay_result *result)
+bool answer_payloads(struct wire_writer *writer, struct answer_steps *steps,
+                     struct answer_referred *referred)
 {
-    uint64_t referred_bytes = 0;
-    for (uint32_t position = result->begin; position < result->end; position++) {
-        enum reason missing;
-        const struct step *step = thread_replay_step(lane, result, position, &missing);
-        if (step == NULL) {
+    for (; steps->position < steps->result->end; steps->position++, steps->segment = 0) {
+        const struct answer_step *at = step_at(steps, steps->position);
+        if (at->step == NULL) {
             continue;
         }
-        struct step_view view;
-        step_view(step, &view);
-        const uint8_t *payload = view.payload.data;
-        for (unsigned s = 0; s < view.segment_count; s++) {
-            uint32_t bytes = step_segment_bytes(step, s);
-            wire_put_bin_header(writer, bytes);
-            if (bytes < NET_REFER_BYTES_MIN) {
-                wire_put_raw(writer, bytes_of(payload, bytes));
-            } else {
-                referred_bytes += bytes;
-            }
-            payload += bytes;
+        if (steps->segment == 0) {
+            steps->payload = at->view.payload.data;
         }
-        assert(view.segment_count == 0 || payload == view.payload.data + view.payload.size);
+        while (steps->segment < at->view.segment_count) {
+            uint32_t bytes = segment_bytes(at, steps->segment++);
+            const uint8_t *payload = steps->payload;
+            steps->payload += bytes;
+            wire_put_bin_header(writer, bytes);
+            if (bytes >= NET_REFER_BYTES_MIN) {
+                *referred = (struct answer_referred){.step = at->step,
+                                                     .data = payload,
+                                                     .size_bytes = bytes,
+                                                     .step_bytes = at->view.payload_bytes};
+                return true;
+            }
+            wire_put_raw(writer, bytes_of(payload, bytes));
+        }
+        assert(steps->segment == 0 ||
+               steps->payload == at->view.payload.data + at->view.payload.size);
     }
-    return referred_bytes;
+    return false;
 }
 
 /* What a replay says only where it applies: so many fields. */
@@ -140,9 +252,9 @@ static void put_optional(struct wire_writer *writer, const struct thread_replay_
     }
 }
 
-uint8_t *answer_replay(struct wire_writer *writer, uint32_t msgid, const struct lane *lane,
-                       const struct thread_replay_result *result)
+void answer_replay(struct wire_writer *writer, uint32_t msgid, struct answer_steps *steps)
 {
+    const struct thread_replay_result *result = steps->result;
     bool there = result->state != THREAD_MISS;
     assert(there || result->begin == result->end);
     uint8_t *frame = wire_begin_response(writer, msgid, result->segment_count);
@@ -153,10 +265,7 @@ uint8_t *answer_replay(struct wire_writer *writer, uint32_t msgid, const struct 
     answer_put_u64_or_nil(writer, "version", there || result->version > 0, result->version);
     answer_put_u64_or_nil(writer, "head", there && result->head >= 0, (uint64_t)result->head);
     put_optional(writer, result);
-    put_steps(writer, lane, result);
+    put_steps(writer, steps);
     answer_put_u64_or_nil(writer, "expires_in_ms", there, result->expires_in_ms);
-    uint8_t *payloads = writer->at;
-    uint64_t referred_bytes = put_payloads(writer, lane, result);
-    wire_end_frame(writer, frame, referred_bytes);
-    return payloads;
+    wire_end_frame(writer, frame, steps->payload_bytes);
 }

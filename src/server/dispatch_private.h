@@ -6,6 +6,7 @@
 #define RETHREAD_SERVER_DISPATCH_PRIVATE_H
 
 #include "net/handler.h"
+#include "server/answer.h"
 #include "server/dispatch.h"
 #include "server/waiting.h"
 #include "thread/operations.h"
@@ -27,7 +28,8 @@ struct dispatch {
     const struct bytes *prepared; /* what jobs were made of; NULL: of nothing that will be served */
     unsigned prepared_count;
     struct job refused;             /* a request that is answered without being run */
-    struct thread_list_result list; /* too large for a stack */
+    struct thread_list_result list; /* too large for a stack, as is the next */
+    struct answer_steps steps;      /* of the replay that is being answered */
 };
 
 enum outcome { ANSWERED, DEFERRED, NO_ROOM };

@@ -107,17 +107,27 @@ static void check_bound(unsigned steps)
         .listed = steps,
         .segment_count = missing_reason == REASON_NONE ? steps * WIRE_PAYLOADS_MAX : 0,
     };
-    uint64_t bound = answer_replay_bytes(NULL, &result);
+    static struct answer_steps steps_kept;
+    uint64_t bound = answer_replay_look(&steps_kept, NULL, &result);
     uint8_t *room = malloc(bound);
     struct wire_writer writer = wire_writer_on(room, bound);
-    const uint8_t *payloads = answer_replay(&writer, UINT32_MAX, NULL, &result);
+    answer_replay(&writer, UINT32_MAX, &steps_kept);
     ck_assert(!writer.overflow);
-    ck_assert(payloads > room && payloads <= writer.at);
+    uint64_t left_out = 0;
+    unsigned referred_count = 0;
+    struct answer_referred referred;
+    for (; answer_payloads(&writer, &steps_kept, &referred); referred_count++) {
+        ck_assert_ptr_eq(referred.step, &made_up);
+        ck_assert_ptr_eq(referred.data, payload + (referred_count % WIRE_PAYLOADS_MAX) *
+                                                      (size_t)made_up.segment_bytes);
+        ck_assert_uint_eq(referred.size_bytes, made_up.segment_bytes);
+        ck_assert_uint_eq(referred.step_bytes, made_up.view.payload_bytes);
+        left_out += referred.size_bytes;
+    }
+    ck_assert(!writer.overflow);
+    bool refers = missing_reason == REASON_NONE && made_up.segment_bytes >= NET_REFER_BYTES_MIN;
+    ck_assert_uint_eq(referred_count, refers ? steps * WIRE_PAYLOADS_MAX : 0);
     /* With the payloads that are left out, the frame is as long as it says. */
-    uint64_t left_out =
-        missing_reason == REASON_NONE && made_up.segment_bytes >= NET_REFER_BYTES_MIN
-            ? (uint64_t)steps * made_up.view.payload_bytes
-            : 0;
     ck_assert_uint_eq(bytes_load_be32(room + 1),
                       (uint64_t)(writer.at - room) - WIRE_HEADER_BYTES + left_out);
     free(room);
@@ -132,6 +142,9 @@ START_TEST(replays_stay_within_their_bound)
             check_bound(1);
             make_up(sizes[s], calls, WIRE_ID_BYTES_MAX);
             check_bound(3);
+        }
+        if (sizes[s] < 1000) { /* more than are kept */
+            check_bound(ANSWER_STEPS_KEPT + 2);
         }
     }
 }
@@ -159,10 +172,11 @@ START_TEST(misses_stay_within_their_bound)
             .version = UINT64_MAX,
             .head = -1,
         };
+        static struct answer_steps steps;
         uint8_t room[WIRE_REPLAY_BYTES_MAX];
-        ck_assert_uint_eq(answer_replay_bytes(NULL, &result), sizeof room);
+        ck_assert_uint_eq(answer_replay_look(&steps, NULL, &result), sizeof room);
         struct wire_writer writer = wire_writer_on(room, sizeof room);
-        answer_replay(&writer, UINT32_MAX, NULL, &result);
+        answer_replay(&writer, UINT32_MAX, &steps);
         ck_assert(!writer.overflow);
     }
 }
