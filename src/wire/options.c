@@ -471,13 +471,24 @@ bool wire_list_next(struct wire_list *list, struct bytes *id)
     if (list->count == 0) {
         return false;
     }
-    struct wire_cursor cursor = wire_cursor_on(list->encoded);
-    struct wire_item item;
-    bool taken = wire_take(&cursor, &item);
-    assert(taken && (item.type == WIRE_ITEM_STR || item.type == WIRE_ITEM_BIN));
-    (void)taken;
-    *id = item.bytes;
-    list->encoded = bytes_of(cursor.at, wire_left(&cursor));
+    const uint8_t *at = list->encoded.data;
+    size_t left = list->encoded.size;
+    /* The short forms, which nearly all are. They were validated: the rest of it is there. */
+    if (left >= 2 && (at[0] == 0xC4 || at[0] == 0xD9)) {
+        *id = bytes_of(at + 2, at[1]);
+    } else if (left >= 1 && at[0] >= 0xA0 && at[0] < 0xC0) {
+        *id = bytes_of(at + 1, at[0] & 0x1FU);
+    } else {
+        struct wire_cursor cursor = wire_cursor_on(list->encoded);
+        struct wire_item item;
+        bool taken = wire_take(&cursor, &item);
+        assert(taken && (item.type == WIRE_ITEM_STR || item.type == WIRE_ITEM_BIN));
+        (void)taken;
+        *id = item.bytes;
+    }
+    size_t used = (size_t)(id->data - at) + id->size;
+    assert(used <= left);
+    list->encoded = bytes_of(at + used, left - used);
     list->count--;
     return true;
 }
