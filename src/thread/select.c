@@ -416,15 +416,6 @@ static bool is_plain(const struct replay *replay, const struct fitting *fitting,
            fitting->tokens_max == UINT64_MAX;
 }
 
-/* What the answer will read of a step, which lies anywhere: they come in side by side. */
-static inline void prefetch_parts(const struct step *step, const struct step_rest *rest)
-{
-    const uint8_t *at = (const uint8_t *)step;
-    __builtin_prefetch(at + 64);
-    __builtin_prefetch(at + rest->payload_offset);
-    __builtin_prefetch(at + rest->payload_offset + 64);
-}
-
 /*
  * Takes all of the selection into the reply in one go, as most replays want it. False: something is
  * in the way, and nothing was done.
@@ -448,7 +439,6 @@ static bool fit_plain(const struct lane *lane, struct thread_replay_result *resu
         for (uint32_t at = result->begin; at < result->end; at++) {
             const struct step *step = lane_at(lane, refs[at]);
             const struct step_rest *rest = (const struct step_rest *)(step + 1);
-            prefetch_parts(step, rest);
             flags |= step->flags;
             frame_bytes += full_reply_bytes(step, rest);
             payload_bytes += step->payload_bytes;
