@@ -11,9 +11,11 @@
 #include "store/guard.h"
 
 #include <stdlib.h>
+#include <sys/resource.h>
 
 enum {
     FULL_PATIENCE_MS = 3000,
+    FILLER_NICE = 10,
     /* A segment of the log is left behind after so long, that what was erased leaves the disk. */
     SEGMENT_AGE_MS = 20 * 1000,
 };
@@ -303,6 +305,9 @@ static void *start(void *context)
 {
     struct filler *filler = context;
     (void)pthread_setname_np(pthread_self(), "filler");
+    /* Of this operating-system thread alone: who waits for an acknowledgement or a reply comes
+     * first. It cannot fall behind for good, since what waits for it is bounded. */
+    (void)setpriority(PRIO_PROCESS, 0, FILLER_NICE);
     guard_thread_begin();
     run(filler);
     if (filler->first) { /* no room in the tree: what is in the log waits for the next start */
