@@ -442,6 +442,43 @@ START_TEST(parts_are_apart)
 }
 END_TEST
 
+static void build_copied(struct peer *peer, uint8_t number, size_t size)
+{
+    net_reply_begin(&reply);
+    uint8_t *room = net_reply_room(&reply, size);
+    ck_assert_ptr_nonnull(room);
+    memset(room, number, size);
+    net_reply_commit(&reply, size);
+    peer->size = size;
+    peer->part = net_reply_part(&reply);
+}
+
+/* An earlier part that the socket did not take whole leaves the last one its chunk: it is kept, and
+ * has gone with its connection, before the last one is sent. */
+START_TEST(a_chunk_stays_with_the_last_part)
+{
+    struct peer first, last;
+    open_peer(&first);
+    open_peer(&last);
+    build_copied(&first, 1, 50 * KIB);
+    build_copied(&last, 2, 400 * KIB);
+    ck_assert_ptr_ne(reply.newest, reply.base);
+    send_part(&first);
+    ck_assert_ptr_nonnull(first.output);
+    ck_assert_uint_lt(net_output_bytes(first.output), 60 * KIB);
+    ck_assert_ptr_ne(reply.newest, reply.base);
+    net_output_free(first.output, &handler, &account);
+    close(first.fds[0]);
+    close(first.fds[1]);
+    send_part(&last);
+    ck_assert_ptr_nonnull(last.output);
+    ck_assert_uint_ge(net_output_bytes(last.output), 400 * KIB);
+    net_reply_reset(&reply);
+    memset(net_reply_room(&reply, 200 * KIB), 0xdd, 200 * KIB);
+    receive_part(&last, 2);
+}
+END_TEST
+
 /* However much waits, the next part has the room that a turn may fill. */
 START_TEST(a_part_finds_room_until_it_is_heavy)
 {
@@ -488,6 +525,7 @@ static Suite *suite(void)
     tcase_add_test(c, a_gone_peer_is_a_failure_not_a_signal);
     tcase_add_test(c, full_and_without_room);
     tcase_add_test(c, parts_are_apart);
+    tcase_add_test(c, a_chunk_stays_with_the_last_part);
     tcase_add_test(c, a_part_finds_room_until_it_is_heavy);
     suite_add_tcase(s, c);
     return s;
