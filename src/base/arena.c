@@ -287,6 +287,7 @@ static void *run_alloc(struct arena_cache *cache, size_t size_bytes, enum arena_
     size_t run_bytes = (size_t)chunks * CHUNK_BYTES;
     ARENA_POISON(object + size_bytes / 8 * 8, run_bytes - size_bytes / 8 * 8);
     ARENA_UNPOISON(object, size_bytes);
+    arena_run_populate(object, size_bytes);
     count_live(cache, (int64_t)run_bytes);
     return object;
 }

@@ -130,6 +130,9 @@ uint32_t arena_run_claim(struct arena_cache *cache, uint32_t chunks, enum arena_
 
 /* Gives the run back to the system. Nobody may hold a pointer into it. */
 void arena_run_give_back(struct arena_cache *cache, uint32_t first, uint32_t chunks);
+/* Has the pages of a fresh run, which is to be written whole, there at once: a fault for each takes
+ * longer. */
+void arena_run_populate(void *at, size_t bytes);
 
 static inline uint8_t *arena_chunk_at(const struct arena *arena, uint32_t chunk)
 {

@@ -12,6 +12,8 @@
 #include <assert.h>
 #include <sys/mman.h>
 
+enum { POPULATE_BYTES_MAX = 1 << 20 }; /* in one call, for the time it takes */
+
 static void *reserve(size_t bytes)
 {
     void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
@@ -197,6 +199,15 @@ uint32_t arena_run_claim(struct arena_cache *cache, uint32_t chunks, enum arena_
         uncommit(cache->arena, bytes);
     }
     return first;
+}
+
+void arena_run_populate(void *at, size_t bytes)
+{
+    if (bytes > POPULATE_BYTES_MAX) {
+        bytes = POPULATE_BYTES_MAX;
+    }
+    /* A hint: where it is refused, the pages come one by one as they are written. */
+    (void)madvise(at, bytes, MADV_POPULATE_WRITE);
 }
 
 void arena_run_give_back(struct arena_cache *cache, uint32_t first, uint32_t chunks)
