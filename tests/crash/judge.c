@@ -45,7 +45,6 @@ struct store_settings judge_settings(const char *directory, struct clock_driven 
                                    .disk_bytes = 256 << 20,
                                    .lag_max_bytes = 64 << 20,
                                    .tombstones = 4096,
-                                   .tail_at_once_bytes = 1, /* all of it while it is asked */
                                    .pool = 1,
                                    .compression = STORE_COMPRESSION_ZSTD,
                                    .wall = &wall->clock,
