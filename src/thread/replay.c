@@ -2,8 +2,11 @@
  * Replay: finding the thread, by its id or by what one of its steps left, or saying why it is not
  * there. Which of its steps are returned is decided in select.c.
  */
+#include "thread/replay.h"
+
 #include "thread/cold.h"
 #include "thread/compact.h"
+#include "thread/graveyard.h"
 #include "thread/lookup.h"
 #include "thread/select.h"
 #include "thread/steps.h"
@@ -11,6 +14,17 @@
 #include "wire/parse.h"
 
 #include <stdlib.h>
+
+enum status replay_miss(struct replay *replay, enum reason reason, uint64_t version)
+{
+    replay->result->state = THREAD_MISS;
+    replay->result->reason = reason;
+    replay->result->version = version;
+    if (reason == REASON_NEVER_SEEN) {
+        replay->result->vouch_ms = graveyard_vouch_ms(replay->lane);
+    }
+    return STATUS_OK;
+}
 
 enum { PREFIXES_MAX = 1024 /* of a list, see schema/options.def */ };
 
@@ -148,7 +162,7 @@ static enum status use_named(struct replay *replay, struct bytes id, struct look
 static enum status miss_named(struct replay *replay, const struct lookup *found)
 {
     replay->result->in_flight = found->unborn != NULL;
-    return select_miss(replay, found->reason, found->version);
+    return replay_miss(replay, found->reason, found->version);
 }
 
 static enum status replay_thread(struct replay *replay, const struct step_key_asked *asked)
@@ -182,7 +196,7 @@ static enum status replay_thread(struct replay *replay, const struct step_key_as
         return select_steps(replay, found.thread, &now, end);
     }
     replay->result->thread = thread_id(found.thread);
-    return select_miss(replay, why_none(lane, found.thread, &now, record), now.version);
+    return replay_miss(replay, why_none(lane, found.thread, &now, record), now.version);
 }
 
 /*
@@ -198,7 +212,7 @@ static enum status replay_cold_key(struct replay *replay, const struct step_key_
         return status;
     }
     if (!found.thread) {
-        return select_miss(replay, found.reason, 0);
+        return replay_miss(replay, found.reason, 0);
     }
     struct snapshot now = snapshot_of(replay, found.thread);
     const struct step *step =
@@ -210,7 +224,7 @@ static enum status replay_cold_key(struct replay *replay, const struct step_key_
     }
     replay->result->thread = thread_id(found.thread);
     enum reason lost = (enum reason)now.spine->lost_reason;
-    return select_miss(replay, number < now.spine->lost ? lost : REASON_REWOUND, now.version);
+    return replay_miss(replay, number < now.spine->lost ? lost : REASON_REWOUND, now.version);
 }
 
 static enum status replay_cold(struct replay *replay, const struct step_key_asked *asked,
@@ -218,16 +232,16 @@ static enum status replay_cold(struct replay *replay, const struct step_key_aske
 {
     enum cold_state state = cold_state(cold);
     if (state == COLD_CORRUPT) {
-        return select_miss(replay, REASON_CORRUPT, 0);
+        return replay_miss(replay, REASON_CORRUPT, 0);
     }
     if (state == COLD_ABSENT) {
-        return select_miss(replay, REASON_NEVER_SEEN, 0);
+        return replay_miss(replay, REASON_NEVER_SEEN, 0);
     }
     if (cold->shared && asked->kind != RECORD_PREFIX) {
-        return select_miss(replay, REASON_AMBIGUOUS, 0);
+        return replay_miss(replay, REASON_AMBIGUOUS, 0);
     }
     replay->result->ambiguous = cold->shared;
-    return state == COLD_GONE ? select_miss(replay, (enum reason)cold->reason, 0)
+    return state == COLD_GONE ? replay_miss(replay, (enum reason)cold->reason, 0)
                               : replay_cold_key(replay, asked, bytes_of(cold->id, cold->id_size),
                                                 cold->number, cold->version);
 }
@@ -243,7 +257,7 @@ static enum status replay_key(struct replay *replay, const struct step_key_asked
         return lane_put_back(lane, WANT_DISK);
     }
     if (!record) {
-        return select_miss(replay, REASON_NEVER_SEEN, 0);
+        return replay_miss(replay, REASON_NEVER_SEEN, 0);
     }
     if (record_is_cold(record)) {
         return replay_cold(replay, asked, (const struct cold *)record);
@@ -251,11 +265,11 @@ static enum status replay_key(struct replay *replay, const struct step_key_asked
     bool gone = record_is_tombstone(record);
     bool shared = gone ? record->small != 0 : (record->flags & STEP_KEY_SHARED) != 0;
     if (shared && asked->kind != RECORD_PREFIX) {
-        return select_miss(replay, REASON_AMBIGUOUS, 0);
+        return replay_miss(replay, REASON_AMBIGUOUS, 0);
     }
     replay->result->ambiguous = shared;
     if (gone) {
-        return select_miss(replay, (enum reason)record->flags, 0);
+        return replay_miss(replay, (enum reason)record->flags, 0);
     }
     const struct step *step = step_of_key(record);
     struct thread *thread = lane_at(lane, step_rest(step)->owner);
@@ -267,20 +281,20 @@ static enum status replay_key(struct replay *replay, const struct step_key_asked
     case LIFE_CLAIMED:
         return lane_put_back(lane, WANT_CLAIM);
     case LIFE_OVERDUE:
-        return select_miss(replay, life_end_reason(thread, lane->now_ms), 0);
+        return replay_miss(replay, life_end_reason(thread, lane->now_ms), 0);
     case LIFE_GONE:
         if (life_is_demoted(life_load(thread))) {
             return replay_cold_key(replay, asked, thread_id(thread), step_number(step),
                                    step_version(step));
         }
-        return select_miss(replay, life_reason(life_load(thread)), 0);
+        return replay_miss(replay, life_reason(life_load(thread)), 0);
     case LIFE_ALIVE:
         break;
     }
     struct snapshot now = spine_snapshot(lane, thread);
     if (step_number(step) >= now.length || spine_step(lane, now.spine, step_number(step)) != step) {
         replay->result->thread = thread_id(thread);
-        return select_miss(replay, REASON_REWOUND, now.version);
+        return replay_miss(replay, REASON_REWOUND, now.version);
     }
     return select_steps(replay, thread, &now, step_number(step) + 1);
 }
@@ -397,7 +411,7 @@ static enum status replay_prefixes_of(struct replay *replay)
     uint32_t end = find_prefix(replay->lane, &now, list, &at);
     if (end == 0) {
         replay->result->thread = thread_id(found.thread);
-        return select_miss(replay, why_no_prefix(replay->lane, found.thread, &now, list),
+        return replay_miss(replay, why_no_prefix(replay->lane, found.thread, &now, list),
                            now.version);
     }
     status = select_steps(replay, found.thread, &now, end);

@@ -1,7 +1,6 @@
 /* The selection of a replay's steps; see select.h for the order of what decides. */
 #include "thread/select.h"
 
-#include "thread/graveyard.h"
 #include "thread/journal.h"
 #include "thread/lookup.h"
 #include "thread/policy.h"
@@ -13,17 +12,6 @@
 
 /* What a missing step takes in a reply, at the most. */
 enum { MISSING_BYTES = 48 };
-
-enum status select_miss(struct replay *replay, enum reason reason, uint64_t version)
-{
-    replay->result->state = THREAD_MISS;
-    replay->result->reason = reason;
-    replay->result->version = version;
-    if (reason == REASON_NEVER_SEEN) {
-        replay->result->vouch_ms = graveyard_vouch_ms(replay->lane);
-    }
-    return STATUS_OK;
-}
 
 /* ---- one position ---- */
 
@@ -506,7 +494,7 @@ static enum status fit(struct replay *replay)
                                                 .head = -1,
                                                 .in_flight = result->in_flight,
                                                 .from_disk = result->from_disk};
-        return select_miss(replay, fitting.mismatch, 0);
+        return replay_miss(replay, fitting.mismatch, 0);
     }
     return STATUS_OK;
 }

@@ -34,9 +34,6 @@ static inline bool select_in_flight(const struct lane *lane, const struct thread
     return life_streams_until_ms(thread) > lane->now_ms;
 }
 
-/* Fills in a miss. */
-enum status select_miss(struct replay *replay, enum reason reason, uint64_t version);
-
 /* `end`: positions below it are asked for; UINT32_MAX means all. With `pin` the thread's claim is
  * taken, and the floor moves. */
 enum status select_steps(struct replay *replay, struct thread *thread, const struct snapshot *now,
