@@ -88,6 +88,16 @@ static const struct step *led_to(const struct lane *lane, const struct snapshot 
     return here ? step : NULL;
 }
 
+/* Whether `owner` is an earlier life of the thread, whose steps are not buried yet. */
+static bool ended_before(const struct lane *lane, const struct thread *owner,
+                         const struct thread *thread)
+{
+    uint64_t word = life_load(owner);
+    return owner != thread && (word & LIFE_DEAD) && !life_is_demoted(word) &&
+           owner->record.hash_low == thread->record.hash_low &&
+           thread_full(owner)->hash_high == thread_hash_high(lane, thread);
+}
+
 /* Why no step of the thread carries the key. */
 static enum reason why_none(const struct lane *lane, const struct thread *thread,
                             const struct snapshot *now, const struct index_record *record)
@@ -109,6 +119,9 @@ static enum reason why_none(const struct lane *lane, const struct thread *thread
     if (step && step_rest(step)->owner == lane_ref(lane, thread) &&
         step_version(step) <= now->version) {
         return REASON_REWOUND; /* and not buried yet; what came after `now` has later versions */
+    }
+    if (step && ended_before(lane, lane_at(lane, step_rest(step)->owner), thread)) {
+        return life_reason(life_load(lane_at(lane, step_rest(step)->owner)));
     }
     return now->spine->lost > 0 ? (enum reason)now->spine->lost_reason : REASON_NEVER_SEEN;
 }

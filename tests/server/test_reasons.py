@@ -3,6 +3,7 @@
 import time
 import unittest
 
+import raw
 import rethread
 from harness import ServerCase
 
@@ -36,6 +37,28 @@ class Reasons(ServerCase):
         got = self.client.replay(response_id=r)
         self.assertEqual((got.status, got.reason), ("miss", "expired"))
         self.assertFalse(self.client.forget(t).forgotten)
+
+    def test_key_of_an_earlier_life(self):
+        """The same whether its steps have been buried yet or the thread came back at once."""
+        t, c = self.new(), self.new("c")
+        lookup = ("replay", {"thread": t, "tool_call": c})
+        requests = [("append", {"thread": t, "tool_calls": [c]}, b"x"), ("forget", {"thread": t}),
+                    ("append", {"thread": t, "expect": 0}, b"y"), lookup]
+        sock = raw.connect(self.server)
+        self.addCleanup(sock.close)
+        responses = raw.Responses(sock, text=True)
+
+        def ask(several):
+            sock.sendall(b"".join(raw.request(i, name, options, payloads)
+                                  for i, (name, options, *payloads) in enumerate(several)))
+            got = []
+            while len(got) < len(several):
+                got += responses.receive()
+            return got[-1][3][0]["status"], got[-1][3][0]["reason"]
+
+        self.assertEqual(ask(requests), ("miss", "forgotten"))
+        time.sleep(0.1)
+        self.assertEqual(ask([lookup]), ("miss", "forgotten"))
 
     def test_forgotten(self):
         t = self.new()
