@@ -290,7 +290,8 @@ static void run(struct filler *filler)
         if (stop) {
             break;
         }
-        if (!is_at_tail(store)) { /* a filter knows all names that were acknowledged */
+        /* A filter knows all names that were acknowledged; of a tail that is lost it never will. */
+        if (store_tail_state(store) == STORE_TAIL_IN_TREE) {
             store_refill_tend(store);
         }
         now = store_now_ms();

@@ -208,9 +208,14 @@ static bool is_settled(const struct store_tail *tail, const struct tier_load *lo
     case TIER_LOAD_THREAD:
         return !has_name(tail, load->name);
     case TIER_LOAD_KEY:
-        /* The thread that the key leads to may be another by now; so may be what is no more. */
-        return !has_name(tail, load->name) &&
-               (before || (load->found == TIER_FOUND && !has_name(tail, load->key.owner)));
+        if (has_name(tail, load->name)) {
+            return false;
+        }
+        /* The tail adds no such key, so one that is not in the tree stays away, as does its
+         * tombstone. A step that it led to may have gone, or may still go. */
+        return before || load->found == TIER_TOMBSTONE ||
+               (load->found == TIER_ABSENT && load->key.uid == 0) ||
+               (load->found == TIER_FOUND && !has_name(tail, load->key.owner));
     case TIER_LOAD_PAGE:
         break;
     }

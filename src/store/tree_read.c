@@ -270,6 +270,7 @@ static enum tier_found load_key(struct loading *loading)
     struct tier_load *load = loading->load;
     struct tree_name name = tree_name(load->name);
     struct bytes body;
+    load->key.uid = 0;
     enum tree_seen seen = tree_read_entry(
         reading, TREE_KEYS, bytes_of(name.bytes, sizeof name.bytes), RECORD_KEY, &body);
     if (seen == TREE_END) {
@@ -279,6 +280,7 @@ static enum tier_found load_key(struct loading *loading)
     if (seen != TREE_SEEN || !tree_open_key_entry(body, &entry)) {
         return seen == TREE_SEEN ? TIER_CORRUPT : found_of(seen);
     }
+    load->key.uid = entry.uid;
     if (entry.kind != load->record_kind) {
         return TIER_ABSENT;
     }

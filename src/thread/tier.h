@@ -218,9 +218,10 @@ struct tier_load {
     /* Results. */
     enum tier_found found;
     uint64_t uid; /* of a thread that is TIER_CORRUPT, so that it can be erased; 0: not known */
-    struct tier_image *image;        /* TIER_LOAD_THREAD, TIER_FOUND: the lane's to free() */
-    struct tier_page *page;          /* TIER_LOAD_PAGE, TIER_FOUND: likewise */
-    struct tier_key key;             /* TIER_LOAD_KEY, TIER_FOUND */
+    struct tier_image *image; /* TIER_LOAD_THREAD, TIER_FOUND: the lane's to free() */
+    struct tier_page *page;   /* TIER_LOAD_PAGE, TIER_FOUND: likewise */
+    /* TIER_LOAD_KEY, TIER_FOUND; of TIER_ABSENT `uid`: 0, or of a thread on its way in or out. */
+    struct tier_key key;
     struct tier_tombstone tombstone; /* TIER_TOMBSTONE */
 };
 
