@@ -231,6 +231,10 @@ static int plan_one(struct tree_bulk *bulk, struct tree_txn *txn, const struct t
         *slot = ++bulk->thread_count;
     }
     thread->length = group.head.length;
+    /* With the first of its keys, which say it; not only with its head. */
+    if (group.head.uid >= txn->state.next_uid) {
+        txn->state.next_uid = group.head.uid + 1;
+    }
     uint32_t place = (uint32_t)bulk->put_count;
     bulk->puts[bulk->put_count++] = (struct bulk_put){.uid = group.head.uid,
                                                       .sequence = from->sequence,
@@ -387,9 +391,6 @@ static int put_head(struct tree_bulk *bulk, struct tree_txn *txn, const struct t
     assert(size <= sizeof body);
     record_put_head(body, head);
     struct tree_data_key key = tree_data_key(head->uid, 0, TREE_CHUNK_HEAD);
-    if (head->uid >= txn->state.next_uid) {
-        txn->state.next_uid = head->uid + 1;
-    }
     return put(bulk, txn, TREE_DATA, data_val(&key), RECORD_HEAD, bytes_of(body, size));
 }
 

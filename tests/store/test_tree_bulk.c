@@ -51,7 +51,8 @@ static void make_group(struct batch *batch, unsigned i, bool only_plain, uint64_
         .key = {i, uid}, .ordinal = version, .step = *length, .version = version};
     change.recalls = &recall;
     change.recall_count = step && trial_below(state, 3) == 0;
-    change.head = head_of(uid, ids[uid], *length, version);
+    /* Of those that are new the uids are above all that the tree has had. */
+    change.head = head_of(uid > 2 ? uid + 10 : uid, ids[uid], *length, version);
     change.reason = erase ? REASON_FORGOTTEN : change.reason;
     *length = erase ? 0 : *length;
     size_t at = batch->buffer.size;
@@ -115,7 +116,7 @@ START_TEST(a_run_comes_to_what_its_puts_come_to_one_by_one)
         ck_assert_uint_eq(bytes, meant_bytes);
         ck_assert_uint_eq(tree_numbers(tree).threads, numbers.threads);
         ck_assert_uint_eq(tree_numbers(tree).live_bytes, numbers.live_bytes);
-        ck_assert_uint_eq(tree_next_uid(tree), 10);
+        ck_assert_uint_eq(tree_next_uid(tree), 10 + THREADS + 1);
         check_tree();
         record_buffer_free(&batch.buffer);
     }
@@ -138,6 +139,9 @@ static void check_between(void)
         char id[8];
         snprintf(id, sizeof id, "r%u", i);
         ck_assert_str_ne(key_of(id), "trouble");
+        /* Nor may a uid be given away that a key leads to, should the log be lost. */
+        ck_assert_uint_lt(loaded(TIER_LOAD_KEY, RECORD_RESPONSE_ID, id).key.uid,
+                          tree_next_uid(tree));
     }
 }
 
