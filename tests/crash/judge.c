@@ -53,7 +53,9 @@ struct store_settings judge_settings(const char *directory, struct clock_driven 
 
 void judge_init(struct judge *judge, const char *directory)
 {
-    *judge = (struct judge){.directory = directory, .content = malloc(LEDGER_CONTENT_BYTES_MAX)};
+    *judge = (struct judge){.directory = directory,
+                            .tail_at_once_bytes = 1,
+                            .content = malloc(LEDGER_CONTENT_BYTES_MAX)};
     clock_driven_init(&judge->wall, LEDGER_START_MS);
     sem_init(&judge->woken, 0, 0);
 }
@@ -73,6 +75,7 @@ static void wake(void *context)
 bool judge_open(struct judge *judge)
 {
     struct store_settings settings = judge_settings(judge->directory, &judge->wall);
+    settings.tail_at_once_bytes = judge->tail_at_once_bytes;
     struct store_refusal refusal;
     judge->store = store_open(&settings, &refusal);
     if (!judge->store) {

@@ -23,6 +23,9 @@ enum {
 struct judge {
     const char *directory;
     struct clock_driven wall;
+    /* So much of the log is brought in before it is asked. At first 1, so the tail is on its way
+     * while it is; 0, as the store would have it, where calls fail while it opens. */
+    uint64_t tail_at_once_bytes;
     struct store *store;
     struct tier *tier;
     struct tier_port *port;

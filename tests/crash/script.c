@@ -520,6 +520,9 @@ int script_run(const struct script *script)
         return SCRIPT_WRONG;
     }
     judge_init(&actor->judge, script->directory);
+    if (script->fault.calls) {
+        actor->judge.tail_at_once_bytes = 0;
+    }
     domain_open(&actor->domain, domain_settings());
     int result = SCRIPT_WRONG;
     if (script->fault_at_open) {
