@@ -7,8 +7,14 @@
 #define RETHREAD_TESTS_CRASH_SMALL_H
 
 #include "store/store_private.h"
+#include "store/tree_private.h"
 
-enum { SMALL_SEGMENT_BYTES = 64 << 10, SMALL_TICK_MS = 100, SMALL_FILL_MS = 5 };
+enum {
+    SMALL_SEGMENT_BYTES = 64 << 10,
+    SMALL_TICK_MS = 100,
+    SMALL_FILL_MS = 5,
+    SMALL_TXN_COST = 24, /* what goes into the tree at once takes several transactions */
+};
 
 struct clock *small_clock(void); /* in judge.c */
 
@@ -16,5 +22,6 @@ struct clock *small_clock(void); /* in judge.c */
 #define WAL_SEGMENT_BYTES SMALL_SEGMENT_BYTES
 #define STORE_TICK_MS     SMALL_TICK_MS
 #define STORE_FILL_MS     SMALL_FILL_MS
+#define TREE_TXN_COST     SMALL_TXN_COST
 
 #endif
