@@ -106,7 +106,8 @@ class Kept(DiskCase):
         pinged.result()
         disk = client.info()["disk"]
         self.assertEqual(disk["changes"], 1000)
-        self.assertLess(disk["batches"], 100)
+        # Some ten where the writer has a core; how many more it takes beside others is the machine's.
+        self.assertLess(disk["batches"], 500)
         server.stop()
 
     def test_everything_about_a_thread_comes_back(self):
