@@ -160,7 +160,7 @@ START_TEST(shared_steps_and_a_gone_writer)
     SAY("replay - response_id=r", "miss forgotten v0");
     SAY("replay f response_id=r", "complete f v1 head 0: 0=aa");
     SAY("append t : new", "step 0 v1 created");
-    SAY("replay t response_id=r", "miss never_seen v1");
+    SAY("replay t response_id=r", "miss forgotten v1"); /* as it was with the life before */
     SAY("replay - response_id=r", "miss forgotten v0");
     SAY("replay f response_id=r", "complete f v1 head 0: 0=aa");
 }
