@@ -78,9 +78,10 @@ static enum ask_answer judge(const struct ask *ask, const struct protocol_values
     if (slot >= count) {
         return ASK_WRONG;
     }
-    bool right = ask->protocol == &protocol_rethread
-                     ? rethread_is_right(values, &items[slot], ask->in, size)
-                     : ask->protocol->reply_is_right(values, &items[slot], slot, ask->in, 0, size);
+    bool right =
+        ask->protocol == &protocol_rethread
+            ? rethread_is_right(values, &items[slot], ask->in, size)
+            : protocol_reply_is_right(ask->protocol, values, &items[slot], slot, ask->in, 0, size);
     return right ? ASK_RIGHT : ASK_WRONG;
 }
 

@@ -345,8 +345,8 @@ static bool judge_part(struct load *load, struct connection *connection, const u
     }
     unsigned place;
     const struct slot *slot = find_slot(load, connection, reply, &place);
-    if (slot == NULL || !load->protocol->part_is_right(load->job->values, &slot->item, place, reply,
-                                                       connection->judged, size)) {
+    if (slot == NULL || !protocol_part_is_right(load->protocol, load->job->values, &slot->item,
+                                                place, reply, connection->judged, size)) {
         return fail_reply(load, reply, size);
     }
     connection->judged = size;
@@ -359,8 +359,8 @@ static bool take_reply(struct load *load, struct connection *connection, const u
     const struct load_job *job = load->job;
     unsigned place;
     struct slot *slot = find_slot(load, connection, reply, &place);
-    if (slot == NULL || !load->protocol->reply_is_right(job->values, &slot->item, place, reply,
-                                                        connection->judged, size)) {
+    if (slot == NULL || !protocol_reply_is_right(load->protocol, job->values, &slot->item, place,
+                                                 reply, connection->judged, size)) {
         return fail_reply(load, reply, size);
     }
     connection->judged = 0;

@@ -27,8 +27,7 @@ size_t protocol_put_decimal(uint8_t *out, uint64_t number)
     return count;
 }
 
-/* ---- What a series of threads holds ------------------------------------------------------------
- */
+/* ---- What a series of threads holds ---- */
 
 void protocol_write_name(const struct protocol_values *values, uint32_t thread,
                          uint8_t out[PROTOCOL_NAME_BYTES])
@@ -98,8 +97,7 @@ size_t protocol_write_key(const struct protocol_values *values, uint32_t thread,
     return 26;
 }
 
-/* ---- Judging
- * ------------------------------------------------------------------------------------- */
+/* ---- Judging ---- */
 
 void protocol_judge_bytes(struct protocol_judge *judge, const void *data, size_t size)
 {
@@ -124,8 +122,25 @@ void protocol_judge_step(struct protocol_judge *judge, const struct protocol_val
     }
 }
 
-/* ---- Lines of text
- * ------------------------------------------------------------------------------- */
+bool protocol_part_is_right(const struct protocol *protocol, const struct protocol_values *values,
+                            const struct protocol_item *item, unsigned slot, const uint8_t *reply,
+                            size_t from, size_t to)
+{
+    struct protocol_judge judge = {.reply = reply, .from = from, .to = to, .partial = true};
+    protocol->judge(&judge, values, item, slot);
+    return judge.at >= to && !judge.wrong;
+}
+
+bool protocol_reply_is_right(const struct protocol *protocol, const struct protocol_values *values,
+                             const struct protocol_item *item, unsigned slot, const uint8_t *reply,
+                             size_t from, size_t size)
+{
+    struct protocol_judge judge = {.reply = reply, .from = from, .to = size};
+    protocol->judge(&judge, values, item, slot);
+    return judge.at == size && !judge.wrong;
+}
+
+/* ---- Lines of text ---- */
 
 unsigned protocol_in_order(const uint8_t *reply, unsigned next)
 {

@@ -53,6 +53,8 @@ struct protocol_values {
 
 #define PROTOCOL_BROKEN SIZE_MAX
 
+struct protocol_judge;
+
 struct protocol {
     const char *name; /* of the peer, as rows call it */
     /* Writes the request, which the reply will name `slot`; returns its length. */
@@ -67,19 +69,25 @@ struct protocol {
                           const uint8_t *in, size_t size);
     /* Which request the whole reply answers; `next` is the oldest one that is not answered. */
     unsigned (*reply_slot)(const uint8_t *reply, unsigned next);
-    /*
-     * Whether from..to of a reply of which `to` bytes have come are the right ones: for long
-     * replies, which are judged as they come. Those before `from` must have been judged.
-     */
-    bool (*part_is_right)(const struct protocol_values *values, const struct protocol_item *item,
-                          unsigned slot, const uint8_t *reply, size_t from, size_t to);
-    /*
-     * Whether each byte of the whole reply is the right one, and none is missing. Those before
-     * `from` must have been judged.
-     */
-    bool (*reply_is_right)(const struct protocol_values *values, const struct protocol_item *item,
-                           unsigned slot, const uint8_t *reply, size_t from, size_t size);
+    /* Tells the judge, piece by piece and in order, what the reply must be. */
+    void (*judge)(struct protocol_judge *judge, const struct protocol_values *values,
+                  const struct protocol_item *item, unsigned slot);
 };
+
+/*
+ * Whether from..to of a reply of which `to` bytes have come are the right ones: for long replies,
+ * which are judged as they come. Those before `from` must have been judged.
+ */
+bool protocol_part_is_right(const struct protocol *protocol, const struct protocol_values *values,
+                            const struct protocol_item *item, unsigned slot, const uint8_t *reply,
+                            size_t from, size_t to);
+/*
+ * Whether each byte of the whole reply is the right one, and none is missing. Those before `from`
+ * must have been judged.
+ */
+bool protocol_reply_is_right(const struct protocol *protocol, const struct protocol_values *values,
+                             const struct protocol_item *item, unsigned slot, const uint8_t *reply,
+                             size_t from, size_t size);
 
 extern const struct protocol protocol_rethread;
 extern const struct protocol protocol_redis;       /* one-step threads: SET EX, GETEX */

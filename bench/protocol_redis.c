@@ -39,9 +39,10 @@ static size_t reply_bytes(const struct protocol_values *values, const struct pro
     return protocol_resp_bytes(in, size, 1);
 }
 
-static size_t judge_reply(struct protocol_judge *judge, const struct protocol_values *values,
-                          const struct protocol_item *item)
+static void judge_reply(struct protocol_judge *judge, const struct protocol_values *values,
+                        const struct protocol_item *item, unsigned slot)
 {
+    (void)slot;
     if (item->op == PROTOCOL_APPEND) {
         PROTOCOL_JUDGE(judge, "+OK\r\n");
     } else if (item->op == PROTOCOL_FORGET) {
@@ -54,23 +55,6 @@ static size_t judge_reply(struct protocol_judge *judge, const struct protocol_va
         protocol_judge_step(judge, values, item->thread, 0);
         PROTOCOL_JUDGE(judge, "\r\n");
     }
-    return judge->at;
-}
-
-static bool part_is_right(const struct protocol_values *values, const struct protocol_item *item,
-                          unsigned slot, const uint8_t *reply, size_t from, size_t to)
-{
-    (void)slot;
-    struct protocol_judge judge = {.reply = reply, .from = from, .to = to, .partial = true};
-    return judge_reply(&judge, values, item) >= to && !judge.wrong;
-}
-
-static bool reply_is_right(const struct protocol_values *values, const struct protocol_item *item,
-                           unsigned slot, const uint8_t *reply, size_t from, size_t size)
-{
-    (void)slot;
-    struct protocol_judge judge = {.reply = reply, .from = from, .to = size};
-    return judge_reply(&judge, values, item) == size && !judge.wrong;
 }
 
 const struct protocol protocol_redis = {
@@ -78,6 +62,5 @@ const struct protocol protocol_redis = {
     .request = request,
     .reply_bytes = reply_bytes,
     .reply_slot = protocol_in_order,
-    .part_is_right = part_is_right,
-    .reply_is_right = reply_is_right,
+    .judge = judge_reply,
 };

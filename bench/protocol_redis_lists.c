@@ -150,8 +150,9 @@ static void judge_append(struct protocol_judge *judge, const struct protocol_val
 }
 
 static void judge_reply(struct protocol_judge *judge, const struct protocol_values *values,
-                        const struct protocol_item *item)
+                        const struct protocol_item *item, unsigned slot)
 {
+    (void)slot;
     switch (item->op) {
     case PROTOCOL_APPEND:
         judge_append(judge, values, item);
@@ -172,29 +173,10 @@ static void judge_reply(struct protocol_judge *judge, const struct protocol_valu
     }
 }
 
-static bool part_is_right(const struct protocol_values *values, const struct protocol_item *item,
-                          unsigned slot, const uint8_t *reply, size_t from, size_t to)
-{
-    (void)slot;
-    struct protocol_judge judge = {.reply = reply, .from = from, .to = to, .partial = true};
-    judge_reply(&judge, values, item);
-    return judge.at >= to && !judge.wrong;
-}
-
-static bool reply_is_right(const struct protocol_values *values, const struct protocol_item *item,
-                           unsigned slot, const uint8_t *reply, size_t from, size_t size)
-{
-    (void)slot;
-    struct protocol_judge judge = {.reply = reply, .from = from, .to = size};
-    judge_reply(&judge, values, item);
-    return judge.at == size && !judge.wrong;
-}
-
 const struct protocol protocol_redis_lists = {
     .name = "redis",
     .request = request,
     .reply_bytes = reply_bytes,
     .reply_slot = protocol_in_order,
-    .part_is_right = part_is_right,
-    .reply_is_right = reply_is_right,
+    .judge = judge_reply,
 };

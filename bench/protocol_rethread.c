@@ -376,6 +376,11 @@ static void judge_replay(struct protocol_judge *judge, const struct protocol_val
 static void judge_reply(struct protocol_judge *judge, const struct protocol_values *values,
                         const struct protocol_item *item, unsigned slot)
 {
+    if (!judge->partial) {
+        uint8_t frame[FRAME_HEAD] = {FRAME_MARK};
+        bytes_store_be32(frame + 1, (uint32_t)(judge->to - FRAME_HEAD));
+        judge->wrong = memcmp(judge->reply, frame, FRAME_HEAD) != 0;
+    }
     judge->at = FRAME_HEAD;
     const uint8_t head[] = {0x94, 0x01, (uint8_t)slot};
     protocol_judge_bytes(judge, head, sizeof head);
@@ -395,28 +400,10 @@ static void judge_reply(struct protocol_judge *judge, const struct protocol_valu
     }
 }
 
-static bool part_is_right(const struct protocol_values *values, const struct protocol_item *item,
-                          unsigned slot, const uint8_t *reply, size_t from, size_t to)
-{
-    struct protocol_judge judge = {.reply = reply, .from = from, .to = to, .partial = true};
-    judge_reply(&judge, values, item, slot);
-    return judge.at >= to && !judge.wrong;
-}
-
-static bool reply_is_right(const struct protocol_values *values, const struct protocol_item *item,
-                           unsigned slot, const uint8_t *reply, size_t from, size_t size)
-{
-    struct protocol_judge judge = {.reply = reply, .from = from, .to = size};
-    judge_reply(&judge, values, item, slot);
-    return judge.at == size && !judge.wrong && reply[0] == FRAME_MARK &&
-           bytes_load_be32(reply + 1) == size - FRAME_HEAD;
-}
-
 const struct protocol protocol_rethread = {
     .name = "rethread",
     .request = request,
     .reply_bytes = reply_bytes,
     .reply_slot = reply_slot,
-    .part_is_right = part_is_right,
-    .reply_is_right = reply_is_right,
+    .judge = judge_reply,
 };

@@ -7,7 +7,7 @@
 #ifndef RETHREAD_TESTS_BENCH_FAKE_H
 #define RETHREAD_TESTS_BENCH_FAKE_H
 
-#include "bench/protocol.h"
+#include "bench/protocol_private.h"
 #include "bench/server.h"
 
 #include "base/bytes.h"
@@ -86,22 +86,21 @@ static unsigned fake_reply_slot(const uint8_t *reply, unsigned next)
     return reply[1];
 }
 
-static bool fake_reply_is_right(const struct protocol_values *values,
-                                const struct protocol_item *item, unsigned slot,
-                                const uint8_t *reply, size_t from, size_t size)
+static void fake_judge(struct protocol_judge *judge, const struct protocol_values *values,
+                       const struct protocol_item *item, unsigned slot)
 {
-    (void)from;
-    return size == FAKE_HEAD_BYTES + (size_t)values->value_bytes && reply[1] == slot &&
-           protocol_step_is_right(values, item->thread, 0, reply + FAKE_HEAD_BYTES);
+    uint8_t head[FAKE_HEAD_BYTES] = {FAKE_MARK_BYTE, (uint8_t)slot};
+    bytes_store_be16(head + 2, (uint16_t)values->value_bytes);
+    protocol_judge_bytes(judge, head, sizeof head);
+    protocol_judge_step(judge, values, item->thread, 0);
 }
 
-/* Replies are short: parts of them are not judged. */
 static const struct protocol fake_protocol = {
     .name = "fake",
     .request = fake_request,
     .reply_bytes = fake_reply_bytes,
     .reply_slot = fake_reply_slot,
-    .reply_is_right = fake_reply_is_right,
+    .judge = fake_judge,
 };
 
 static bool fake_write(const struct fake *fake, int fd, const uint8_t *data, size_t size)

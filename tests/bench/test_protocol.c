@@ -193,7 +193,7 @@ static bool is_right(const struct protocol *protocol, const struct protocol_valu
                      const struct protocol_item *item, const uint8_t *reply, size_t size)
 {
     return protocol->reply_bytes(of, item, reply, size) == size &&
-           protocol->reply_is_right(of, item, SLOT, reply, 0, size);
+           protocol_reply_is_right(protocol, of, item, SLOT, reply, 0, size);
 }
 
 static void check_each_byte(const struct protocol *protocol, const struct protocol_values *of,
@@ -223,7 +223,7 @@ static void check_each_cut(const struct protocol *protocol, const struct protoco
             bytes_store_be32(some + 1, (uint32_t)(cut - 5));
         }
         if (some[0] != 0xce || cut > 8) {
-            ck_assert(!protocol->reply_is_right(of, item, SLOT, some, 0, cut));
+            ck_assert(!protocol_reply_is_right(protocol, of, item, SLOT, some, 0, cut));
         }
         free(some);
     }
@@ -232,7 +232,7 @@ static void check_each_cut(const struct protocol *protocol, const struct protoco
     if (longer.bytes[0] == 0xce) {
         set_frame(&longer);
     }
-    ck_assert(!protocol->reply_is_right(of, item, SLOT, longer.bytes, 0, longer.size));
+    ck_assert(!protocol_reply_is_right(protocol, of, item, SLOT, longer.bytes, 0, longer.size));
 }
 
 /* By parts: what is right passes however it is cut, and each wrong byte is found in its part. */
@@ -241,18 +241,18 @@ static void check_parts(const struct protocol *protocol, const struct protocol_v
 {
     size_t first = reply->bytes[0] == 0xce ? 9 : 1;
     for (size_t to = first; to < reply->size; to++) {
-        ck_assert(protocol->part_is_right(of, item, SLOT, reply->bytes, 0, to));
-        ck_assert(protocol->part_is_right(of, item, SLOT, reply->bytes, to - first, to));
-        ck_assert(protocol->reply_is_right(of, item, SLOT, reply->bytes, to, reply->size));
+        ck_assert(protocol_part_is_right(protocol, of, item, SLOT, reply->bytes, 0, to));
+        ck_assert(protocol_part_is_right(protocol, of, item, SLOT, reply->bytes, to - first, to));
+        ck_assert(protocol_reply_is_right(protocol, of, item, SLOT, reply->bytes, to, reply->size));
     }
     for (size_t i = first; i < reply->size; i++) {
         if (reply->loose > 0 && i + 1 >= reply->loose && i < reply->loose + 4) {
             continue;
         }
         reply->bytes[i] ^= 1;
-        ck_assert_msg(!protocol->part_is_right(of, item, SLOT, reply->bytes, i, i + 1),
+        ck_assert_msg(!protocol_part_is_right(protocol, of, item, SLOT, reply->bytes, i, i + 1),
                       "%s: byte %zu was not looked at", protocol->name, i);
-        ck_assert(!protocol->reply_is_right(of, item, SLOT, reply->bytes, i, reply->size));
+        ck_assert(!protocol_reply_is_right(protocol, of, item, SLOT, reply->bytes, i, reply->size));
         reply->bytes[i] ^= 1;
     }
 }
@@ -261,7 +261,7 @@ static void check(const struct protocol *protocol, const struct protocol_values 
                   const struct protocol_item *item, struct reply *reply)
 {
     ck_assert_uint_eq(protocol->reply_bytes(of, item, reply->bytes, reply->size), reply->size);
-    ck_assert(protocol->reply_is_right(of, item, SLOT, reply->bytes, 0, reply->size));
+    ck_assert(protocol_reply_is_right(protocol, of, item, SLOT, reply->bytes, 0, reply->size));
     check_each_byte(protocol, of, item, reply);
     check_each_cut(protocol, of, item, reply);
     check_parts(protocol, of, item, reply);
@@ -412,7 +412,7 @@ static void check_refusal(const struct protocol *protocol, const struct protocol
     const struct protocol_item item = item_of(op, 0, op == PROTOCOL_REPLAY);
     size_t size = strlen(text);
     ck_assert_uint_eq(protocol->reply_bytes(of, &item, (const uint8_t *)text, size), size);
-    ck_assert(!protocol->reply_is_right(of, &item, SLOT, (const uint8_t *)text, 0, size));
+    ck_assert(!protocol_reply_is_right(protocol, of, &item, SLOT, (const uint8_t *)text, 0, size));
 }
 
 START_TEST(test_refusals)
@@ -433,7 +433,7 @@ START_TEST(test_refusals)
     const struct protocol_item item = item_of(PROTOCOL_REPLAY, 0, 1);
     size_t size = protocol_rethread.reply_bytes(&values, &item, refusal, sizeof refusal - 1);
     ck_assert_uint_eq(size, 27);
-    ck_assert(!protocol_rethread.reply_is_right(&values, &item, SLOT, refusal, 0, size));
+    ck_assert(!protocol_reply_is_right(&protocol_rethread, &values, &item, SLOT, refusal, 0, size));
 }
 END_TEST
 
