@@ -30,9 +30,9 @@ enum {
     SHORT_KEYS = 4000,
     SHORT_TTL_S = 1,
     CHUNK = 20000, /* appended with one ttl */
-    FIRST_RATE = 150000,
+    FIRST_RATE = 300000,
     ROUNDS = 5,
-    ROUNDS_QUICK = 3,
+    ROUNDS_QUICK = 2,
     ROUNDS_QUICK_PEER = 1,
     TRIES = 3,
     LOOK_MS = 5,
