@@ -16,6 +16,19 @@ static uint64_t next_deadline(const struct thread *thread, uint64_t word, uint64
     return use == LIFE_RESET || now_ms + keep_ms > old_ms ? now_ms + keep_ms : old_ms;
 }
 
+/*
+ * The word after a use, but for claims. A reset changes it even where the deadline stays what it
+ * was: whoever read the ttl that was in force before has read this word before that, and its swap
+ * of the word has to fail (another use's, an unfolding's). The stamp comes round after 8,191 resets
+ * within the time of one load and swap, and then only at the very same deadline.
+ */
+static uint64_t used_word(const struct thread *thread, uint64_t word, uint64_t now_ms,
+                          enum life_use use)
+{
+    uint64_t stamp = (use == LIFE_RESET ? word + LIFE_STAMP_ONE : word) & LIFE_STAMP;
+    return stamp | next_deadline(thread, word, now_ms, use);
+}
+
 enum life life_refresh(struct thread *thread, uint64_t now_ms, enum life_use use)
 {
     uint64_t word = life_load(thread);
@@ -24,7 +37,8 @@ enum life life_refresh(struct thread *thread, uint64_t now_ms, enum life_use use
         if (life != LIFE_ALIVE) {
             return life;
         }
-        uint64_t fresh = next_deadline(thread, word, now_ms, use) | (word & ~LIFE_DEADLINE);
+        uint64_t fresh =
+            used_word(thread, word, now_ms, use) | (word & (LIFE_CLAIM | LIFE_UPKEEP));
         /* The same tick again: nothing to write, so a hot thread's line stays shared. */
         if (fresh == word || life_swap(thread, &word, fresh)) {
             return LIFE_ALIVE;
@@ -67,7 +81,7 @@ void life_release(struct thread *thread, uint64_t now_ms, enum life_use use)
     uint64_t fresh;
     do {
         assert((word & LIFE_CLAIM) && !(word & LIFE_DEAD));
-        fresh = next_deadline(thread, word, now_ms, use) | (word & LIFE_STAMP);
+        fresh = used_word(thread, word, now_ms, use);
     } while (!life_swap(thread, &word, fresh));
 }
 

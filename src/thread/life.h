@@ -9,7 +9,7 @@
  * its ttl. While a step is streamed into it the thread lives at least until the streamer's claim
  * ends (streams_until_ms, which changes under the claim of the word only, and each time with the
  * stamp: so the word that a kill replaces vouches for it as well). Besides, a thread dies by its
- * age at a time that never changes.
+ * age at a time that never changes. A reset to another ttl moves the stamp, too.
  *
  * 1. A refresh is a compare-and-swap to the later deadline: it succeeds only on a word that is not
  *    dead, so a refresh that was answered is never followed by a removal before that deadline.
@@ -148,8 +148,9 @@ static inline enum life life_judge(const struct thread *thread, uint64_t word, u
 
 /*
  * What a use does to the deadline: nothing, move it to now + the thread's ttl but never back, or
- * move it there exactly. Who sets another ttl stores it first and then resets: whoever read the old
- * ttl has also read the word before the reset, so its swap fails and it reads both again.
+ * move it there exactly. Who sets another ttl stores it first and then resets, which always changes
+ * the word: whoever read the old ttl has also read the word before the reset, so its swap fails and
+ * it reads both again.
  */
 enum life_use { LIFE_KEEP, LIFE_EXTEND, LIFE_RESET };
 

@@ -227,9 +227,10 @@ END_TEST
 
 /*
  * Each round, threads are unfolded by one, touched with a ttl of their own by another, listed and
- * replayed by a third. Whatever the order, each has its step, its second one, and that very ttl.
+ * replayed by a third. Whatever the order, each has its step, its second one, and that very ttl;
+ * every third round, one that moves no deadline.
  */
-enum { THREADS = 512, LONG_MS = 100000 };
+enum { THREADS = 512, LONG_MS = 100000, LESS_MS = 10 };
 static uint64_t rounds;
 static pthread_barrier_t barrier;
 static struct {
@@ -246,7 +247,7 @@ static void meet(struct mate *mate)
 
 static uint64_t ttl_of(uint64_t round, unsigned n)
 {
-    return round % 2 ? 1 + n : LONG_MS + n;
+    return round % 3 == 0 ? LONG_MS + n : round % 3 == 1 ? 1 + n : DOMAIN_TTL_MS - LESS_MS;
 }
 
 static void unfold(struct mate *mate)
@@ -264,6 +265,9 @@ static void unfold(struct mate *mate)
             CREW_HOLDS(domain_append(mate->lane, &ask, &appended, &error) == STATUS_OK);
         }
         atomic_store(&state.over, false);
+        if (round % 3 == 2) {
+            clock_driven_advance(&domain.clock, LESS_MS);
+        }
         meet(mate);
         for (unsigned n = 0; n < THREADS; n++) {
             ask_begin(&ask, WIRE_METHOD_APPEND, name_of(id, n));
@@ -277,6 +281,10 @@ static void unfold(struct mate *mate)
             ask_begin(&ask, WIRE_METHOD_STAT, name_of(id, n));
             CREW_HOLDS(thread_stat(mate->lane, &ask.request, &stat, &error) == STATUS_OK);
             CREW_HOLDS(stat.state == THREAD_COMPLETE && stat.step_count == 2);
+            CREW_HOLDS(stat.expires_in_ms == ttl_of(round, n));
+            enum reason missing;
+            CREW_HOLDS(thread_touch(mate->lane, name_of(id, n), false, 0, &missing) == STATUS_OK);
+            CREW_HOLDS(thread_stat(mate->lane, &ask.request, &stat, &error) == STATUS_OK);
             CREW_HOLDS(stat.expires_in_ms == ttl_of(round, n));
             ask_begin(&ask, WIRE_METHOD_FORGET, name_of(id, n));
             CREW_HOLDS(thread_forget(mate->lane, &ask.request, &forgotten, &error) == STATUS_OK);

@@ -70,9 +70,9 @@ START_TEST(refresh_moves_forward_only)
     ck_assert_int_eq(refresh(&whole.thread, 99, 10, false), LIFE_ALIVE);
     WORD(149);
     ck_assert_int_eq(refresh(&whole.thread, 99, 10, true), LIFE_ALIVE);
-    WORD(109);
+    WORD(109 | LIFE_STAMP_ONE);
     ck_assert_int_eq(refresh(&whole.thread, 109, 50, true), LIFE_OVERDUE);
-    WORD(109);
+    WORD(109 | LIFE_STAMP_ONE);
     set(100 | LIFE_CLAIM);
     ck_assert_int_eq(refresh(&whole.thread, 99, 50, false), LIFE_ALIVE);
     WORD(149 | LIFE_CLAIM);
@@ -105,7 +105,24 @@ START_TEST(claims_exclude)
     WORD(200);
     ck_assert_int_eq(life_claim(&whole.thread, 99), LIFE_ALIVE);
     release(&whole.thread, 150, true);
-    WORD(150);
+    WORD(150 | LIFE_STAMP_ONE);
+}
+END_TEST
+
+/* Who read the ttl before it was set must not have its word accepted after: not even when the
+ * deadline of the new ttl happens to be that of the old one. */
+START_TEST(a_reset_is_seen_whatever_the_deadline)
+{
+    static const uint64_t states[] = {0, LIFE_CLAIM, LIFE_CLAIM | LIFE_UPKEEP, LIFE_STAMP};
+    for (unsigned i = 0; i < sizeof states / sizeof *states; i++) {
+        uint64_t word = 100 | states[i];
+        set(word);
+        ck_assert_int_eq(refresh(&whole.thread, 60, 40, true), LIFE_ALIVE);
+        ck_assert(!life_swap(&whole.thread, &word, word + 50));
+        ck_assert_uint_eq(word & ~LIFE_STAMP, 100 | (states[i] & ~LIFE_STAMP));
+        ck_assert_int_eq(refresh(&whole.thread, 60, 40, false), LIFE_ALIVE);
+        WORD(word); /* a use within the tick writes nothing */
+    }
 }
 END_TEST
 
@@ -283,7 +300,7 @@ START_TEST(a_shortened_ttl_is_not_lost_to_a_use)
         atomic_store(&whole.thread.ttl_ms, SHORT_TTL_MS);
         ck_assert_int_eq(life_refresh(&whole.thread, NOW_MS, LIFE_RESET), LIFE_ALIVE);
         wait_for(&round_of_user, i);
-        if (life_load(&whole.thread) > NOW_MS + 1 + SHORT_TTL_MS) {
+        if ((life_load(&whole.thread) & LIFE_DEADLINE) > NOW_MS + 1 + SHORT_TTL_MS) {
             ck_abort_msg("round %u: the deadline of the old ttl came back", i);
         }
     }
@@ -353,6 +370,6 @@ int main(void)
     return SUITE_RUN("life", NULL, NULL, 0, judging_is_exact, age_ends_it, upkeep_is_no_change,
                      retention_keeps, demotion_wants_the_word_it_judged,
                      a_shortened_ttl_is_not_lost_to_a_use, refresh_moves_forward_only,
-                     claims_exclude, only_the_overdue_are_killed, a_refresh_or_a_kill_but_not_both,
+                     claims_exclude, a_reset_is_seen_whatever_the_deadline, only_the_overdue_are_killed, a_refresh_or_a_kill_but_not_both,
                      streams_keep_alive, a_stream_that_ends_meanwhile_was_a_use);
 }
