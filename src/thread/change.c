@@ -193,16 +193,20 @@ enum status thread_rewind(struct lane *lane, const struct wire_request *request,
     }
     uint32_t keep = (uint32_t)(request->to + 1);
     struct spine *old = spine_of(lane, thread);
+    uint32_t drop_at = keep > old->lost ? keep : old->lost;
     struct spine *spine = spine_copy(lane, &now, keep, now.version + 1, 1);
     if (!spine) {
         status = lane_put_back(lane, WANT_MEMORY);
         goto out;
     }
+    for (uint32_t at = drop_at; at < now.length; at++) {
+        step_rewind(lane, thread, spine_step(lane, old, at));
+    }
     /* Pairs with the acquire in spine_of. */
     atomic_store_explicit(&thread_full(thread)->spine, lane_ref(lane, spine), memory_order_release);
     rest_of(thread)->floor = rest_of(thread)->floor < keep ? rest_of(thread)->floor : keep;
     journal_put(lane, thread, keep, REASON_REWOUND, NULL, JOURNAL_NO_WAIT);
-    spine_bury(lane, thread, old, keep > old->lost ? keep : old->lost, now.length, REASON_REWOUND);
+    spine_bury(lane, thread, old, drop_at, now.length, REASON_REWOUND);
     lane_count(lane, METRIC_REWINDS, 1);
     *result =
         (struct thread_rewind_result){.version = now.version + 1, .dropped = now.length - keep};

@@ -37,8 +37,7 @@ enum life life_refresh(struct thread *thread, uint64_t now_ms, enum life_use use
         if (life != LIFE_ALIVE) {
             return life;
         }
-        uint64_t fresh =
-            used_word(thread, word, now_ms, use) | (word & (LIFE_CLAIM | LIFE_UPKEEP));
+        uint64_t fresh = used_word(thread, word, now_ms, use) | (word & (LIFE_CLAIM | LIFE_UPKEEP));
         /* The same tick again: nothing to write, so a hot thread's line stays shared. */
         if (fresh == word || life_swap(thread, &word, fresh)) {
             return LIFE_ALIVE;

@@ -172,10 +172,14 @@ enum {
     STEP_COMPACT = 128
 };
 
+/* In the holds of a step that its owner was rewound beyond: the reason that came first, whatever
+ * ends the owner later. Set under the owner's claim. */
+#define STEP_REWOUND (UINT32_C(1) << 31)
+
 /* What follows of the step of an ordinary thread. */
 struct step_rest {
     uint32_t link;
-    _Atomic uint32_t holds; /* spines that hold it */
+    _Atomic uint32_t holds; /* spines that hold it, and STEP_REWOUND */
     uint32_t owner;         /* arena ref of the thread that committed it; counted in its holds */
     uint32_t version;       /* that committed it */
     uint32_t number;        /* its position */

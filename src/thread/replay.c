@@ -121,7 +121,8 @@ static enum reason why_none(const struct lane *lane, const struct thread *thread
         return REASON_REWOUND; /* and not buried yet; what came after `now` has later versions */
     }
     if (step && ended_before(lane, lane_at(lane, step_rest(step)->owner), thread)) {
-        return life_reason(life_load(lane_at(lane, step_rest(step)->owner)));
+        const struct thread *owner = lane_at(lane, step_rest(step)->owner);
+        return step_end_reason(step, life_reason(life_load(owner)));
     }
     return now->spine->lost > 0 ? (enum reason)now->spine->lost_reason : REASON_NEVER_SEEN;
 }
@@ -294,13 +295,13 @@ static enum status replay_key(struct replay *replay, const struct step_key_asked
     case LIFE_CLAIMED:
         return lane_put_back(lane, WANT_CLAIM);
     case LIFE_OVERDUE:
-        return replay_miss(replay, life_end_reason(thread, lane->now_ms), 0);
+        return replay_miss(replay, step_end_reason(step, life_end_reason(thread, lane->now_ms)), 0);
     case LIFE_GONE:
         if (life_is_demoted(life_load(thread))) {
             return replay_cold_key(replay, asked, thread_id(thread), step_number(step),
                                    step_version(step));
         }
-        return replay_miss(replay, life_reason(life_load(thread)), 0);
+        return replay_miss(replay, step_end_reason(step, life_reason(life_load(thread))), 0);
     case LIFE_ALIVE:
         break;
     }

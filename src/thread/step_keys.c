@@ -87,10 +87,19 @@ static void bury_key(struct lane *lane, const struct step *step, const struct in
     }
 }
 
+void step_rewind(const struct lane *lane, const struct thread *thread, struct step *step)
+{
+    if (step_rest(step)->owner == lane_ref(lane, thread)) {
+        /* Relaxed: the release of the claim comes after. */
+        atomic_fetch_or_explicit(&step_rest(step)->holds, STEP_REWOUND, memory_order_relaxed);
+    }
+}
+
 void step_let_go(struct lane *lane, struct step *step, enum reason reason)
 {
     /* Release: this holder's use comes before the last one's retirement; pairs with itself. */
-    uint32_t held = atomic_fetch_sub_explicit(&step_rest(step)->holds, 1, memory_order_acq_rel);
+    uint32_t held =
+        atomic_fetch_sub_explicit(&step_rest(step)->holds, 1, memory_order_acq_rel) & ~STEP_REWOUND;
     assert(held > 0);
     if (held > 1) {
         return;

@@ -25,6 +25,18 @@ uint64_t step_size_bytes(const struct wire_request *request);
 /* Makes the step's keys lead to it. Under the thread's claim, after the spine has it. */
 void step_publish_keys(struct lane *lane, struct thread *thread, struct step *step);
 
+/* Before `thread`, which is claimed, gives up its hold in a rewind. */
+void step_rewind(const struct lane *lane, const struct thread *thread, struct step *step);
+
+/* Why the step is not there, its owner having ended by `reason`. */
+static inline enum reason step_end_reason(const struct step *step, enum reason reason)
+{
+    /* Relaxed: stored under a claim of the owner that ended before the owner did, and the owner's
+     * life word was read with acquire. */
+    uint32_t holds = atomic_load_explicit(&step_rest(step)->holds, memory_order_relaxed);
+    return holds & STEP_REWOUND ? REASON_REWOUND : reason;
+}
+
 /* Gives up one spine's hold; the last one takes the keys out of the index and retires the step. */
 void step_let_go(struct lane *lane, struct step *step, enum reason reason);
 

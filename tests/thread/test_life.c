@@ -370,6 +370,7 @@ int main(void)
     return SUITE_RUN("life", NULL, NULL, 0, judging_is_exact, age_ends_it, upkeep_is_no_change,
                      retention_keeps, demotion_wants_the_word_it_judged,
                      a_shortened_ttl_is_not_lost_to_a_use, refresh_moves_forward_only,
-                     claims_exclude, a_reset_is_seen_whatever_the_deadline, only_the_overdue_are_killed, a_refresh_or_a_kill_but_not_both,
+                     claims_exclude, a_reset_is_seen_whatever_the_deadline,
+                     only_the_overdue_are_killed, a_refresh_or_a_kill_but_not_both,
                      streams_keep_alive, a_stream_that_ends_meanwhile_was_a_use);
 }

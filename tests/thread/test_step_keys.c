@@ -93,6 +93,32 @@ START_TEST(the_newest_gone_is_never_replaced_by_an_older)
 }
 END_TEST
 
+/* Whether the burial has come to the step or not, and though its thread ended after that. */
+START_TEST(a_rewound_step_stays_rewound_when_its_thread_ends)
+{
+    for (int tended = 0; tended < 2; tended++) {
+        SAY("append t expect=0 call=c call=d : aa", "step 0 v1 created");
+        SAY("append t call=e : bb", "step 1 v2");
+        SAY("rewind t to=0", "v3 dropped 1");
+        SAY("append t : cc", "step 1 v4");
+        SAY("fork f from=t", "v2");
+        SAY("forget t", "forgotten");
+        if (tended) {
+            lane_tend_fully(domain.lane);
+        }
+        SAY("replay - tool_call=e", "miss rewound v0");
+        SAY("replay - tool_call=c", "miss forgotten v0");
+        SAY("append t expect=0 : dd", "step 0 v1 created");
+        SAY("replay t tool_call=e", "miss rewound v1");
+        SAY("replay t tool_call=c", "miss forgotten v1");
+        SAY("forget t", "forgotten");
+        SAY("forget f", "forgotten");
+        lane_tend_fully(domain.lane);
+        ck_assert_uint_eq(domain_metric(&domain, METRIC_PAYLOAD_BYTES), 0);
+    }
+}
+END_TEST
+
 START_TEST(keys_of_a_gone_thread_tell_its_reason)
 {
     SAY("append t response_id=r call=c : aa", "step 0 v1 created");
@@ -234,6 +260,7 @@ int main(void)
                      the_newest_gone_is_never_replaced_by_an_older,
                      keys_of_a_gone_thread_tell_its_reason, tombstones_keep_shared,
                      a_tombstone_of_another_thread_makes_shared, shared_steps_and_a_gone_writer,
+                     a_rewound_step_stays_rewound_when_its_thread_ends,
                      a_rewound_step_lives_on_in_a_fork, a_step_may_name_one_call_twice,
                      all_keys_a_step_may_have);
 }
