@@ -149,16 +149,28 @@ static bool fake_answer(struct fake *fake, int fd, const uint8_t request[FAKE_RE
     return fake_write(fake, fd, reply, fault == FAKE_TWICE ? 2 * size : size);
 }
 
+/* MSG_WAITALL alone would end early when the process is stopped and continued. */
+static bool fake_read(int fd, uint8_t *into, size_t size)
+{
+    for (size_t at = 0; at < size;) {
+        ssize_t got = recv(fd, into + at, size - at, MSG_WAITALL);
+        if (got <= 0) {
+            return false;
+        }
+        at += (size_t)got;
+    }
+    return true;
+}
+
 /* A long request, of which the server reads the rest slowly. */
 static bool fake_serve_long(struct fake *fake, int fd)
 {
     static uint8_t in[FAKE_REQUEST_BYTES + UINT16_MAX];
-    if (recv(fd, in, FAKE_REQUEST_BYTES, MSG_WAITALL) != FAKE_REQUEST_BYTES) {
+    if (!fake_read(fd, in, FAKE_REQUEST_BYTES)) {
         return false;
     }
     nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
-    ssize_t more = bytes_load_be16(in + 2);
-    return (more == 0 || recv(fd, in + FAKE_REQUEST_BYTES, (size_t)more, MSG_WAITALL) == more) &&
+    return fake_read(fd, in + FAKE_REQUEST_BYTES, bytes_load_be16(in + 2)) &&
            fake_answer(fake, fd, in);
 }
 
