@@ -182,7 +182,8 @@ void index_prefetch_bucket(const struct index *index, struct index_hash hash)
     __builtin_prefetch(index_locate(index, hash.low).bucket, 0, 3);
 }
 
-bool index_prefetch_record(const struct index *index, struct index_hash hash, size_t size_bytes)
+const struct index_record *index_prefetch_record(const struct index *index, struct index_hash hash,
+                                                 size_t size_bytes)
 {
     const struct index_line *line = index_locate(index, hash.low).bucket;
     uint64_t words[LINE_SLOTS];
@@ -195,13 +196,13 @@ bool index_prefetch_record(const struct index *index, struct index_hash hash, si
             __builtin_prefetch(record + at, 0, 3);
         }
         __builtin_prefetch(last, 0, 3); /* of the same line, mostly, and then free */
-        return true;
+        return (const struct index_record *)record;
     }
     uint64_t link = index_word_load(&line->word[WORD_LINK]) & WORD_REF_MASK;
     if (link != 0) {
         __builtin_prefetch(index_at(index, link), 0, 3);
     }
-    return false;
+    return NULL;
 }
 
 struct index_stats index_stats(const struct index *index)

@@ -92,12 +92,14 @@ struct index_record *index_find(const struct index *index, struct index_hash has
  * Hints, for many lookups at once: bring in the directory's entry, then the bucket, then the first
  * record its tags point to, or its first `size_bytes`. Each is of use only when what the one before
  * brought in has had time to arrive: so each over all lookups before the next. What a hint has seen
- * counts for nothing; index_find looks again. The last returns whether anything bears the tag:
- * false says that there is no such record, unless it lies in an overflow line.
+ * counts for nothing; index_find looks again. The last returns that record, which may be another
+ * than is meant and bear the same tag, as index_find does: NULL says that there is none, unless it
+ * lies in an overflow line.
  */
 void index_prefetch_directory(const struct index *index, struct index_hash hash);
 void index_prefetch_bucket(const struct index *index, struct index_hash hash);
-bool index_prefetch_record(const struct index *index, struct index_hash hash, size_t size_bytes);
+const struct index_record *index_prefetch_record(const struct index *index, struct index_hash hash,
+                                                 size_t size_bytes);
 
 enum index_result { INDEX_DONE, INDEX_EXISTS };
 

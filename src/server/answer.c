@@ -8,6 +8,9 @@
 
 #include <assert.h>
 
+enum { APPEND_BYTES_MAX = WIRE_ID_BYTES_MAX + 160 }; /* an append's answer */
+static_assert((int)APPEND_BYTES_MAX <= (int)NET_REPLY_SMALL_BYTES, "it is a small one");
+
 static const char *state_name(enum thread_state state)
 {
     static const char *const names[] = {
@@ -46,15 +49,25 @@ void answer_ping(struct wire_writer *writer, uint32_t msgid)
 void answer_append(struct wire_writer *writer, const struct wire_request *request,
                    const struct thread_append_result *result)
 {
+    if (writer->overflow || (size_t)(writer->end - writer->at) < APPEND_BYTES_MAX) {
+        writer->overflow = true;
+        return;
+    }
     uint8_t *frame = wire_begin_response(writer, request->msgid, 0);
-    wire_put_map(writer, 7);
-    answer_put_bin_or_nil(writer, "thread", request->thread);
-    answer_put_u64(writer, "step", result->step);
-    answer_put_u64(writer, "version", result->version);
-    answer_put_bool(writer, "created", result->created);
-    answer_put_bool(writer, "duplicate", result->duplicate);
-    answer_put_u64(writer, "lost", result->lost);
-    answer_put_u64(writer, "expires_in_ms", result->expires_in_ms);
+    uint8_t *at = ANSWER_PUT(writer->at, "\x87\xA6thread");
+    at = answer_at_bin_or_nil(at, request->thread);
+    at = answer_at_u32(ANSWER_PUT(at, "\xA4step"), result->step);
+    at = answer_at_u64(ANSWER_PUT(at, "\xA7version"), result->version);
+    at = answer_at_bool(ANSWER_PUT(at, "\xA7"
+                                       "created"),
+                        result->created);
+    at = answer_at_bool(ANSWER_PUT(at, "\xA9"
+                                       "duplicate"),
+                        result->duplicate);
+    at = answer_at_u64(ANSWER_PUT(at, "\xA4lost"), result->lost);
+    writer->at = answer_at_u64(ANSWER_PUT(at, "\xAD"
+                                              "expires_in_ms"),
+                               result->expires_in_ms);
     wire_end_frame(writer, frame, 0);
 }
 

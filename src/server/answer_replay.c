@@ -77,60 +77,18 @@ uint64_t answer_replay_look(struct answer_steps *steps, const struct lane *lane,
 
 /* ---- Writing ------------------------------------------------------------------------------ */
 
-/* Names and short values, known to the compiler: a store or two. The room is made sure before. */
-#define PUT(at, text) (memcpy((at), (text), sizeof(text) - 1), (at) + sizeof(text) - 1)
-
-static inline uint8_t *put_u32(uint8_t *at, uint32_t value)
-{
-    if (value < 0x80) {
-        *at++ = (uint8_t)value;
-    } else if (value <= UINT8_MAX) {
-        *at++ = 0xCC;
-        *at++ = (uint8_t)value;
-    } else if (value <= UINT16_MAX) {
-        *at++ = 0xCD;
-        bytes_store_be16(at, (uint16_t)value);
-        at += 2;
-    } else {
-        *at++ = 0xCE;
-        bytes_store_be32(at, value);
-        at += 4;
-    }
-    return at;
-}
-
-/* Of ids and names: at most 255 bytes. */
-static inline uint8_t *put_short_bin(uint8_t *at, struct bytes value)
-{
-    assert(value.size <= UINT8_MAX);
-    *at++ = 0xC4;
-    *at++ = (uint8_t)value.size;
-    memcpy(at, value.data, value.size);
-    return at + value.size;
-}
-
-static inline uint8_t *put_bin_or_nil(uint8_t *at, struct bytes value)
-{
-    if (value.size > 0) {
-        return put_short_bin(at, value);
-    }
-    *at++ = 0xC0;
-    return at;
-}
-
 /* Up to its segments. */
 static uint8_t *put_head(uint8_t *at, const struct step_view *view)
 {
     *at++ = view->visible.size > 0 ? 0x8A : 0x89;
-    at = put_u32(PUT(at, "\xA4step"), view->number);
-    at = put_u32(PUT(at, "\xA4turn"), view->turn);
-    at = view->final ? PUT(at, "\xA5"
-                               "final\xC3")
-                     : PUT(at, "\xA5"
-                               "final\xC2");
-    at = put_bin_or_nil(PUT(at, "\xA5model"), view->model);
-    at = put_bin_or_nil(PUT(at, "\xABresponse_id"), view->response_id);
-    at = PUT(at, "\xAAtool_calls");
+    at = answer_at_u32(ANSWER_PUT(at, "\xA4step"), view->number);
+    at = answer_at_u32(ANSWER_PUT(at, "\xA4turn"), view->turn);
+    at = answer_at_bool(ANSWER_PUT(at, "\xA5"
+                                       "final"),
+                        view->final);
+    at = answer_at_bin_or_nil(ANSWER_PUT(at, "\xA5model"), view->model);
+    at = answer_at_bin_or_nil(ANSWER_PUT(at, "\xABresponse_id"), view->response_id);
+    at = ANSWER_PUT(at, "\xAAtool_calls");
     struct wire_list calls = view->tool_calls;
     if (calls.count < 16) {
         *at++ = (uint8_t)(0x90 | calls.count);
@@ -141,40 +99,62 @@ static uint8_t *put_head(uint8_t *at, const struct step_view *view)
     }
     struct bytes id;
     while (wire_list_next(&calls, &id)) {
-        at = put_short_bin(at, id);
+        at = answer_at_bin(at, id);
     }
-    at = PUT(at, "\xA6tokens");
+    at = ANSWER_PUT(at, "\xA6tokens");
     if (view->has_tokens) {
-        at = put_u32(at, view->tokens);
+        at = answer_at_u32(at, view->tokens);
     } else {
         *at++ = 0xC0;
     }
-    return view->visible.size > 0 ? put_short_bin(PUT(at, "\xA7visible"), view->visible) : at;
+    return view->visible.size > 0 ? answer_at_bin(ANSWER_PUT(at, "\xA7visible"), view->visible)
+                                  : at;
+}
+
+static uint8_t *put_segment(uint8_t *at, const struct answer_step *step, unsigned segment)
+{
+    enum wire_kind kind = step_segment_kind(step->step, segment);
+    *at++ = 0x92;
+    if (kind == WIRE_KIND_TEXT) {
+        at = ANSWER_PUT(at, "\xA4text");
+    } else {
+        struct bytes name = bytes_text(wire_kind_name(kind));
+        *at++ = (uint8_t)(0xA0 | name.size);
+        memcpy(at, name.data, name.size);
+        at += name.size;
+    }
+    return answer_at_u32(at, segment_bytes(step, segment));
 }
 
 static void put_step(struct wire_writer *writer, const struct answer_step *step, bool from_disk)
 {
     const struct step_view *view = &step->view;
+    size_t bound = head_bytes(view) + (size_t)view->segment_count * WIRE_SEGMENT_BYTES_MAX;
     assert(view->tool_calls.count <= WIRE_TOOL_CALLS_MAX);
-    if (writer->overflow || (size_t)(writer->end - writer->at) < head_bytes(view)) {
+    if (writer->overflow || (size_t)(writer->end - writer->at) < bound) {
         writer->overflow = true;
         return;
     }
-    writer->at = put_head(writer->at, view);
-    wire_put_text(writer, "segments");
-    wire_put_array(writer, view->segment_count);
-    for (unsigned s = 0; s < view->segment_count; s++) {
-        wire_put_array(writer, 2);
-        wire_put_text(writer, wire_kind_name(step_segment_kind(step->step, s)));
-        wire_put_u64(writer, segment_bytes(step, s));
+    uint8_t *at = ANSWER_PUT(put_head(writer->at, view), "\xA8segments");
+    if (view->segment_count < 16) {
+        *at++ = (uint8_t)(0x90 | view->segment_count);
+    } else {
+        *at++ = 0xDC;
+        bytes_store_be16(at, (uint16_t)view->segment_count);
+        at += 2;
     }
-    answer_put_text(writer, "source", answer_tier_name(from_disk));
+    for (unsigned s = 0; s < view->segment_count; s++) {
+        at = put_segment(at, step, s);
+    }
+    at = ANSWER_PUT(at, "\xA6source");
+    writer->at = from_disk ? ANSWER_PUT(at, "\xA4"
+                                            "disk")
+                           : ANSWER_PUT(at, "\xA6memory");
 }
 
 static void put_steps(struct wire_writer *writer, struct answer_steps *steps)
 {
     const struct thread_replay_result *result = steps->result;
-    wire_put_text(writer, "steps");
     wire_put_array(writer, result->listed);
     uint32_t listed = 0;
     for (uint32_t position = result->begin; position < result->end; position++) {
@@ -252,19 +232,42 @@ static void put_optional(struct wire_writer *writer, const struct thread_replay_
     }
 }
 
+/* Up to what a result has besides where it applies. */
+static uint8_t *put_result(uint8_t *at, const struct thread_replay_result *result)
+{
+    at = answer_at_bin_or_nil(ANSWER_PUT(at, "\xA6thread"), result->thread);
+    at = ANSWER_PUT(at, "\xA7version");
+    at = result->state != THREAD_MISS || result->version > 0 ? answer_at_u64(at, result->version)
+                                                             : ANSWER_PUT(at, "\xC0");
+    at = ANSWER_PUT(at, "\xA4head");
+    return result->state != THREAD_MISS && result->head >= 0
+               ? answer_at_u64(at, (uint64_t)result->head)
+               : ANSWER_PUT(at, "\xC0");
+}
+
 void answer_replay(struct wire_writer *writer, uint32_t msgid, struct answer_steps *steps)
 {
     const struct thread_replay_result *result = steps->result;
     bool there = result->state != THREAD_MISS;
     assert(there || result->begin == result->end);
+    if (writer->overflow || (size_t)(writer->end - writer->at) < WIRE_REPLAY_BYTES_MAX) {
+        writer->overflow = true;
+        return;
+    }
     uint8_t *frame = wire_begin_response(writer, msgid, result->segment_count);
-    wire_put_map(writer,
-                 answer_state_fields(result->state, result->reason) + 5U + optional_fields(result));
-    answer_put_state(writer, result->state, result->reason, result->vouch_ms);
-    answer_put_bin_or_nil(writer, "thread", result->thread);
-    answer_put_u64_or_nil(writer, "version", there || result->version > 0, result->version);
-    answer_put_u64_or_nil(writer, "head", there && result->head >= 0, (uint64_t)result->head);
-    put_optional(writer, result);
+    unsigned optional = optional_fields(result);
+    wire_put_map(writer, answer_state_fields(result->state, result->reason) + 5U + optional);
+    if (result->state == THREAD_COMPLETE) {
+        writer->at = ANSWER_PUT(writer->at, "\xA6status\xA8"
+                                            "complete");
+    } else {
+        answer_put_state(writer, result->state, result->reason, result->vouch_ms);
+    }
+    writer->at = put_result(writer->at, result);
+    if (optional > 0) {
+        put_optional(writer, result);
+    }
+    writer->at = ANSWER_PUT(writer->at, "\xA5steps");
     put_steps(writer, steps);
     answer_put_u64_or_nil(writer, "expires_in_ms", there, result->expires_in_ms);
     wire_end_frame(writer, frame, steps->payload_bytes);

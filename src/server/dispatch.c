@@ -285,7 +285,7 @@ static void warm(struct dispatch *dispatch, unsigned count)
     struct job *jobs = dispatch->jobs;
     struct thread_hint *hints = dispatch->hints;
     for (unsigned i = 0; i < count; i++) {
-        hints[i].has_name = false;
+        hints[i] = (struct thread_hint){.has_name = false};
         if (jobs[i].status == STATUS_OK) {
             thread_prefetch_directory(dispatch->lane, &jobs[i].request, &hints[i]);
         }
@@ -304,9 +304,8 @@ static void make_jobs(struct dispatch *dispatch, const struct bytes *bodies, uns
         struct job *job = &dispatch->jobs[i];
         job->status = wire_parse(bodies[i], &job->request, &job->has_msgid, &job->error);
     }
-    if (count > 1) {
-        warm(dispatch, count);
-    }
+    dispatch->warmed_count = count > 1 ? count : 0;
+    warm(dispatch, dispatch->warmed_count);
 }
 
 static void prepare(void *context, const struct bytes *bodies, unsigned count)
@@ -357,6 +356,16 @@ static bool may_go_on(const struct dispatch *dispatch, const struct net_reply *r
     return !net_reply_is_full(reply) && lane_work(dispatch->lane) <= DISPATCH_WORK_MAX;
 }
 
+/* The last hint for a request that will have its turn soon, of this connection or the next. */
+static void warm_ahead(const struct dispatch *dispatch, const struct job *job)
+{
+    size_t ahead = (size_t)(job - dispatch->jobs) + THREAD_PREFETCH_AHEAD;
+    if (ahead < dispatch->warmed_count) {
+        thread_prefetch_steps(dispatch->lane, &dispatch->jobs[ahead].request,
+                              &dispatch->hints[ahead]);
+    }
+}
+
 static unsigned serve(void *context, struct net_reply *reply, const struct bytes *bodies,
                       unsigned count, struct net_deferral deferral, bool *deferred)
 {
@@ -367,6 +376,7 @@ static unsigned serve(void *context, struct net_reply *reply, const struct bytes
     unsigned done = 0;
     for (; done < count && (done == 0 || may_go_on(dispatch, reply)); done++) {
         struct job *job = &jobs[done];
+        warm_ahead(dispatch, job);
         enum outcome outcome = run(dispatch, reply, job);
         if (outcome == DEFERRED && done == 0 && lasted(dispatch, deferral)) {
             outcome = give_up(dispatch, reply, job);

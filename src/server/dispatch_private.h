@@ -24,7 +24,8 @@ struct dispatch {
     struct dispatch_settings settings;
     struct lane *lane;
     struct job jobs[NET_BATCH_MAX];
-    struct thread_hint hints[NET_BATCH_MAX]; /* of the jobs, while they are made */
+    struct thread_hint hints[NET_BATCH_MAX]; /* of the jobs, if there are several: */
+    unsigned warmed_count;
     const struct bytes *prepared; /* what jobs were made of; NULL: of nothing that will be served */
     unsigned prepared_count;
     struct job refused;             /* a request that is answered without being run */

@@ -199,11 +199,17 @@ enum status thread_list(struct lane *lane, const struct wire_request *request,
  * Hints for the requests of one turn: bring in, one after the other, the entry of the index's
  * directory, the bucket and the record they will read. Each over all requests before the next, so
  * that what one brings in has had time to arrive; the first fills in what the others go by. What
- * only the disk may know is asked for by the last. The first also notes the name's hash in the
+ * only the disk may know is asked for by the third. The first also notes the name's hash in the
  * request, so that the operation need not hash it again.
+ *
+ * The last one is for each request by itself, THREAD_PREFETCH_AHEAD requests before its turn, in
+ * the same turn of the loop as the others: it brings in what a replay will copy.
  */
+enum { THREAD_PREFETCH_AHEAD = 2 };
+
 struct thread_hint {
     struct index_hash hash;
+    const struct index_record *likely; /* what is under the name, or something else; or NULL */
     bool has_name; /* else the request looks nothing up, and its hint is of no use */
 };
 
@@ -211,7 +217,9 @@ void thread_prefetch_directory(struct lane *lane, struct wire_request *request,
                                struct thread_hint *hint);
 void thread_prefetch_bucket(struct lane *lane, const struct thread_hint *hint);
 void thread_prefetch_record(struct lane *lane, const struct wire_request *request,
-                            const struct thread_hint *hint);
+                            struct thread_hint *hint);
+void thread_prefetch_steps(const struct lane *lane, const struct wire_request *request,
+                           const struct thread_hint *hint);
 
 /* The error for a request that got STATUS_AGAIN too often: busy, or over_budget for want of memory.
  */

@@ -15,7 +15,9 @@ static uint8_t *reserve(struct wire_writer *writer, size_t size)
     return room;
 }
 
-static void put_marked(struct wire_writer *writer, unsigned mark, unsigned size, uint64_t value)
+/* Inline, so that `size` is known where it is stored by. */
+static inline void put_marked(struct wire_writer *writer, unsigned mark, unsigned size,
+                              uint64_t value)
 {
     uint8_t *p = reserve(writer, 1 + (size_t)size);
     if (p == NULL) {
@@ -130,14 +132,15 @@ void wire_put_wide_map(struct wire_writer *writer, uint32_t count)
 }
 
 /* Frame header, filled in by wire_end_frame, and [1, msgid, ... */
-static uint8_t *begin_frame(struct wire_writer *writer, bool has_msgid, uint32_t msgid)
+static inline uint8_t *begin_frame(struct wire_writer *writer, bool has_msgid, uint32_t msgid)
 {
-    uint8_t *frame = writer->at;
-    if (reserve(writer, WIRE_HEADER_BYTES + 2) != NULL) {
-        frame[0] = WIRE_HEADER_MARK;
-        frame[WIRE_HEADER_BYTES] = 0x94;
-        frame[WIRE_HEADER_BYTES + 1] = 1;
+    uint8_t *frame = reserve(writer, WIRE_HEADER_BYTES + 2);
+    if (frame == NULL) {
+        return writer->at;
     }
+    frame[0] = WIRE_HEADER_MARK;
+    frame[WIRE_HEADER_BYTES] = 0x94;
+    frame[WIRE_HEADER_BYTES + 1] = 1;
     if (has_msgid) {
         wire_put_u64(writer, msgid);
     } else {

@@ -156,8 +156,18 @@ void thread_prefetch_bucket(struct lane *at, const struct thread_hint *hint)
     }
 }
 
+void thread_prefetch_steps(const struct lane *at, const struct wire_request *request,
+                           const struct thread_hint *hint)
+{
+    (void)at;
+    if (hint->has_name) {
+        ck_assert_uint_eq(hint->hash.low, (uint64_t)(uintptr_t)request);
+        prefetched('s');
+    }
+}
+
 void thread_prefetch_record(struct lane *at, const struct wire_request *request,
-                            const struct thread_hint *hint)
+                            struct thread_hint *hint)
 {
     (void)at;
     if (hint->has_name) {

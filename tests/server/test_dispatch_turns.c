@@ -154,7 +154,8 @@ START_TEST(hints_come_for_batches)
     serve(bodies, 1, 0, &deferred);
     ck_assert_str_eq(prefetches, "");
     serve(bodies, 3, 0, &deferred);
-    ck_assert_str_eq(prefetches, "ddbbrr"); /* a step for all of them, then the next */
+    ck_assert_str_eq(prefetches,
+                     "ddbbrrs"); /* a step for all, then the next; the last as they come */
     for (unsigned i = 0; i < 3; i++) {
         free((void *)bodies[i].data);
     }
