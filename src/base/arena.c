@@ -10,7 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COLLECT_STEP = 16, FINE_BUDGET_BYTES = 16 << 20 };
+enum {
+    COLLECT_STEP = 16,
+    FINE_BUDGET_BYTES = 16 << 20,
+    POPULATE_STEP_BYTES = 32768,
+};
+static_assert(POPULATE_STEP_BYTES % CHUNK_BYTES == 0, "steps are whole chunks");
 
 /*
  * Classes that are close together save what objects waste, and cost every cache a span of each that
@@ -147,7 +152,7 @@ static bool span_create(struct arena_cache *cache, unsigned size_class, enum are
     span->chunks = shape->chunks;
     span->object_bytes = shape->object_bytes;
     span->capacity = shape->capacity;
-    span->used = span->fresh = span->free_head = span->free_tail = 0;
+    span->used = span->fresh = span->free_head = span->free_tail = span->populated = 0;
     /* Pairs with the load in arena_send_home: the objects are given out after this. */
     atomic_store_explicit(&span->owner, cache->id, memory_order_relaxed);
     ARENA_POISON(arena_chunk_at(arena, first), (size_t)shape->chunks * CHUNK_BYTES);
@@ -197,10 +202,27 @@ void arena_spares_give_back(struct arena_cache *cache)
     }
 }
 
+/* The pages come a few at a time: by a fault for each they took longer, all at once too long. */
+static void populate(struct arena *arena, uint32_t first, uint32_t end)
+{
+    struct arena_span *span = &arena->spans[first];
+    uint32_t left = span->chunks * CHUNK_BYTES - span->populated;
+    uint32_t wanted = end - span->populated;
+    uint32_t bytes = wanted > POPULATE_STEP_BYTES ? wanted : POPULATE_STEP_BYTES;
+    bytes = (bytes + POPULATE_STEP_BYTES - 1) / POPULATE_STEP_BYTES * POPULATE_STEP_BYTES;
+    bytes = bytes < left ? bytes : left;
+    arena_run_populate(arena_chunk_at(arena, first) + span->populated, bytes);
+    span->populated += bytes;
+}
+
 static void *take_fresh(struct arena *arena, uint32_t first)
 {
     struct arena_span *span = &arena->spans[first];
-    return arena_chunk_at(arena, first) + (size_t)span->fresh++ * span->object_bytes;
+    uint32_t at = span->fresh++ * span->object_bytes;
+    if (at + span->object_bytes > span->populated) {
+        populate(arena, first, at + span->object_bytes);
+    }
+    return arena_chunk_at(arena, first) + at;
 }
 
 static void *take_freed(struct arena *arena, uint32_t first)

@@ -59,7 +59,8 @@ struct arena_span {
     uint32_t capacity;
 
     uint32_t used;
-    uint32_t fresh; /* objects from this index on were never given out */
+    uint32_t fresh;     /* objects from this index on were never given out */
+    uint32_t populated; /* bytes from the start whose pages are there, or were asked for */
     uint32_t free_head;
     uint32_t free_tail; /* only under AddressSanitizer, where the list is first in, first out */
     uint32_t previous;  /* neighbours in a list of the owner; `next` also on the abandoned stack */
