@@ -177,7 +177,7 @@ bool cold_know_keys(struct lane *lane, struct step *step, struct index_hash writ
 {
     bool all = true;
     for (unsigned i = 0; lane->tier && i < step->key_count; i++) {
-        struct index_record *record = &step_rest(step)->keys[i].record;
+        struct index_record *record = &step_keys(step)[i].record;
         struct lookup_key key =
             lookup_key(lane, (enum record_kind)record->kind, step_key_id(step, record));
         bool loading;

@@ -50,7 +50,8 @@ struct thread *compact_create(struct lane *lane, const struct lookup_key *key,
         .step = {.turn = wire_given(request, WIRE_FIELD_turn) ? (uint32_t)request->turn : 0,
                  .payload_bytes = (uint32_t)request->payload_bytes,
                  .flags = (uint8_t)(STEP_COMPACT | (final ? STEP_FINAL : STEP_IN_TOOL_TURN)),
-                 .segment_count = 1},
+                 .segment_count = 1,
+                 .is_text = true},
         .id_size = (uint8_t)key->id.size,
     };
     atomic_init(&thread->life, lane->now_ms + ttl_ms);

@@ -48,10 +48,12 @@ struct step {
     uint32_t turn;
     uint32_t payload_bytes;
     uint8_t flags;
-    uint8_t segment_count;
+    uint8_t segment_count : 7;
+    uint8_t is_text : 1; /* its only segment is text, and takes no place in a table */
     uint8_t key_count;
     uint8_t response_id_size;
 };
+static_assert(WIRE_PAYLOADS_MAX < 1 << 7, "segments are counted in seven bits");
 
 /*
  * A thread. Most of those that there are hold one plain step and nothing else: they are *compact*,
@@ -179,20 +181,18 @@ enum {
 /* What follows of the step of an ordinary thread. */
 struct step_rest {
     uint32_t link;
-    _Atomic uint32_t holds; /* spines that hold it, and STEP_REWOUND */
-    uint32_t owner;         /* arena ref of the thread that committed it; counted in its holds */
-    uint32_t version;       /* that committed it */
-    uint32_t number;        /* its position */
-    uint32_t tokens;
-    uint32_t payload_offset;
+    _Atomic uint32_t holds;    /* spines that hold it, and STEP_REWOUND */
+    uint32_t owner;            /* arena ref of the thread that committed it; counted in its holds */
+    uint32_t version;          /* that committed it */
+    uint32_t number;           /* its position */
     uint16_t tool_calls_bytes; /* MessagePack items */
     uint8_t tool_call_count;
     uint8_t model_size;
     /*
-     * Then: segment table (u32 each: kind in the top two bits, bytes below), response_id, prefix,
-     * visible, model, tool calls, payloads. The key records come first, being aligned.
+     * Then, each if there are any: key records, which are aligned to units of the arena; tokens
+     * (u32); segment table (u32 each: kind in the top two bits, bytes below), unless the only
+     * segment is text; response_id, prefix, visible, model, tool calls, payloads.
      */
-    struct step_key keys[];
 };
 
 /*
@@ -269,6 +269,8 @@ static inline struct rest *rest_of(const struct thread *thread)
 /* Of an ordinary thread and of its steps, but for the id, and for keys and bytes. */
 #define THREAD_FULL_BYTES (sizeof(struct thread) + sizeof(struct rest))
 #define STEP_FULL_BYTES   (sizeof(struct step) + sizeof(struct step_rest))
+#define STEP_KEYS_OFFSET                                                                           \
+    ((STEP_FULL_BYTES + ARENA_UNIT_BYTES - 1) / ARENA_UNIT_BYTES * ARENA_UNIT_BYTES)
 
 static inline struct bytes thread_id(const struct thread *thread)
 {
@@ -300,6 +302,12 @@ static inline struct step_rest *step_rest(const struct step *step)
 {
     assert(!step_is_compact(step));
     return (struct step_rest *)(uintptr_t)(step + 1);
+}
+
+static inline struct step_key *step_keys(const struct step *step)
+{
+    assert(!step_is_compact(step));
+    return (struct step_key *)((uintptr_t)step + STEP_KEYS_OFFSET);
 }
 
 static inline const struct thread *thread_of_compact(const struct step *step)

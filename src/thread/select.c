@@ -132,7 +132,7 @@ uint64_t thread_replay_bytes(const struct wire_request *append)
 /* A step that does not say counts a token for every four bytes, which of token ids is exact. */
 static uint64_t step_tokens(const struct step *step)
 {
-    return step->flags & STEP_HAS_TOKENS ? step_rest(step)->tokens
+    return step->flags & STEP_HAS_TOKENS ? step_tokens_given(step)
                                          : ((uint64_t)step->payload_bytes + 3) / 4;
 }
 

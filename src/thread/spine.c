@@ -49,7 +49,7 @@ struct spine *spine_copy(struct lane *lane, const struct snapshot *snapshot, uin
         const struct step *step = spine_step(lane, old, at);
         if (step) {
             payload_bytes -= step->payload_bytes;
-            tokens -= step_rest(step)->tokens;
+            tokens -= step_tokens_given(step);
         }
     }
     /* Plain initialisation: who sees the spine acquires the reference to it. */
@@ -69,7 +69,7 @@ void spine_commit(struct lane *lane, struct spine *spine, struct step *step)
     spine->steps[length - spine->lost] = lane_ref(lane, step);
     /* Totals are read by stat and list, which need no order with the length. */
     atomic_fetch_add_explicit(&spine->payload_bytes, step->payload_bytes, memory_order_relaxed);
-    atomic_fetch_add_explicit(&spine->tokens, step_rest(step)->tokens, memory_order_relaxed);
+    atomic_fetch_add_explicit(&spine->tokens, step_tokens_given(step), memory_order_relaxed);
     /* Pairs with the acquire in spine_snapshot. */
     atomic_store_explicit(&spine->length, length + 1, memory_order_release);
 }

@@ -3,23 +3,42 @@
 #include "thread/steps.h"
 #include "wire/parse.h"
 
+static_assert(STEP_FULL_BYTES == 40, "a thread has many, so that each byte of it counts");
+
 static const uint32_t segment_bytes_mask = (UINT32_C(1) << 30) - 1;
 
 /* Where the parts of a step begin, and how large it is. */
 struct layout {
     unsigned keys;
-    size_t table, response_id, prefix, visible, model, tool_calls, payload, size;
+    size_t tokens, table, response_id, prefix, visible, model, tool_calls, payload, size;
 };
 
-static struct layout layout_of(const struct step_parts *parts, size_t payload_bytes)
+/* Of its tokens. */
+static size_t tokens_bytes(bool has_tokens)
+{
+    return has_tokens ? sizeof(uint32_t) : 0;
+}
+
+static size_t table_bytes(unsigned segment_count, bool is_text)
+{
+    return is_text ? 0 : segment_count * sizeof(uint32_t);
+}
+
+static size_t keys_end(unsigned keys)
+{
+    return keys > 0 ? STEP_KEYS_OFFSET + keys * sizeof(struct step_key) : STEP_FULL_BYTES;
+}
+
+/* `is_text`: it is one text. */
+static struct layout layout_of(const struct step_parts *parts, size_t payload_bytes, bool is_text)
 {
     struct layout layout = {0};
-    size_t at = STEP_FULL_BYTES;
     layout.keys = parts->tool_call_count + (parts->response_id.size > 0 ? 1u : 0u) +
                   (parts->prefix.size > 0 ? 1u : 0u);
-    at += layout.keys * sizeof(struct step_key);
-    layout.table = at;
-    layout.response_id = at += parts->segment_count * sizeof(uint32_t);
+    size_t at = keys_end(layout.keys);
+    layout.tokens = at;
+    layout.table = at += tokens_bytes(parts->has_tokens);
+    layout.response_id = at += table_bytes(parts->segment_count, is_text);
     layout.prefix = at += parts->response_id.size;
     layout.visible = at += parts->prefix.size;
     layout.model = at += parts->visible.size;
@@ -49,10 +68,30 @@ static struct step_parts parts_of(const struct wire_request *request)
     };
 }
 
+static bool one_text(const struct wire_request *request)
+{
+    struct wire_list kinds = request->segments;
+    enum wire_kind kind = WIRE_KIND_TEXT;
+    return request->payload_count == 1 &&
+           (!wire_given(request, WIRE_FIELD_segments) ||
+            (wire_kind_next(&kinds, &kind) && kind == WIRE_KIND_TEXT));
+}
+
+/* The same of what was stored. */
+static bool stored_one_text(const struct step_parts *parts)
+{
+    uint32_t entry;
+    if (parts->segment_count != 1) {
+        return false;
+    }
+    memcpy(&entry, parts->segments.data, sizeof entry);
+    return (enum wire_kind)(entry >> 30) == WIRE_KIND_TEXT;
+}
+
 uint64_t step_size_bytes(const struct wire_request *request)
 {
     struct step_parts parts = parts_of(request);
-    return layout_of(&parts, request->payload_bytes).size;
+    return layout_of(&parts, request->payload_bytes, one_text(request)).size;
 }
 
 static uint8_t *at_offset(struct step *step, size_t offset)
@@ -70,7 +109,7 @@ static void put_bytes(struct step *step, size_t offset, struct bytes bytes)
 /* The hash is filled in by step_publish_keys: an append that fails needs none. */
 static void put_key(struct step *step, enum record_kind kind, size_t offset, size_t size)
 {
-    struct index_record *record = &step_rest(step)->keys[step->key_count++].record;
+    struct index_record *record = &step_keys(step)[step->key_count++].record;
     size_t back = (size_t)((uint8_t *)record - (uint8_t *)step) / ARENA_UNIT_BYTES;
     assert(size <= 0xff && offset < 1 << 24);
     *record = (struct index_record){
@@ -107,7 +146,10 @@ static void put_segments(struct step *step, const struct layout *layout,
             assert(more);
         }
         uint32_t entry = (uint32_t)request->payloads[i].size | (uint32_t)kind << 30;
-        memcpy(at_offset(step, layout->table + i * sizeof entry), &entry, sizeof entry);
+        assert(!step->is_text || kind == WIRE_KIND_TEXT);
+        if (!step->is_text) {
+            memcpy(at_offset(step, layout->table + i * sizeof entry), &entry, sizeof entry);
+        }
         put_bytes(step, at, request->payloads[i]);
         at += request->payloads[i].size;
     }
@@ -116,9 +158,8 @@ static void put_segments(struct step *step, const struct layout *layout,
 
 /* Everything but segment table and payload. */
 static struct step *build(struct lane *lane, const struct step_parts *parts,
-                          const struct layout *layout, size_t payload_bytes)
+                          const struct layout *layout, size_t payload_bytes, bool is_text)
 {
-    static_assert(STEP_FULL_BYTES % ARENA_UNIT_BYTES == 0, "keys must be aligned");
     assert(payload_bytes <= segment_bytes_mask);
     struct step *step = lane_alloc(lane, layout->size);
     if (!step) {
@@ -127,7 +168,8 @@ static struct step *build(struct lane *lane, const struct step_parts *parts,
     *step = (struct step){
         .turn = parts->turn,
         .payload_bytes = (uint32_t)payload_bytes,
-        .segment_count = parts->segment_count,
+        .segment_count = parts->segment_count & 0x7FU,
+        .is_text = is_text,
         .response_id_size = (uint8_t)parts->response_id.size,
         .flags =
             (uint8_t)((parts->final ? STEP_FINAL : 0) | (parts->has_tokens ? STEP_HAS_TOKENS : 0) |
@@ -137,13 +179,14 @@ static struct step *build(struct lane *lane, const struct step_parts *parts,
     *step_rest(step) = (struct step_rest){
         .number = parts->number,
         .version = parts->version,
-        .tokens = parts->tokens,
-        .payload_offset = (uint32_t)layout->payload,
         .tool_calls_bytes = (uint16_t)parts->tool_calls.size,
         .tool_call_count = parts->tool_call_count,
         .model_size = (uint8_t)parts->model.size,
     };
     atomic_init(&step_rest(step)->holds, 1);
+    if (parts->has_tokens) {
+        memcpy(at_offset(step, layout->tokens), &parts->tokens, sizeof parts->tokens);
+    }
     put_bytes(step, layout->response_id, parts->response_id);
     put_bytes(step, layout->prefix, parts->prefix);
     put_bytes(step, layout->visible, parts->visible);
@@ -156,8 +199,9 @@ static struct step *build(struct lane *lane, const struct step_parts *parts,
 struct step *step_create(struct lane *lane, const struct wire_request *request)
 {
     struct step_parts parts = parts_of(request);
-    struct layout layout = layout_of(&parts, request->payload_bytes);
-    struct step *step = build(lane, &parts, &layout, request->payload_bytes);
+    bool is_text = one_text(request);
+    struct layout layout = layout_of(&parts, request->payload_bytes, is_text);
+    struct step *step = build(lane, &parts, &layout, request->payload_bytes, is_text);
     if (step) {
         put_segments(step, &layout, request);
     }
@@ -172,8 +216,9 @@ struct step *step_rebuild(struct lane *lane, const struct step_parts *parts)
     place.version = parts->version;
     place.turn = parts->turn;
     const struct step_parts *whole = parts->corrupt ? &place : parts;
-    struct layout layout = layout_of(whole, whole->payload.size);
-    struct step *step = build(lane, whole, &layout, whole->payload.size);
+    bool is_text = stored_one_text(whole);
+    struct layout layout = layout_of(whole, whole->payload.size, is_text);
+    struct step *step = build(lane, whole, &layout, whole->payload.size, is_text);
     if (!step) {
         return NULL;
     }
@@ -182,7 +227,9 @@ struct step *step_rebuild(struct lane *lane, const struct step_parts *parts)
     } else if (parts->inherited) {
         step->flags |= STEP_INHERITED;
     }
-    put_bytes(step, layout.table, whole->segments);
+    if (!is_text) {
+        put_bytes(step, layout.table, whole->segments);
+    }
     put_bytes(step, layout.payload, whole->payload);
     return step;
 }
@@ -194,17 +241,36 @@ void step_discard(struct lane *lane, struct step *step)
 
 static size_t table_offset(const struct step *step)
 {
-    return STEP_FULL_BYTES + step->key_count * sizeof(struct step_key);
+    return keys_end(step->key_count) + tokens_bytes((step->flags & STEP_HAS_TOKENS) != 0);
 }
 
 static size_t response_id_offset(const struct step *step)
 {
-    return table_offset(step) + step->segment_count * sizeof(uint32_t);
+    return table_offset(step) + table_bytes(step->segment_count, step->is_text);
+}
+
+uint32_t step_tokens_given(const struct step *step)
+{
+    uint32_t tokens = 0;
+    if (step->flags & STEP_HAS_TOKENS) {
+        memcpy(&tokens, (const uint8_t *)step + keys_end(step->key_count), sizeof tokens);
+    }
+    return tokens;
 }
 
 static struct bytes part(const struct step *step, size_t offset, size_t size)
 {
     return bytes_of((const uint8_t *)step + offset, size);
+}
+
+/* Of an ordinary step. */
+static size_t payload_offset(const struct step *step)
+{
+    const struct step_rest *rest = step_rest(step);
+    return response_id_offset(step) + step->response_id_size +
+           (step->flags & STEP_HAS_PREFIX ? WIRE_PREFIX_BYTES : 0) +
+           (step->flags & STEP_HAS_VISIBLE ? WIRE_PREFIX_BYTES : 0) + rest->model_size +
+           rest->tool_calls_bytes;
 }
 
 static struct bytes payload_of(const struct step *step)
@@ -213,7 +279,12 @@ static struct bytes payload_of(const struct step *step)
         struct bytes id = thread_id(thread_of_compact(step));
         return bytes_of(id.data + id.size, step->payload_bytes);
     }
-    return part(step, step_rest(step)->payload_offset, step->payload_bytes);
+    return part(step, payload_offset(step), step->payload_bytes);
+}
+
+uint8_t *step_payload_room(struct step *step)
+{
+    return at_offset(step, payload_offset(step));
 }
 
 struct bytes step_prefix(const struct step *step)
@@ -264,7 +335,7 @@ void step_view(const struct step *step, struct step_view *view)
     size_t visible_size = step->flags & STEP_HAS_VISIBLE ? WIRE_PREFIX_BYTES : 0;
     view->number = rest->number;
     view->has_tokens = (step->flags & STEP_HAS_TOKENS) != 0;
-    view->tokens = rest->tokens;
+    view->tokens = step_tokens_given(step);
     view->response_id = bytes_of(at, step->response_id_size);
     at += step->response_id_size;
     view->prefix = bytes_of(at, prefix_size);
@@ -275,7 +346,8 @@ void step_view(const struct step *step, struct step_view *view)
     at += rest->model_size;
     view->tool_calls = (struct wire_list){.encoded = bytes_of(at, rest->tool_calls_bytes),
                                           .count = rest->tool_call_count};
-    view->payload = part(step, rest->payload_offset, step->payload_bytes);
+    at += rest->tool_calls_bytes;
+    view->payload = bytes_of(at, step->payload_bytes);
 }
 
 void step_parts(const struct step *step, struct step_parts *parts)
@@ -286,12 +358,15 @@ void step_parts(const struct step *step, struct step_parts *parts)
         .number = step_rest(step)->number,
         .version = step_rest(step)->version,
         .turn = step->turn,
-        .tokens = step_rest(step)->tokens,
+        .tokens = view.tokens,
         .final = view.final,
         .has_tokens = view.has_tokens,
         .segment_count = step->segment_count,
         .tool_call_count = step_rest(step)->tool_call_count,
-        .segments = part(step, table_offset(step), step->segment_count * sizeof(uint32_t)),
+        .only = step->payload_bytes | (uint32_t)WIRE_KIND_TEXT << 30,
+        .segments = step->is_text
+                        ? bytes_of(&parts->only, sizeof parts->only)
+                        : part(step, table_offset(step), step->segment_count * sizeof(uint32_t)),
         .response_id = view.response_id,
         .prefix = view.prefix,
         .visible = view.visible,
@@ -305,7 +380,7 @@ static uint32_t segment_entry(const struct step *step, unsigned segment)
 {
     uint32_t entry;
     assert(segment < step->segment_count);
-    if (step_is_compact(step)) {
+    if (step->is_text) {
         return step->payload_bytes | (uint32_t)WIRE_KIND_TEXT << 30;
     }
     memcpy(&entry, (const uint8_t *)step + table_offset(step) + segment * sizeof entry,
@@ -326,7 +401,7 @@ uint32_t step_segment_bytes(const struct step *step, unsigned segment)
 bool step_has_key(const struct step *step, enum record_kind kind, struct bytes id)
 {
     for (unsigned i = 0; i < step->key_count; i++) {
-        const struct index_record *record = &step_rest(step)->keys[i].record;
+        const struct index_record *record = &step_keys(step)[i].record;
         if (record->kind == (uint8_t)kind && bytes_equal(step_key_id(step, record), id)) {
             return true;
         }

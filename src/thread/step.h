@@ -49,6 +49,7 @@ struct step_parts {
     bool inherited; /* committed by the thread that this one was forked from: its keys lead there */
     uint8_t segment_count;
     uint8_t tool_call_count;
+    uint32_t only;            /* where segments leads for a step that is a single text */
     struct bytes segments;    /* u32 each, native order, maybe unaligned: kind << 30 | bytes */
     struct bytes response_id; /* empty: none */
     struct bytes prefix;      /* 16 bytes, or empty, as is the next */

@@ -65,7 +65,7 @@ static void publish_key(struct lane *lane, struct thread *thread, struct step *s
 void step_publish_keys(struct lane *lane, struct thread *thread, struct step *step)
 {
     for (unsigned i = 0; i < step->key_count; i++) {
-        publish_key(lane, thread, step, &step_rest(step)->keys[i].record);
+        publish_key(lane, thread, step, &step_keys(step)[i].record);
     }
 }
 
@@ -105,7 +105,7 @@ void step_let_go(struct lane *lane, struct step *step, enum reason reason)
         return;
     }
     for (unsigned i = 0; i < step->key_count; i++) {
-        bury_key(lane, step, &step_rest(step)->keys[i].record, reason);
+        bury_key(lane, step, &step_keys(step)[i].record, reason);
     }
     lane_add(&lane->leaving_bytes, (int64_t)arena_size(lane->threads->arena, step));
     epoch_retire(lane->member, RETIRE_STEP, step);

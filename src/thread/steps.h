@@ -19,6 +19,11 @@ struct step *step_create(struct lane *lane, const struct wire_request *request);
 struct step *step_rebuild(struct lane *lane, const struct step_parts *parts);
 void step_discard(struct lane *lane, struct step *step);
 
+/* Where the payloads of a step that is not shared yet belong. */
+uint8_t *step_payload_room(struct step *step);
+
+uint32_t step_tokens_given(const struct step *step); /* 0: it does not say */
+
 /* What step_create would allocate, to refuse early what can never fit. */
 uint64_t step_size_bytes(const struct wire_request *request);
 

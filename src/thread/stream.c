@@ -399,6 +399,6 @@ enum status stream_build(struct lane *lane, const struct wire_request *request,
     if (!*step) {
         return lane_put_back(lane, WANT_MEMORY);
     }
-    draft_read(lane, draft, (uint8_t *)*step + step_rest(*step)->payload_offset);
+    draft_read(lane, draft, step_payload_room(*step));
     return STATUS_OK;
 }

@@ -115,7 +115,7 @@ START_TEST(what_goes_in_comes_out)
         ck_assert(step_has_key(step, RECORD_RESPONSE_ID, ask.request.response_id) == response);
         ck_assert(step_has_key(step, RECORD_PREFIX, ask.request.prefix) == prefix);
         for (unsigned k = 0; k < step->key_count; k++) {
-            ck_assert_ptr_eq(step_of_key(&step_rest(step)->keys[k].record), step);
+            ck_assert_ptr_eq(step_of_key(&step_keys(step)[k].record), step);
         }
         step_discard(domain.lane, step);
     }
