@@ -174,19 +174,7 @@ static struct table *create(uint32_t count, uint32_t spares)
     return table;
 }
 
-const struct table_kind table_ck_ht = {
-    .name = "ck_ht",
-    .create = create,
-    .destroy = destroy,
-    .run =
-        {
-            [TABLE_INSERT] = loop_insert,
-            [TABLE_INSERT_TIMED] = loop_insert_timed,
-            [TABLE_FIND] = loop_find,
-            [TABLE_MIXED] = loop_mixed,
-            [TABLE_REMOVE] = loop_remove,
-        },
-};
+const struct table_kind table_ck_ht = TABLE_KIND("ck_ht", NULL);
 const char table_ck_ht_missing[] = "";
 
 #else

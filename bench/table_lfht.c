@@ -171,19 +171,7 @@ static struct table *create(uint32_t count, uint32_t spares)
     return table;
 }
 
-const struct table_kind table_lfht = {
-    .name = "cds_lfht",
-    .create = create,
-    .destroy = destroy,
-    .run =
-        {
-            [TABLE_INSERT] = loop_insert,
-            [TABLE_INSERT_TIMED] = loop_insert_timed,
-            [TABLE_FIND] = loop_find,
-            [TABLE_MIXED] = loop_mixed,
-            [TABLE_REMOVE] = loop_remove,
-        },
-};
+const struct table_kind table_lfht = TABLE_KIND("cds_lfht", NULL);
 const char table_lfht_missing[] = "";
 
 #else

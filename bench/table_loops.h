@@ -8,6 +8,9 @@
  *   insert_one(table, member, number, record)   the key `number`, with the record of that number
  *   find_one(table, member, key)       whether the key is there, compared in full
  *   remove_one(table, member, key)     find, then remove; whether it was there
+ *
+ * and defines create and destroy, as struct table_kind has them, after it. TABLE_KIND then makes
+ * the kind of all of them.
  */
 #ifndef RETHREAD_BENCH_TABLE_LOOPS_H
 #define RETHREAD_BENCH_TABLE_LOOPS_H
@@ -126,5 +129,19 @@ static bool loop_remove(struct table *table, const struct table_job *job)
     leave(table, &member);
     return good;
 }
+
+static struct table *create(uint32_t count, uint32_t spares);
+static void destroy(struct table *table);
+
+/* `find_batched`: NULL where the table has no such thing. */
+#define TABLE_KIND(table_name, find_batched)                                                       \
+    {                                                                                              \
+        .name = (table_name), .create = create, .destroy = destroy,                                \
+        .run = {                                                                                   \
+            [TABLE_INSERT] = loop_insert, [TABLE_INSERT_TIMED] = loop_insert_timed,                \
+            [TABLE_FIND] = loop_find,     [TABLE_FIND_BATCHED] = (find_batched),                   \
+            [TABLE_MIXED] = loop_mixed,   [TABLE_REMOVE] = loop_remove,                            \
+        },                                                                                         \
+    }
 
 #endif

@@ -189,17 +189,4 @@ static struct table *create(uint32_t count, uint32_t spares)
     return table;
 }
 
-const struct table_kind table_rethread = {
-    .name = "rethread",
-    .create = create,
-    .destroy = destroy,
-    .run =
-        {
-            [TABLE_INSERT] = loop_insert,
-            [TABLE_INSERT_TIMED] = loop_insert_timed,
-            [TABLE_FIND] = loop_find,
-            [TABLE_FIND_BATCHED] = loop_find_batched,
-            [TABLE_MIXED] = loop_mixed,
-            [TABLE_REMOVE] = loop_remove,
-        },
-};
+const struct table_kind table_rethread = TABLE_KIND("rethread", loop_find_batched);

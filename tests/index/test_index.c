@@ -81,9 +81,9 @@ static bool prefetch(const struct world *world, struct index_hash hash)
 {
     index_prefetch_directory(world->index, hash);
     index_prefetch_bucket(world->index, hash);
-    bool is_likely = index_prefetch_record(world->index, hash, 1);
-    ck_assert(index_prefetch_record(world->index, hash, 300) == is_likely);
-    return is_likely;
+    const struct index_record *likely = index_prefetch_record(world->index, hash, 1);
+    ck_assert_ptr_eq(index_prefetch_record(world->index, hash, 300), likely);
+    return likely != NULL;
 }
 
 /* Hints change nothing, wherever they point: an empty bucket, a full one, an overflow line. */
