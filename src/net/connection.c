@@ -29,6 +29,8 @@ static struct net_queue *queue_of(struct net_loop *loop, enum net_place place)
     switch (place) {
     case NET_READY:
         return &loop->ready;
+    case NET_BULK:
+        return &loop->bulk;
     case NET_RETRY:
         return &loop->retry;
     case NET_STOPPED:
@@ -47,12 +49,21 @@ void net_connection_place(struct net_connection *connection, enum net_place plac
     if (from) {
         TAILQ_REMOVE(from, connection, link);
         loop->ready_count -= connection->place == NET_READY;
+        loop->bulk_count -= connection->place == NET_BULK;
     }
     connection->place = (uint8_t)place;
     if (to) {
         TAILQ_INSERT_TAIL(to, connection, link);
         loop->ready_count += place == NET_READY;
+        loop->bulk_count += place == NET_BULK;
     }
+}
+
+void net_connection_ready(struct net_connection *connection)
+{
+    bool moves_part = connection->output || connection->skip_bytes > 0 || connection->lingering ||
+                      net_input_size(&connection->input) > NET_INPUT_COPIED_BYTES;
+    net_connection_place(connection, moves_part ? NET_BULK : NET_READY);
 }
 
 static void on_socket(evutil_socket_t fd, short what, void *context)
@@ -63,7 +74,7 @@ static void on_socket(evutil_socket_t fd, short what, void *context)
     net_loop_enter(connection->loop);
     /* It has its turn later in this iteration, as all do who are queued. */
     if (connection->place == NET_NOWHERE) {
-        net_connection_place(connection, NET_READY);
+        net_connection_ready(connection);
     }
 }
 
@@ -364,7 +375,7 @@ void net_connection_settle(struct net_connection *connection)
         net_connection_place(connection, NET_RETRY);
     } else if (has_frame(connection) ||
                (loop->draining && connection->due_bytes > net_input_size(&connection->input))) {
-        net_connection_place(connection, NET_READY);
+        net_connection_ready(connection);
     } else {
         wait_for(connection, NET_WATCH_READ);
     }
@@ -397,6 +408,7 @@ static enum received receive(struct net_connection *connection, uint64_t need, s
     bool direct = kept.size > NET_INPUT_COPIED_BYTES;
     if (direct) {
         room = net_input_grow(input, &loop->account, need, loop->now_ms, &at);
+        room = room < NET_SHARE_BYTES ? room : NET_SHARE_BYTES;
         kept = net_input_view(input);
     } else {
         room = scratch_allowance(connection, kept.size);
@@ -409,7 +421,7 @@ static enum received receive(struct net_connection *connection, uint64_t need, s
     if (room == 0) {
         return RECEIVED_NO_ROOM;
     }
-    ssize_t got = recv(connection->fd, at, room < NET_QUOTA_BYTES ? room : NET_QUOTA_BYTES, 0);
+    ssize_t got = recv(connection->fd, at, room, 0);
     if (got <= 0) {
         bool nothing = got < 0 && (errno == EAGAIN || errno == EINTR);
         return nothing ? RECEIVED_NOTHING : RECEIVED_END;

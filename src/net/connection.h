@@ -19,7 +19,7 @@
 #include <event2/event.h>
 #include <event2/event_struct.h>
 
-enum net_place { NET_NOWHERE, NET_READY, NET_RETRY, NET_STOPPED };
+enum net_place { NET_NOWHERE, NET_READY, NET_BULK, NET_RETRY, NET_STOPPED };
 enum net_watch { NET_WATCH_NOTHING, NET_WATCH_READ, NET_WATCH_WRITE };
 
 struct net_connection {
@@ -108,5 +108,7 @@ void net_connection_finish(struct net_connection *connection);
 
 /* Moves a connection between the loop's queues. */
 void net_connection_place(struct net_connection *connection, enum net_place place);
+/* It is to have a turn: behind all others when that will only move part of something large. */
+void net_connection_ready(struct net_connection *connection);
 
 #endif

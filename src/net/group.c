@@ -66,6 +66,9 @@ void net_group_add(struct net_connection *connection, struct bytes view)
     }
     group->members[group->member_count++] = member;
     group->body_count += member.count;
+    if (group->member_count == 1) {
+        group->moved_bytes = loop->received_bytes + loop->sent_bytes;
+    }
     if (view.data >= loop->scratch && view.data < loop->scratch + NET_SCRATCH_BYTES) {
         group->scratch_bytes = (size_t)(view.data - loop->scratch) + view.size;
     }
@@ -132,7 +135,8 @@ static unsigned run_requests(struct net_loop *loop, const struct net_member *mem
     return consumed;
 }
 
-static void run_member(struct net_loop *loop, struct net_member *member)
+/* Returns how many bytes its requests had. */
+static size_t run_member(struct net_loop *loop, struct net_member *member)
 {
     struct net_connection *connection = member->connection;
     net_reply_begin(&loop->reply);
@@ -147,6 +151,7 @@ static void run_member(struct net_loop *loop, struct net_member *member)
     if (!net_connection_keep(connection, member->view, used)) {
         member->connection = NULL;
     }
+    return used;
 }
 
 static void answer(struct net_member *members, unsigned count)
@@ -169,6 +174,7 @@ void net_group_run(struct net_loop *loop)
     struct net_group *group = &loop->group;
     const struct net_handler *handler = loop->handler;
     unsigned answered = 0;
+    size_t taken_bytes = 0; /* of requests, since */
     if (group->member_count > 0) {
         handler->read_clock(handler->context);
         if (handler->prepare) {
@@ -176,14 +182,25 @@ void net_group_run(struct net_loop *loop)
         }
     }
     for (unsigned i = 0; i < group->member_count; i++) {
-        run_member(loop, &group->members[i]);
-        if (i + 1 == group->member_count || net_reply_is_heavy(&loop->reply)) {
+        taken_bytes += run_member(loop, &group->members[i]);
+        if (i + 1 == group->member_count || taken_bytes >= NET_HEAVY_BYTES ||
+            net_reply_is_heavy(&loop->reply)) {
             answer(group->members + answered, i + 1 - answered);
             answered = i + 1;
+            taken_bytes = 0;
             net_reply_reset(&loop->reply);
         }
     }
     group->body_count = 0;
     group->member_count = 0;
     group->scratch_bytes = 0;
+}
+
+void net_group_hasten(struct net_loop *loop)
+{
+    const struct net_group *group = &loop->group;
+    if (group->member_count > 0 &&
+        loop->received_bytes + loop->sent_bytes - group->moved_bytes >= NET_QUOTA_BYTES) {
+        net_group_run(loop);
+    }
 }

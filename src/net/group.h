@@ -33,6 +33,7 @@ struct net_group {
     struct net_member members[NET_BATCH_MAX];
     unsigned member_count;
     size_t scratch_bytes; /* of the loop's, that members' input lies in */
+    uint64_t moved_bytes; /* received and sent by the loop when the first member came */
 };
 
 enum { NET_SCRATCH_BYTES = 2 * NET_QUOTA_BYTES };
@@ -49,5 +50,8 @@ void net_group_add(struct net_connection *connection, struct bytes view);
 
 /* Runs and answers whatever is in the group. */
 void net_group_run(struct net_loop *loop);
+
+/* Between turns: the same, if others have moved a turn's worth of bytes while the group waited. */
+void net_group_hasten(struct net_loop *loop);
 
 #endif

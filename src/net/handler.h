@@ -87,12 +87,14 @@ struct net_handler {
  * online period. A pin keeps the whole object, `object_bytes`: so much counts against the cap until
  * the last piece of the object is sent.
  * is_full: this connection has enough replies for now; asked before each request but the first.
+ * hurry: what was just run took long: answers that wait to be sent together wait for no more.
  */
 uint8_t *net_reply_room(struct net_reply *reply, size_t size_bytes);
 void net_reply_commit(struct net_reply *reply, size_t used_bytes);
 void net_reply_refer(struct net_reply *reply, const void *data, size_t size_bytes,
                      const void *object, size_t object_bytes);
 bool net_reply_is_full(const struct net_reply *reply);
+void net_reply_hurry(struct net_reply *reply);
 
 /*
  * An answer that comes later, and out of order; net/later.c has it.

@@ -59,15 +59,32 @@ static void leave(struct net_loop *loop)
     loop->online = false;
 }
 
+static void give_turn(struct net_connection *connection)
+{
+    net_connection_place(connection, NET_NOWHERE);
+    net_connection_turn(connection);
+}
+
+static uint64_t moved_bytes(const struct net_loop *loop)
+{
+    return loop->received_bytes + loop->sent_bytes;
+}
+
+/* Whoever becomes ready meanwhile waits for the next iteration: nobody is served twice in one. */
 static void run_ready(struct net_loop *loop)
 {
-    /* Who becomes ready meanwhile waits for the next iteration: nobody is served twice in one. */
     for (size_t left = loop->ready_count; left > 0 && loop->ready_count > 0; left--) {
-        struct net_connection *connection = TAILQ_FIRST(&loop->ready);
-        net_connection_place(connection, NET_NOWHERE);
-        net_connection_turn(connection);
+        give_turn(TAILQ_FIRST(&loop->ready));
+        net_group_hasten(loop);
     }
     net_group_run(loop);
+    uint64_t before_bytes = moved_bytes(loop);
+    for (size_t left = loop->bulk_count;
+         left > 0 && loop->bulk_count > 0 && moved_bytes(loop) - before_bytes < NET_SHARE_BYTES;
+         left--) {
+        give_turn(TAILQ_FIRST(&loop->bulk));
+        net_group_run(loop);
+    }
     if (!TAILQ_EMPTY(&loop->retry) && !loop->retry_armed) {
         struct timeval wait = {.tv_usec = RETRY_MS * 1000};
         loop->retry_armed = event_add(loop->retry_event, &wait) == 0;
@@ -78,7 +95,7 @@ static void make_ready(struct net_queue *queue)
 {
     struct net_connection *connection;
     while ((connection = TAILQ_FIRST(queue)) != NULL) {
-        net_connection_place(connection, NET_READY);
+        net_connection_ready(connection);
     }
 }
 
@@ -207,7 +224,7 @@ static void grant(struct net_connection *connection)
     }
     connection->due_bytes = net_input_size(&connection->input) + (size_t)waiting;
     if (waiting > 0 && connection->place == NET_NOWHERE && !connection->output) {
-        net_connection_place(connection, NET_READY);
+        net_connection_ready(connection);
     }
 }
 
@@ -336,7 +353,7 @@ static void *run(void *context)
     size_t fixed_bytes = net_reply_fixed_bytes() + NET_SCRATCH_BYTES;
     net_account_charge(&loop->account, (int64_t)fixed_bytes);
     for (bool over = false; !over;) {
-        bool hurry = loop->ready_count > 0 || loop->tend_again;
+        bool hurry = loop->ready_count > 0 || loop->bulk_count > 0 || loop->tend_again;
         /* Without EVLOOP_ONCE it would go on for as long as the socket of a queued connection,
          * which has its turn only afterwards, is readable. */
         int flags = EVLOOP_ONCE | (hurry ? EVLOOP_NONBLOCK : 0);
@@ -389,6 +406,7 @@ bool net_loop_create(struct net_loop *loop, struct net_shared *shared, unsigned 
                               .wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC),
                               .account.buffers = &shared->buffers};
     TAILQ_INIT(&loop->ready);
+    TAILQ_INIT(&loop->bulk);
     TAILQ_INIT(&loop->retry);
     TAILQ_INIT(&loop->stopped);
     TAILQ_INIT(&loop->answering);

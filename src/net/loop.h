@@ -7,7 +7,8 @@
  *
  * The loop is online (handler->online) from the first event of an iteration until its end, offline
  * while it waits. An iteration: callbacks of libevent, then one turn for each connection that was
- * ready at that point, in groups, then upkeep and the later answers that it brought, then offline.
+ * ready at that point, in groups, then a little of what is large, then upkeep and the later answers
+ * that it brought, then offline.
  */
 #ifndef RETHREAD_NET_LOOP_H
 #define RETHREAD_NET_LOOP_H
@@ -82,6 +83,10 @@ struct net_loop {
     size_t sweep_at;
     struct net_queue ready; /* a turn each, this iteration or the next */
     size_t ready_count;
+    /* Parts of what is large, in or out: turns when all others have had theirs, for NET_SHARE_BYTES
+     * an iteration. Whoever wants little then waits for so much at most, however many these are. */
+    struct net_queue bulk;
+    size_t bulk_count;
     struct net_queue retry;     /* deferred often: ready again after 1 ms */
     struct net_queue stopped;   /* no room: ready again at the next tick */
     struct net_queue answering; /* with later answers to send; beside the other queues */

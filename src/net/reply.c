@@ -88,6 +88,7 @@ void net_reply_reset(struct net_reply *reply)
     reply->base->used = 0;
     reply->piece_count = 0;
     reply->whole_bytes = 0;
+    reply->hurries = false;
     net_reply_begin(reply);
     if (reply->piece_capacity > PIECES_FIRST) {
         struct net_piece *fewer = realloc(reply->pieces, PIECES_FIRST * sizeof *fewer);
@@ -108,14 +109,16 @@ void net_reply_begin(struct net_reply *reply)
 
 struct net_part net_reply_part(const struct net_reply *reply)
 {
-    return (struct net_part){
-        .first = reply->part_first, .end = reply->piece_count, .failed = reply->failed};
+    return (struct net_part){.first = reply->part_first,
+                             .end = reply->piece_count,
+                             .is_long = reply->size_bytes > 2 * NET_QUOTA_BYTES,
+                             .failed = reply->failed};
 }
 
 bool net_reply_is_heavy(const struct net_reply *reply)
 {
-    return reply->newest != reply->base || reply->whole_bytes >= NET_HEAVY_BYTES ||
-           reply->piece_count >= NET_HEAVY_PIECES;
+    return reply->hurries || reply->newest != reply->base ||
+           reply->whole_bytes >= NET_HEAVY_BYTES || reply->piece_count >= NET_HEAVY_PIECES;
 }
 
 uint8_t *net_reply_room(struct net_reply *reply, size_t size_bytes)
@@ -190,6 +193,11 @@ void net_reply_refer(struct net_reply *reply, const void *data, size_t size_byte
                                         .object_bytes = object_bytes});
 }
 
+void net_reply_hurry(struct net_reply *reply)
+{
+    reply->hurries = true;
+}
+
 bool net_reply_is_full(const struct net_reply *reply)
 {
     size_t quota =
@@ -200,17 +208,17 @@ bool net_reply_is_full(const struct net_reply *reply)
 /* ---- Sending ------------------------------------------------------------------------------ */
 
 /* One call for pieces that are one run of bytes: the kernel then has no list to take over. */
-static ssize_t send_one(const struct net_piece *piece, int fd)
+static ssize_t send_one(const struct net_piece *piece, int fd, size_t most)
 {
-    size_t size = piece->size < NET_QUOTA_BYTES ? piece->size : NET_QUOTA_BYTES;
+    size_t size = piece->size < most ? piece->size : most;
     return send(fd, piece->data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-static ssize_t send_many(const struct net_piece *pieces, unsigned count, int fd)
+static ssize_t send_many(const struct net_piece *pieces, unsigned count, int fd, size_t most)
 {
     struct iovec iov[IOV_PIECES_MAX];
     unsigned used = 0;
-    size_t left = NET_QUOTA_BYTES;
+    size_t left = most;
     for (unsigned i = 0; i < count && used < IOV_PIECES_MAX && left > 0; i++, used++) {
         size_t size = pieces[i].size < left ? pieces[i].size : left;
         iov[used] = (struct iovec){.iov_base = (void *)(uintptr_t)pieces[i].data, .iov_len = size};
@@ -220,14 +228,15 @@ static ssize_t send_many(const struct net_piece *pieces, unsigned count, int fd)
     return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-/* One call from pieces[*first] on; trims and steps over what went out. */
+/* One call of at most `most` bytes from pieces[*first] on; trims and steps over what went out. */
 static enum net_sent send_pieces(struct net_piece *pieces, unsigned *first, unsigned count, int fd,
-                                 uint64_t *sent_bytes)
+                                 size_t most, uint64_t *sent_bytes)
 {
     ssize_t sent;
     do {
         const struct net_piece *next = &pieces[*first];
-        sent = count - *first == 1 ? send_one(next, fd) : send_many(next, count - *first, fd);
+        sent = count - *first == 1 ? send_one(next, fd, most)
+                                   : send_many(next, count - *first, fd, most);
     } while (sent < 0 && errno == EINTR);
     if (sent < 0) {
         return errno == EAGAIN || errno == EWOULDBLOCK ? NET_SENT_PART : NET_SENT_FAILED;
@@ -257,7 +266,8 @@ enum net_sent net_reply_send(struct net_reply *reply, struct net_part *part, int
     if (part->first == part->end) {
         return NET_SENT_ALL;
     }
-    return send_pieces(reply->pieces, &part->first, part->end, fd, sent_bytes);
+    return send_pieces(reply->pieces, &part->first, part->end, fd,
+                       part->is_long ? NET_SHARE_BYTES : NET_QUOTA_BYTES, sent_bytes);
 }
 
 /* A pinned object is in memory whole until here, however much of it was sent. */
@@ -280,7 +290,7 @@ enum net_sent net_output_send(struct net_output *output, const struct net_handle
 {
     unsigned first = output->first;
     enum net_sent outcome =
-        send_pieces(output->pieces, &output->first, output->count, fd, sent_bytes);
+        send_pieces(output->pieces, &output->first, output->count, fd, NET_SHARE_BYTES, sent_bytes);
     unpin_pieces(output, first, output->first, handler, account);
     return outcome;
 }

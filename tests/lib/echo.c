@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -108,6 +109,13 @@ static void pass_gate(void)
     }
 }
 
+static int waiting_in(int fd)
+{
+    int waiting = 0;
+    ck_assert_int_eq(ioctl(fd, FIONREAD, &waiting), 0);
+    return waiting;
+}
+
 enum done { DONE, DEFERRED, NO_ROOM };
 
 static enum done run(const struct echo *echo, struct net_reply *reply, struct bytes body,
@@ -145,6 +153,9 @@ static enum done run(const struct echo *echo, struct net_reply *reply, struct by
         return answer(reply, sum, 4) ? DONE : NO_ROOM;
     case 'N':
         bytes_store_be32(sum, (uint32_t)atomic_load(&echo->served));
+        return answer(reply, sum, 4) ? DONE : NO_ROOM;
+    case 'Q':
+        bytes_store_be32(sum, (uint32_t)waiting_in((int)number));
         return answer(reply, sum, 4) ? DONE : NO_ROOM;
     case 'G':
         pass_gate();
@@ -246,6 +257,10 @@ static bool on_tend(void *context)
 {
     struct echo *echo = context;
     ck_assert(echo->online);
+    if (echo->moved > atomic_load(&echo->moved_max)) {
+        atomic_store(&echo->moved_max, echo->moved);
+    }
+    echo->moved = 0;
     uint64_t tends = atomic_fetch_add(&echo->tends, 1) + 1;
     return tends < echo->tend_calls_wanted;
 }
@@ -262,6 +277,9 @@ static void on_count(void *context, enum metric metric, uint64_t by)
     struct echo *echo = context;
     ck_assert(echo->online);
     atomic_fetch_add(&echo->counts[metric], by);
+    if (metric == METRIC_BYTES_SENT || metric == METRIC_BYTES_RECEIVED) {
+        echo->moved += by;
+    }
 }
 
 /* ---- The server --------------------------------------------------------------------------- */
@@ -469,6 +487,43 @@ void echo_wait_arrived(int fd)
 {
     int unacknowledged = 0;
     ECHO_WAIT(ioctl(fd, SIOCOUTQ, &unacknowledged) == 0 && unacknowledged == 0);
+}
+
+/* The server's end of a connection, since both are in this process. */
+static int other_end(int fd)
+{
+    struct sockaddr_in own, peer;
+    socklen_t size = sizeof own;
+    ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&own, &size), 0);
+    for (int other = 0; other < 1024; other++) {
+        size = sizeof peer;
+        if (getpeername(other, (struct sockaddr *)&peer, &size) == 0 && size == sizeof peer &&
+            peer.sin_family == AF_INET && peer.sin_port == own.sin_port) {
+            return other;
+        }
+    }
+    ck_abort_msg("a connection without another end");
+    return -1;
+}
+
+/* True: nothing is left. What is not acknowledged can still come; what is can be received. */
+static bool drain_once(int fd, int other, size_t *sum)
+{
+    static uint8_t rest[256 * 1024];
+    int under_way = 1;
+    ck_assert_int_eq(ioctl(other, SIOCOUTQ, &under_way), 0);
+    for (ssize_t got; (got = recv(fd, rest, sizeof rest, MSG_DONTWAIT)) > 0;) {
+        *sum += (size_t)got;
+    }
+    return under_way == 0;
+}
+
+size_t echo_drain(int fd)
+{
+    int other = other_end(fd);
+    size_t sum = 0;
+    ECHO_WAIT(drain_once(fd, other, &sum));
+    return sum;
 }
 
 size_t echo_put_frame(uint8_t *at, char command, const void *data, size_t size)

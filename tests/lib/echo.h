@@ -11,6 +11,8 @@
  *   'W' u32     deferred for so many ms, then the reply's body is how often it was: 4 bytes
  *   'N'         the reply's body is how many requests the loop has served before: 4 bytes
  *   'G'         holds its loop up at the gate until that is opened, then an empty reply
+ *   'Q' u32     the reply's body is how much waits in that socket of the test's, to be received:
+ *               4 bytes
  *
  * A refused request is answered with 'X', the status and the first 8 bytes of its body. Pattern
  * byte i of a reply is (uint8_t)(i * 31 + i / 251).
@@ -42,6 +44,8 @@ struct echo {
     _Atomic uint64_t tends;
     _Atomic int64_t charged_bytes;
     _Atomic uint64_t counts[METRIC_COUNT];
+    _Atomic uint64_t moved_max; /* bytes sent and received in one iteration */
+    uint64_t moved;
 };
 
 struct echo_server {
@@ -91,6 +95,8 @@ void echo_send(int fd, const void *data, size_t size);
 size_t echo_try_send(int fd, const void *data, size_t size);
 /* Waits until the server's kernel has all that was sent over TCP. */
 void echo_wait_arrived(int fd);
+/* Throws away what was sent to this TCP socket, while the loop is held up; returns how much. */
+size_t echo_drain(int fd);
 void echo_send_frame(int fd, char command, const void *data, size_t size);
 void echo_send_number(int fd, char command, uint32_t number);
 /* Writes a frame at `at`; returns its size. */

@@ -20,6 +20,7 @@ struct net_reply {
     size_t room_used;
     size_t room_max; /* larger ones are refused; 0: no limit */
     bool full;
+    bool hurries;
     unsigned refers;
     const void *referred; /* the object last referred to, and its bytes */
     const uint8_t *referred_data;
@@ -82,6 +83,11 @@ void net_reply_refer(struct net_reply *reply, const void *data, size_t size_byte
 bool net_reply_is_full(const struct net_reply *reply)
 {
     return reply->full;
+}
+
+void net_reply_hurry(struct net_reply *reply)
+{
+    reply->hurries = true;
 }
 
 struct net_later *net_reply_later(struct net_reply *reply, size_t size_bytes)

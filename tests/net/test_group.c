@@ -2,6 +2,7 @@
 #include "net/group.h"
 #include "tests/lib/echo.h"
 #include "tests/lib/trial.h"
+#include "wire/request.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -228,6 +229,150 @@ START_TEST(each_gets_his_own)
 }
 END_TEST
 
+/* ---- Who waits for whom ------------------------------------------------------------------- */
+
+/* So much of a frame, whose body is `size` bytes: the command and zeros. */
+static void send_part(unsigned client, char command, uint32_t size, size_t from, size_t to)
+{
+    uint8_t *frame = calloc(1, WIRE_HEADER_BYTES + (size_t)size);
+    ck_assert_ptr_nonnull(frame);
+    frame[0] = WIRE_HEADER_MARK;
+    bytes_store_be32(frame + 1, size);
+    frame[WIRE_HEADER_BYTES] = (uint8_t)command;
+    echo_send(clients[client], frame + from, to - from);
+    free(frame);
+}
+
+/* The loop goes on and stands still at the gate of another connection. Then it ends there too. */
+static void go_on_to_next_gate(void)
+{
+    echo_open_gate();
+    echo_expect(gate, "", 0);
+    echo_wait_at_gate();
+}
+
+static void pass_next_gate(unsigned client)
+{
+    echo_open_gate();
+    echo_expect(clients[client], "", 0);
+}
+
+/* Here the large request is what the loop stands still at. */
+START_TEST(no_answer_waits_for_a_large_request)
+{
+    enum { SIZE = 300 * KIB };
+    connect_clients(2);
+    send_part(1, 'G', SIZE, 0, SIZE);
+    echo_wait_arrived(clients[1]);
+    echo_come_round(&server);
+    shut_gate();
+    send_requests(0, 1);
+    echo_wait_arrived(clients[0]);
+    send_part(1, 'G', SIZE, SIZE, SIZE + WIRE_HEADER_BYTES);
+    echo_wait_arrived(clients[1]);
+    go_on_to_next_gate();
+    expect_answers(0, 1);
+    pass_next_gate(1);
+    close_clients(2);
+}
+END_TEST
+
+/* What was answered leaves before more is run than takes a while. */
+START_TEST(no_answer_waits_for_many_requests_of_some_size)
+{
+    enum { COUNT = 5, SIZE = 40 * KIB };
+    connect_clients(COUNT);
+    shut_gate();
+    send_requests(0, 1);
+    echo_wait_arrived(clients[0]);
+    for (unsigned i = 1; i < COUNT; i++) {
+        send_part(i, i + 1 < COUNT ? 'H' : 'G', SIZE, 0, WIRE_HEADER_BYTES + SIZE);
+        echo_wait_arrived(clients[i]);
+    }
+    go_on_to_next_gate();
+    expect_answers(0, 1);
+    pass_next_gate(COUNT - 1);
+    close_clients(COUNT);
+}
+END_TEST
+
+/* Parts of large frames are no requests, but receiving them takes its time. */
+START_TEST(no_answer_waits_for_many_parts_of_frames)
+{
+    enum { COUNT = 10, PART = 40 * KIB, SIZE = 2048 * KIB };
+    connect_clients(COUNT);
+    shut_gate();
+    send_requests(0, 1);
+    echo_wait_arrived(clients[0]);
+    for (unsigned i = 1; i < COUNT - 1; i++) {
+        send_part(i, 'H', SIZE, 0, PART);
+        echo_wait_arrived(clients[i]);
+    }
+    echo_send_number(clients[COUNT - 1], 'G', 0);
+    echo_wait_arrived(clients[COUNT - 1]);
+    go_on_to_next_gate();
+    expect_answers(0, 1);
+    pass_next_gate(COUNT - 1);
+    close_clients(COUNT);
+}
+END_TEST
+
+/* The sockets take no more of what is not received. */
+static void fill_sockets(void)
+{
+    uint64_t before;
+    do {
+        before = echo_count(&server, METRIC_BYTES_SENT);
+        echo_come_round(&server);
+        echo_come_round(&server);
+    } while (echo_count(&server, METRIC_BYTES_SENT) != before);
+}
+
+/* Of a reply that the socket did not take whole, nothing leaves before the others are answered. */
+START_TEST(no_answer_waits_for_the_rest_of_a_large_reply)
+{
+    enum { SIZE = 12 * 1024 * KIB };
+    connect_clients(2);
+    echo_send_number(clients[1], 'R', SIZE);
+    echo_wait_arrived(clients[1]);
+    fill_sockets();
+    shut_gate();
+    ck_assert_uint_lt(echo_drain(clients[1]), SIZE); /* from here on there is room for more */
+    echo_send_number(clients[0], 'Q', (uint32_t)clients[1]);
+    echo_wait_arrived(clients[0]);
+    echo_open_gate();
+    echo_expect(gate, "", 0);
+    echo_expect(clients[0], "\0\0\0\0", 4);
+    close_clients(2);
+}
+END_TEST
+
+/* However many large replies wait, little of them goes out between two looks at who wants what. */
+START_TEST(an_iteration_moves_little_of_what_is_large)
+{
+    enum { COUNT = 6, SIZE = 12 * 1024 * KIB };
+    connect_clients(COUNT);
+    for (unsigned i = 0; i < COUNT; i++) {
+        echo_send_number(clients[i], 'R', SIZE);
+        echo_wait_arrived(clients[i]);
+    }
+    fill_sockets();
+    shut_gate();
+    for (unsigned i = 0; i < COUNT; i++) {
+        ck_assert_uint_lt(echo_drain(clients[i]), SIZE);
+    }
+    atomic_store(&server.echoes[0].moved_max, 0);
+    echo_open_gate();
+    for (unsigned i = 0; i < COUNT; i++) {
+        uint8_t part[64 * KIB];
+        ck_assert_int_eq(recv(clients[i], part, sizeof part, MSG_WAITALL), sizeof part);
+    }
+    ck_assert_uint_ge(atomic_load(&server.echoes[0].moved_max), NET_SHARE_BYTES / 2);
+    ck_assert_uint_lt(atomic_load(&server.echoes[0].moved_max), 2 * NET_SHARE_BYTES);
+    close_clients(COUNT);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("group");
@@ -239,6 +384,11 @@ static Suite *suite(void)
     tcase_add_test(c, more_than_a_group_of_one_connection);
     tcase_add_test(c, input_lies_apart);
     tcase_add_test(c, each_gets_his_own);
+    tcase_add_test(c, no_answer_waits_for_a_large_request);
+    tcase_add_test(c, no_answer_waits_for_many_requests_of_some_size);
+    tcase_add_test(c, no_answer_waits_for_many_parts_of_frames);
+    tcase_add_test(c, no_answer_waits_for_the_rest_of_a_large_reply);
+    tcase_add_test(c, an_iteration_moves_little_of_what_is_large);
     suite_add_tcase(s, c);
     return s;
 }

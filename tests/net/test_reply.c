@@ -164,7 +164,7 @@ START_TEST(one_send_is_bounded)
     uint64_t sent = 0;
     /* Forcing takes a privilege; without it the socket may bound the send before the quota does. */
     bool forced = setsockopt(fds[0], SOL_SOCKET, SO_SNDBUFFORCE, &large, sizeof large) == 0;
-    for (size_t i = 0; i < OBJECTS; i++) {
+    for (size_t i = 0; i < 4; i++) {
         add_referred(i, 0, 100 * KIB);
     }
     ck_assert_int_eq(send_all(&sent), NET_SENT_PART);
@@ -174,8 +174,25 @@ START_TEST(one_send_is_bounded)
     net_reply_reset(&reply);
     sent = 0;
     ck_assert_int_eq(net_output_send(output, &handler, &account, fds[0], &sent), NET_SENT_PART);
-    ck_assert_uint_le(sent, NET_QUOTA_BYTES);
+    ck_assert_uint_le(sent, NET_SHARE_BYTES);
+    ck_assert(!forced || sent == NET_SHARE_BYTES);
     net_output_free(output, &handler, &account);
+}
+END_TEST
+
+START_TEST(what_is_long_begins_with_a_share)
+{
+    int large = 4 << 20;
+    uint64_t sent = 0;
+    bool forced = setsockopt(fds[0], SOL_SOCKET, SO_SNDBUFFORCE, &large, sizeof large) == 0;
+    for (size_t i = 0; i < OBJECTS; i++) {
+        add_referred(i, 0, 100 * KIB);
+    }
+    ck_assert_uint_gt(reply.size_bytes, 2 * NET_QUOTA_BYTES);
+    ck_assert_int_eq(send_all(&sent), NET_SENT_PART);
+    ck_assert_uint_le(sent, NET_SHARE_BYTES);
+    ck_assert(!forced || sent == NET_SHARE_BYTES);
+    net_reply_reset(&reply);
 }
 END_TEST
 
@@ -509,6 +526,17 @@ START_TEST(a_part_finds_room_until_it_is_heavy)
 }
 END_TEST
 
+START_TEST(a_hurried_part_is_heavy)
+{
+    net_reply_hurry(&reply);
+    ck_assert(net_reply_is_heavy(&reply));
+    net_reply_begin(&reply);
+    ck_assert(net_reply_is_heavy(&reply));
+    net_reply_reset(&reply);
+    ck_assert(!net_reply_is_heavy(&reply));
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("reply");
@@ -516,6 +544,7 @@ static Suite *suite(void)
     tcase_add_checked_fixture(c, setup, teardown);
     tcase_add_test(c, one_send_when_the_socket_takes_it);
     tcase_add_test(c, one_send_is_bounded);
+    tcase_add_test(c, what_is_long_begins_with_a_share);
     tcase_add_test(c, neighbouring_commits_are_one_piece);
     tcase_add_test(c, room_asked_again_replaces_the_last);
     tcase_add_test(c, committed_bytes_stay_put);
@@ -527,6 +556,7 @@ static Suite *suite(void)
     tcase_add_test(c, parts_are_apart);
     tcase_add_test(c, a_chunk_stays_with_the_last_part);
     tcase_add_test(c, a_part_finds_room_until_it_is_heavy);
+    tcase_add_test(c, a_hurried_part_is_heavy);
     suite_add_tcase(s, c);
     return s;
 }
