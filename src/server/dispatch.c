@@ -350,10 +350,12 @@ static enum outcome give_up(struct dispatch *dispatch, struct net_reply *reply, 
     return dispatch_error(dispatch, reply, job, &job->error);
 }
 
-/* Another request may follow in this turn. */
-static bool may_go_on(const struct dispatch *dispatch, const struct net_reply *reply)
+/* Another request may follow in this turn. Its own work counts, nobody else's. */
+static bool may_go_on(const struct dispatch *dispatch, const struct net_reply *reply,
+                      uint64_t work_before)
 {
-    return !net_reply_is_full(reply) && lane_work(dispatch->lane) <= DISPATCH_WORK_MAX;
+    return !net_reply_is_full(reply) &&
+           lane_work(dispatch->lane) - work_before <= DISPATCH_WORK_MAX;
 }
 
 /* The last hint for a request that will have its turn soon, of this connection or the next. */
@@ -374,7 +376,8 @@ static unsigned serve(void *context, struct net_reply *reply, const struct bytes
     *deferred = false;
     struct job *jobs = jobs_of(dispatch, bodies, count);
     unsigned done = 0;
-    for (; done < count && (done == 0 || may_go_on(dispatch, reply)); done++) {
+    uint64_t work_before = lane_work(dispatch->lane);
+    for (; done < count && (done == 0 || may_go_on(dispatch, reply, work_before)); done++) {
         struct job *job = &jobs[done];
         warm_ahead(dispatch, job);
         enum outcome outcome = run(dispatch, reply, job);
@@ -391,6 +394,9 @@ static unsigned serve(void *context, struct net_reply *reply, const struct bytes
     }
     if (done > 0) {
         lane_count(dispatch->lane, METRIC_REQUESTS, done);
+    }
+    if (lane_work(dispatch->lane) - work_before > DISPATCH_WORK_MAX) {
+        net_reply_hurry(reply);
     }
     return done;
 }

@@ -16,7 +16,9 @@ enum {
      * the loop itself did not run. */
     DISPATCH_PATIENCE_MS = 2000,
     DISPATCH_ATTEMPTS_MIN = 32,
-    DISPATCH_WORK_MAX = 65536, /* steps gone through by one turn's requests but the last */
+    /* Steps gone through by the requests of one connection's turn but the last. So many take about
+     * as long as what a turn may move of something large (NET_SHARE_BYTES). */
+    DISPATCH_WORK_MAX = 4096,
 };
 
 struct dispatch_settings {
