@@ -70,8 +70,8 @@ END_TEST
 /* Sizes around every width of a bin header, and around what goes by reference. */
 START_TEST(payloads_of_every_size)
 {
-    static const unsigned sizes[] = {1,    255,   256,   257,   4095,  4096,
-                                     4097, 65535, 65536, 65537, 70000, 200000};
+    static const unsigned sizes[] = {1,    255,   256,   257,   2047,  2048,
+                                     2049, 65535, 65536, 65537, 70000, 200000};
     enum { SIZES = sizeof sizes / sizeof sizes[0] };
     char request[1024];
     unsigned large = 0;
@@ -148,7 +148,7 @@ END_TEST
 
 START_TEST(no_room_does_nothing_or_says_so)
 {
-    ask("[0, 1, 'append', [{'thread': 't'}, b(3000), b(3000)]]");
+    ask("[0, 1, 'append', [{'thread': 't'}, b(2000), b(2000)]]");
     struct bytes append = notation_encode("[0, 2, 'append', [{'thread': 't'}, b'x']]");
     bool deferred = true;
     reply_reset(&reply);
