@@ -16,6 +16,7 @@
 #include "bench/load.h"
 #include "bench/progress.h"
 #include "bench/sides.h"
+#include "bench/urgent.h"
 
 #include "base/random.h"
 
@@ -191,7 +192,7 @@ static bool run_closed(struct agent *agent, struct agent_side *side, unsigned ro
 }
 
 static bool run_open(struct agent *agent, struct agent_side *side, unsigned round, double rate,
-                     double seconds)
+                     unsigned parts)
 {
     struct load_result result;
     struct hist *hist_ns = calloc(1, sizeof *hist_ns);
@@ -204,9 +205,13 @@ static bool run_open(struct agent *agent, struct agent_side *side, unsigned roun
                                  .done = turn_done,
                                  .context = &agent->work,
                                  .rate = rate * REQUESTS,
-                                 .seconds = seconds};
+                                 .seconds = URGENT_PART_S};
     begin_work(agent, round, hist_ns);
-    bool good = run_job(side, &job, &result);
+    bool good = true;
+    for (unsigned part = 0; good && part < parts; part++) {
+        urgent_rest();
+        good = run_job(side, &job, &result);
+    }
     for (unsigned i = 0; good && i < LATENCIES; i++) {
         samples_add(&side->latency_us[i], (double)hist_percentile(hist_ns, shares[i]) / 1000);
     }
@@ -251,13 +256,14 @@ static bool run_latencies(struct agent *agent, unsigned rounds)
 {
     const struct sides *sides = &agent->sides;
     double rate = open_rate(agent);
+    unsigned parts = urgent_parts(agent->options->quick ? 1.5 : 4);
     for (unsigned round = 0; round < rounds; round++) {
         agent->values.series++;
         for (unsigned at = 0; at < sides->count; at++) {
             struct agent_side *side = &agent->side[sides_turn(sides, round, at)];
             progress_show("agent: %s, latencies, round %u of %u", side->side->name, round + 1,
                           rounds);
-            if (!run_open(agent, side, round, rate, agent->options->quick ? 1.5 : 4)) {
+            if (!run_open(agent, side, round, rate, parts)) {
                 return false;
             }
         }
@@ -376,7 +382,12 @@ static bool measure(struct agent *agent, const char *file)
     if (!sides_open(&agent->sides, agent->options, agent->report, &wanted)) {
         return false;
     }
-    bool good = open_loads(agent) && run_rounds(agent, rounds) && run_latencies(agent, rounds);
+    bool good = open_loads(agent) && run_rounds(agent, rounds);
+    if (good) {
+        urgent_begin(&agent->sides, agent->report);
+        good = run_latencies(agent, rounds);
+        urgent_end(&agent->sides);
+    }
     progress_clear();
     if (good) {
         tell(agent, file);

@@ -3,6 +3,9 @@
  * of the peer's greatest), alone and then while another client pulls threads of 10 MB one after
  * the other. What counts is how much later the small answers come. Owns the servers while it runs.
  *
+ * In real time where that can be had (urgent.h): else the machine's scheduler is what p99.9 tells
+ * of.
+ *
  * One event loop does both, so that no scheduler is between them; it looks at what small replies
  * have come after at most 64 KiB of a long one, which is judged as it comes (load.c). Redis keeps a
  * long thread as a list of ten elements of 1 MB: as one string of 10 MB it was ten times worse (p50
@@ -13,6 +16,7 @@
 #include "bench/load.h"
 #include "bench/progress.h"
 #include "bench/sides.h"
+#include "bench/urgent.h"
 
 #include "base/random.h"
 
@@ -147,12 +151,21 @@ static void add_samples(struct samples samples[LATENCIES], struct hist *all,
     hist_add(all, hist_ns);
 }
 
-static bool run_quiet(struct noise_side *side, const struct load_job *job, struct hist *hist_ns)
+static unsigned parts_of(const struct noise *noise)
+{
+    return urgent_parts(noise->options->quick ? 1.5 : 4);
+}
+
+static bool run_quiet(const struct noise *noise, struct noise_side *side,
+                      const struct load_job *job, struct hist *hist_ns)
 {
     struct load_result result;
     hist_clear(hist_ns);
-    if (!run_job(side->small, job, &result)) {
-        return false;
+    for (unsigned part = 0; part < parts_of(noise); part++) {
+        urgent_rest();
+        if (!run_job(side->small, job, &result)) {
+            return false;
+        }
     }
     add_samples(side->quiet_us, &side->quiet_hist_ns, hist_ns);
     return true;
@@ -165,12 +178,17 @@ static bool run_noisy(struct noise *noise, struct noise_side *side, const struct
     struct load_result pulled;
     struct long_threads at = {.op = PROTOCOL_REPLAY};
     const struct load_job pulls = {.values = &noise->pulls, .next = next_long, .context = &at};
+    double per_second = 0;
     hist_clear(hist_ns);
-    if (!load_run_beside(side->small, job, &result, side->pulls, &pulls, &pulled)) {
-        return complain(result.error[0] != '\0' ? result.error : pulled.error);
+    for (unsigned part = 0; part < parts_of(noise); part++) {
+        urgent_rest();
+        if (!load_run_beside(side->small, job, &result, side->pulls, &pulls, &pulled)) {
+            return complain(result.error[0] != '\0' ? result.error : pulled.error);
+        }
+        per_second += pulled.requests_per_second / parts_of(noise);
     }
     add_samples(side->noise_us, &side->noise_hist_ns, hist_ns);
-    samples_add(&side->pulled, pulled.requests_per_second * LONG_STEPS * LONG_BYTES / 1e6);
+    samples_add(&side->pulled, per_second * LONG_STEPS * LONG_BYTES / 1e6);
     return true;
 }
 
@@ -185,11 +203,11 @@ static bool run_side(struct noise *noise, struct noise_side *side, double rate)
                                  .next = load_any,
                                  .context = &any,
                                  .rate = rate,
-                                 .seconds = noise->options->quick ? 1.5 : 4,
+                                 .seconds = URGENT_PART_S,
                                  .hist_ns = hist_ns};
     bool good =
         change_small(noise, side, PROTOCOL_APPEND) && change_long(noise, side, PROTOCOL_APPEND) &&
-        run_quiet(side, &job, hist_ns) && run_noisy(noise, side, &job, hist_ns) &&
+        run_quiet(noise, side, &job, hist_ns) && run_noisy(noise, side, &job, hist_ns) &&
         change_long(noise, side, PROTOCOL_FORGET) && change_small(noise, side, PROTOCOL_FORGET);
     free(hist_ns);
     return good;
@@ -327,7 +345,12 @@ static bool measure(struct noise *noise)
     if (!sides_open(&noise->sides, noise->options, noise->report, &wanted)) {
         return false;
     }
-    bool good = open_loads(noise) && run_rounds(noise, rounds);
+    bool good = open_loads(noise);
+    if (good) {
+        urgent_begin(&noise->sides, noise->report);
+        good = run_rounds(noise, rounds);
+        urgent_end(&noise->sides);
+    }
     progress_clear();
     if (good) {
         tell(noise);
