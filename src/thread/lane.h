@@ -74,6 +74,7 @@ struct lane {
     unsigned share;
     unsigned shares;
 
+    uint64_t turn;             /* that pointers are good for: until it goes offline, or is tended */
     enum want want;            /* why the last operation was put back */
     uint64_t want_bytes;       /* memory an operation could not get; 0: none */
     struct index_cursor sweep; /* looks for the overdue */

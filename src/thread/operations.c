@@ -72,6 +72,7 @@ void thread_prefetch_record(struct lane *lane, const struct wire_request *reques
     if (!hint->has_name) {
         return;
     }
+    hint->turn = lane->turn;
     hint->likely = index_prefetch_record(lane->threads->index, hint->hash, RECORD_PREFETCH_BYTES);
     if (lane->tier && !hint->likely) {
         /* What is likely there is not waited for here, where it has only just been asked for. */
@@ -82,13 +83,12 @@ void thread_prefetch_record(struct lane *lane, const struct wire_request *reques
 void thread_prefetch_steps(const struct lane *lane, const struct wire_request *request,
                            const struct thread_hint *hint)
 {
-    (void)lane;
-    if (!hint->has_name || !hint->likely || request->method != WIRE_METHOD_REPLAY ||
-        hint->likely->kind != RECORD_THREAD) {
+    if (!hint->has_name || !hint->likely || hint->turn != lane->turn ||
+        request->method != WIRE_METHOD_REPLAY || hint->likely->kind != RECORD_THREAD) {
         return;
     }
-    /* Whoever retired it since, the lane is online, and what is read here was fixed when it was
-     * published. */
+    /* Whoever retired it since, it stays for this turn, and what is read here was
+     * fixed when it was published. */
     const struct thread *thread = (const struct thread *)hint->likely;
     if (!thread_is_compact(thread)) {
         return;

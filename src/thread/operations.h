@@ -202,14 +202,15 @@ enum status thread_list(struct lane *lane, const struct wire_request *request,
  * only the disk may know is asked for by the third. The first also notes the name's hash in the
  * request, so that the operation need not hash it again.
  *
- * The last one is for each request by itself, THREAD_PREFETCH_AHEAD requests before its turn, in
- * the same turn of the loop as the others: it brings in what a replay will copy.
+ * The last one is for each request by itself, THREAD_PREFETCH_AHEAD requests before its turn: it
+ * brings in what a replay will copy. It does nothing once the lane has been offline, or tended.
  */
 enum { THREAD_PREFETCH_AHEAD = 2 };
 
 struct thread_hint {
     struct index_hash hash;
     const struct index_record *likely; /* what is under the name, or something else; or NULL */
+    uint64_t turn;                     /* of the lane, in which that may be looked at */
     bool has_name; /* else the request looks nothing up, and its hint is of no use */
 };
 

@@ -385,6 +385,7 @@ bool lane_tend(struct lane *lane)
     more = spine_tend_burials(lane, BURIALS_AT_ONCE) || more;
     arena_cache_drain(lane->cache);
     /* Our own pointers of this turn are no longer used: announce it, so that the epoch can move. */
+    lane->turn++;
     epoch_online(lane->member);
     more = reclaim(lane) || more;
     /* Who wants memory needs the epoch to move on, and it moves once a turn. */
@@ -403,6 +404,7 @@ void lane_tend_fully(struct lane *lane)
     while (spine_tend_burials(lane, BURIALS_AT_ONCE)) {
     }
     for (int epochs = 0; epochs < 4; epochs++) {
+        lane->turn++;
         epoch_online(lane->member);
         epoch_reclaim(lane->member, SIZE_MAX);
     }

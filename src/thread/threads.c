@@ -281,6 +281,7 @@ bool lane_close(struct lane *lane)
 
 void lane_online(struct lane *lane)
 {
+    lane->turn++;
     epoch_online(lane->member);
 }
 

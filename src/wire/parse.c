@@ -28,6 +28,9 @@ enum wire_frame wire_frame_next(struct bytes input, uint64_t frame_max, struct b
 
 static bool method_of(struct bytes name, enum wire_method *method)
 {
+    if (name.size == 0) {
+        return false;
+    }
     static const struct {
         const char *text;
         size_t size;
@@ -37,7 +40,8 @@ static bool method_of(struct bytes name, enum wire_method *method)
 #undef METHOD
     };
     for (unsigned m = 0; m < WIRE_METHOD_COUNT; m++) {
-        if (methods[m].size == name.size && memcmp(methods[m].text, name.data, name.size) == 0) {
+        if (methods[m].size == name.size && methods[m].text[0] == (char)name.data[0] &&
+            memcmp(methods[m].text, name.data, name.size) == 0) {
             *method = (enum wire_method)m;
             return true;
         }

@@ -38,10 +38,35 @@ START_TEST(hints_change_nothing)
         ck_assert_int_eq(hint.has_name, i != 5);
         thread_prefetch_bucket(domain.lane, &hint);
         thread_prefetch_record(domain.lane, &asks[i].request, &hint);
+        thread_prefetch_steps(domain.lane, &asks[i].request, &hint);
+        ck_assert_int_eq(hint.has_name && hint.likely != NULL, i != 1 && i != 5);
     }
     SAY("stat t", "complete v1 steps 1 bytes 1 tokens 0");
     ck_assert_uint_eq(domain.expires_in_ms, 30);
     ck_assert_uint_eq(domain.stat.idle_ms, 20);
+}
+END_TEST
+
+/* Under AddressSanitizer: it would be read where it is no more. */
+START_TEST(what_a_hint_saw_is_of_its_turn)
+{
+    struct ask ask;
+    struct thread_hint hint;
+    SAY("append t : x*2000", "step 0 v1 created");
+    ask_begin(&ask, WIRE_METHOD_REPLAY, bytes_text("t"));
+    thread_prefetch_directory(domain.lane, &ask.request, &hint);
+    thread_prefetch_bucket(domain.lane, &hint);
+    thread_prefetch_record(domain.lane, &ask.request, &hint);
+    ck_assert_ptr_nonnull(hint.likely);
+    SAY("forget t", "forgotten");
+    thread_prefetch_steps(domain.lane, &ask.request, &hint); /* in this turn it stays */
+    for (int turn = 0; turn < 4; turn++) {
+        lane_offline(domain.lane);
+        lane_online(domain.lane);
+        lane_tend_fully(domain.lane);
+    }
+    ck_assert_uint_eq(domain_metric(&domain, METRIC_PAYLOAD_BYTES), 0);
+    thread_prefetch_steps(domain.lane, &ask.request, &hint);
 }
 END_TEST
 
@@ -103,5 +128,6 @@ END_TEST
 int main(void)
 {
     return SUITE_RUN("operations", setup, teardown, 0, hints_change_nothing,
-                     a_noted_hash_is_of_its_name, want_of_memory_is_over_budget);
+                     what_a_hint_saw_is_of_its_turn, a_noted_hash_is_of_its_name,
+                     want_of_memory_is_over_budget);
 }
