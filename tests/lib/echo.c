@@ -471,6 +471,9 @@ void echo_send(int fd, const void *data, size_t size)
     const uint8_t *at = data;
     while (size > 0) {
         ssize_t sent = send(fd, at, size, MSG_NOSIGNAL);
+        if (sent < 0 && errno == EINTR) {
+            continue;
+        }
         ck_assert_msg(sent > 0, "send: %s", strerror(errno));
         at += sent;
         size -= (size_t)sent;
@@ -551,11 +554,20 @@ void echo_send_number(int fd, char command, uint32_t number)
     echo_send_frame(fd, command, text, sizeof text);
 }
 
+ssize_t echo_recv(int fd, void *at, size_t size)
+{
+    ssize_t got;
+    do {
+        got = recv(fd, at, size, 0);
+    } while (got < 0 && errno == EINTR);
+    return got;
+}
+
 /* False at the end of the stream. */
 static bool receive_all(int fd, uint8_t *at, size_t size)
 {
     while (size > 0) {
-        ssize_t got = recv(fd, at, size, 0);
+        ssize_t got = echo_recv(fd, at, size);
         if (got == 0 || (got < 0 && errno == ECONNRESET)) {
             return false;
         }

@@ -93,6 +93,8 @@ int echo_connect_narrow(const struct echo_server *server);
 void echo_send(int fd, const void *data, size_t size);
 /* As much as the socket takes at once; returns how much. */
 size_t echo_try_send(int fd, const void *data, size_t size);
+/* recv, which a socket with a time limit breaks off when its process was stopped for a while. */
+ssize_t echo_recv(int fd, void *at, size_t size);
 /* Waits until the server's kernel has all that was sent over TCP. */
 void echo_wait_arrived(int fd);
 /* Throws away what was sent to this TCP socket, while the loop is held up; returns how much. */

@@ -545,7 +545,7 @@ START_TEST(a_second_signal_breaks_the_drain_off)
     pid_t child = serve_in_child(ready, false);
     int fd = echo_connect_narrow(&server);
     echo_send_number(fd, 'R', 8 * MIB);
-    ck_assert_int_eq((int)recv(fd, &first, 1, MSG_PEEK), 1);
+    ck_assert_int_eq((int)echo_recv(fd, &first, 1), 1);
     ck_assert_int_eq(kill(child, SIGTERM), 0);
     ECHO_WAIT(!somebody_listens(&server.address));
     ck_assert_int_eq(waitpid(child, NULL, WNOHANG), 0);

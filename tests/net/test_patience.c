@@ -43,7 +43,7 @@ static size_t read_until_sent(int fd, uint64_t more_bytes)
     size_t got = 0;
     while (echo_count(&server, METRIC_BYTES_SENT) < sent + more_bytes) {
         for (size_t goal = got + 256 * KIB; got < goal;) {
-            ssize_t part = recv(fd, some, goal - got < sizeof some ? goal - got : sizeof some, 0);
+            ssize_t part = echo_recv(fd, some, goal - got < sizeof some ? goal - got : sizeof some);
             ck_assert_int_gt(part, 0);
             got += (size_t)part;
         }
@@ -333,7 +333,7 @@ START_TEST(a_steady_reader_is_kept_under_pressure)
     }
     ck_assert_int_eq(echo_pins(), 1);
     while (read_bytes < REPLY + 5) {
-        ssize_t part = recv(reader, rest, REPLY + 5 - read_bytes, 0);
+        ssize_t part = echo_recv(reader, rest, REPLY + 5 - read_bytes);
         ck_assert_int_gt(part, 0);
         read_bytes += (size_t)part;
     }
