@@ -675,8 +675,8 @@ class TestImportExport(WithServer):
         self.cli("export", self.thread)
         self.assertLess(self.json("stat", self.thread)["expires_in_ms"], 59800)
 
-    def on_terminal(self, *arguments, stdin=subprocess.DEVNULL, stderr_only=False):
-        """Exit code and what a terminal would show."""
+    def on_terminal(self, *arguments, stdin=subprocess.DEVNULL, stderr_only=False, look=lambda shown: None):
+        """Exit code and what a terminal would show; `look` is told what it shows so far."""
         ours, theirs = pty.openpty()
         process = subprocess.Popen([CLI, *arguments, "--server", self.server.address], stdin=stdin, stderr=theirs,
                                    stdout=subprocess.DEVNULL if stderr_only else theirs)
@@ -687,6 +687,7 @@ class TestImportExport(WithServer):
                 shown += os.read(ours, 65536)
             except OSError:
                 break
+            look(shown)
         os.close(ours)
         return process.wait(timeout=30), shown.decode()
 
@@ -700,26 +701,35 @@ class TestImportExport(WithServer):
         self.assertEqual(code, DONE)
         self.assertIn(CANARY, shown)
 
-    def slow_rows(self):
-        """A pipe that a child fills slowly enough for progress to be shown."""
+    def slow_rows(self, most=6):
+        """A pipe that a child fills slowly enough for progress to be shown; and whom to tell when it is enough."""
         read, write = os.pipe()
-        if os.fork() == 0:
-            for i in range(6):
+        child = os.fork()
+        if child == 0:
+            for i in range(most):
                 os.write(write, (json.dumps(self.row(i)) + "\n").encode())
                 time.sleep(0.06)
             os._exit(0)
         os.close(write)
-        self.addCleanup(os.wait)
+        self.addCleanup(os.waitpid, child, 0)
         self.addCleanup(os.close, read)
-        return read
+        return read, child
 
     def test_progress_on_a_terminal(self):
-        code, shown = self.on_terminal("import", "-", stdin=self.slow_rows(), stderr_only=True)
-        self.assertEqual(code, DONE)
-        self.assertRegex(shown, r"\r\x1b\[K\d steps, \d+ B, \d+ steps/s")
+        """The rows end when it was shown: a slow program may have missed the first of them."""
+        rows, child = self.slow_rows(most=400)
+        progress = re.compile(rb"\r\x1b\[K\d+ steps, \d+ B, \d+ steps/s")
+        seen = []
+
+        def look(shown):
+            if progress.search(shown) and not seen:
+                seen.append(shown)
+                os.kill(child, signal.SIGTERM)
+        code, _ = self.on_terminal("import", "-", stdin=rows, stderr_only=True, look=look)
+        self.assertEqual((code, len(seen)), (DONE, 1))
 
     def test_no_progress_elsewhere(self):
-        done = subprocess.run([CLI, "import", "-", "--server", self.server.address], stdin=self.slow_rows(),
+        done = subprocess.run([CLI, "import", "-", "--server", self.server.address], stdin=self.slow_rows()[0],
                               capture_output=True, timeout=30)
         self.assertEqual((done.returncode, done.stderr), (DONE, b""))
 

@@ -95,12 +95,15 @@ class Streams(WithServer):
         cpus = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {min(cpus)})  # so that the stream sees both at once
         self.addCleanup(os.sched_setaffinity, 0, cpus)
-        for _ in range(20):
-            process = subprocess.Popen([CLI, "stream", self.thread, "--server", self.server.address],
+        for n in range(20):
+            thread = f"{self.thread}-{n}"
+            process = subprocess.Popen([CLI, "stream", thread, "--server", self.server.address],
                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             process.stdin.write(b"cut in the mid")
             process.stdin.flush()
-            while not self.json("info")["memory"]["streaming_bytes"]:
+            # The bytes alone could be those of the round before.
+            while "in_flight" not in self.json("stat", thread, code=MISS) or \
+                    not self.json("info")["memory"]["streaming_bytes"]:
                 time.sleep(0.01)
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=20)

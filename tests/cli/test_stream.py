@@ -100,7 +100,8 @@ class TestStreaming(WithServer):
 
 
 class TestStream(WithServer):
-    flags = ("--claim-timeout", "900ms")
+    # The worker gives a sign of life each second: it may be kept from running for nearly two.
+    flags = ("--claim-timeout", "3s")
 
     def start(self, *arguments, stdin=subprocess.PIPE, address=None):
         process = subprocess.Popen([CLI, "stream", self.thread, *arguments, "--server", address or self.server.address],
@@ -161,7 +162,7 @@ class TestStream(WithServer):
         process = self.started()
         process.stdin.write(b"a")
         process.stdin.flush()
-        time.sleep(2)
+        time.sleep(4)
         process.communicate(b"b", timeout=30)
         self.assertEqual(process.returncode, DONE)
         self.assertEqual(self.text(), "ab")
