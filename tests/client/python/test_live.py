@@ -19,7 +19,7 @@ HASH = [bytes([i]) * 16 for i in range(8)]
 class Live(unittest.IsolatedAsyncioTestCase):
     @classmethod
     def setUpClass(cls):
-        cls.server = cls.enterClassContext(Server("--claim-timeout", "900ms"))
+        cls.server = cls.enterClassContext(Server("--claim-timeout", "3s"))
 
     def test_a_stream(self):
         with rethread.Client(self.server.address) as c, rethread.Client(self.server.address) as other:
@@ -51,7 +51,7 @@ class Live(unittest.IsolatedAsyncioTestCase):
         async with rethread.AsyncClient(self.server.address) as c:
             async with c.stream("async", segment="opaque") as stream:
                 await stream.write(b"one ")
-                await asyncio.sleep(2)
+                await asyncio.sleep(4)  # longer than the claim lasts
                 await stream.write(b"two")
                 await stream.commit(b"text")
             step, = (await c.replay("async")).steps

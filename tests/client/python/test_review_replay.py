@@ -63,11 +63,12 @@ class Streams(unittest.TestCase):
         for fault, expected in (("silence", rethread.RequestTimeout), ("hang up", rethread.ConnectionLost)):
             with self.subTest(fault):
                 drafts = Faulty(("chunk", fault))
-                with FakeServer(drafts) as server, \
-                        rethread.Client(server.address, request_timeout=0.3) as c:
+                with FakeServer(drafts) as server, rethread.Client(server.address) as c:
                     with c.stream("t") as stream:
                         stream.write(b"lost?")
+                        patience, c.request_timeout = c.request_timeout, 0.3
                         self.assertRaises(expected, stream.flush)
+                        c.request_timeout = patience
                         for call in (lambda: stream.write(b"x"), stream.flush, stream.commit):
                             self.assertRaises(TransportError, call)
                     self.assertEqual((drafts.ended, drafts.chunks), ([("abort",)], []))
@@ -114,21 +115,21 @@ class AsyncStreams(unittest.IsolatedAsyncioTestCase):
             self.assertEqual(drafts.ended[0][1], b"onetwo")
 
     async def test_the_keeper_outlives_a_busy_server_and_loses_nothing(self):
-        drafts = Faulty(claim_ms=1500)
+        drafts = Faulty(claim_ms=4500)
         with FakeServer(drafts) as server:
             async with rethread.AsyncClient(server.address) as c:
                 async with c.stream("t") as stream:
                     await stream.write(b"one")
                     drafts.refuse = "chunk"
-                    await asyncio.sleep(0.7)  # one sign of life is refused
+                    await asyncio.sleep(2.0)  # one sign of life is refused
                     drafts.refuse = None
-                    await asyncio.sleep(2.0)  # longer than the claim lasts
+                    await asyncio.sleep(5.0)  # longer than the claim lasts
                     await stream.write(b"two")
                     await stream.commit()
             self.assertEqual(drafts.committed(), [b"onetwo"])
 
     async def test_what_the_keeper_lost_is_no_secret(self):
-        drafts = Faulty(("chunk", "hang up"), claim_ms=900)
+        drafts = Faulty(("chunk", "hang up"), claim_ms=6000)
         with FakeServer(drafts) as server:
             async with rethread.AsyncClient(server.address) as c:
                 async with c.stream("t") as stream:
