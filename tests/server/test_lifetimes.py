@@ -5,7 +5,7 @@ import time
 import unittest
 
 import rethread
-from harness import ServerCase
+from harness import PATIENCE_S, ServerCase
 
 # The server's clock and this one tick apart: what happened within this is not judged.
 SLACK_S = 0.003
@@ -15,6 +15,13 @@ class Refresh(ServerCase):
     FLAGS = ("--ttl", "2s")
 
     def test_what_refreshes_and_what_does_not(self):
+        for _ in range(10):
+            if self.tell_apart():
+                return
+        self.skipTest("the machine is too busy to tell")
+
+    def tell_apart(self):
+        """False: it took so long that it says nothing."""
         uses = {
             "append": (True, lambda t: self.client.append(t, b"more")),
             "replay": (True, lambda t: self.client.replay(t)),
@@ -36,18 +43,23 @@ class Refresh(ServerCase):
         appended = time.monotonic()
         time.sleep(max(0, start + 1.2 - time.monotonic()))
         used = time.monotonic()
-        for name, (_, use) in uses.items():
-            use(threads[name])
+        try:
+            for name, (_, use) in uses.items():
+                use(threads[name])
+        except (rethread.RethreadError, AssertionError):
+            if time.monotonic() > start + 2 - 0.1:
+                return False
+            raise
         done = time.monotonic()
         if done > start + 2 - 0.1:
-            self.skipTest("the machine is too busy to tell")
+            return False
         time.sleep(max(0, appended + 2 + 0.1 - time.monotonic()))
         alive, left = {}, {}
         for name, t in threads.items():
             got = self.client.replay(t, touch=False)
             alive[name], left[name] = got.complete, got.expires_in_ms
         if time.monotonic() > used + 2:
-            self.skipTest("the machine is too busy to tell")
+            return False
         for name, (refreshes, _) in uses.items():
             if refreshes is not None:
                 self.assertEqual(alive[name], refreshes, name)
@@ -56,6 +68,7 @@ class Refresh(ServerCase):
         time.sleep(max(0, done + 2 + 0.1 - time.monotonic()))
         for name, t in threads.items():
             self.assertEqual(self.client.replay(t).reason, "expired", name)
+        return True
 
     def test_expires_in_counts_down_and_up(self):
         t, start = self.new(), time.monotonic()
@@ -89,12 +102,17 @@ class Deadline(ServerCase):
     def test_neither_late_nor_early(self):
         """Several readers ask all the time around many deadlines; every answer is judged."""
         wrong, judged = [], {"complete": 0, "miss": 0}
-        stop = time.monotonic() + 4
+        start = time.monotonic()
+
+        def enough():
+            now = time.monotonic()
+            return now > start + PATIENCE_S or (
+                now > start + 4 and judged["miss"] > 20 and judged["complete"] > 100)
 
         def reader(number):
             with rethread.Client(self.server.address) as client:
                 n = 0
-                while time.monotonic() < stop:
+                while not enough():
                     t = b"deadline-%d-%d" % (number, n)
                     n += 1
                     early = time.monotonic()

@@ -343,7 +343,7 @@ class StreamingOnDisk(DiskCase):
             claims[t] = mine.begin(t)["claim"]
             mine.chunk(t, claims[t], secret)
         mine.append(b"u", done, ack="disk")
-        self.assertTrue(self.on_disk(done[:500]), "or this test sees nothing")
+        self.wait(lambda: self.on_disk(done[:500]), "or this test sees nothing")
         self.assertEqual(self.on_disk(secret[:500]), [], "a draft is nobody's to keep")
         server.kill()
         server, client, mine = self.start_raw()
