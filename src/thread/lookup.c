@@ -41,6 +41,13 @@ struct lookup_key lookup_key_of(const struct lane *lane, const struct wire_reque
     };
 }
 
+void lookup_note_likely(const struct lane *lane, struct wire_request *request,
+                        const struct index_record *likely)
+{
+    request->looked_turn = lane->turn;
+    request->likely = likely;
+}
+
 bool lookup_match(const struct index_record *record, const void *context)
 {
     const struct lookup_key *key = context;
@@ -161,10 +168,34 @@ struct lookup lookup_thread(struct lane *lane, struct bytes id)
     return lookup_by(lane, &key);
 }
 
+/*
+ * What the hint saw was in the index then, and in this turn its memory stays what it was. If it is
+ * the thread that is meant, and alive, it is in the index still, and the only one of its name
+ * there: who takes a thread out of the index, or puts another record in its place, has ended its
+ * life word before (but for unborn ones), and nobody puts it back. So this finds what a walk of the
+ * index at the moment of the load of the word would.
+ */
+static struct thread *seen_alive(const struct lane *lane, const struct wire_request *request,
+                                 const struct lookup_key *key)
+{
+    const struct index_record *likely = request->likely;
+    if (request->looked_turn != lane->turn || !likely || likely->hash_low != key->hash.low ||
+        likely->kind != RECORD_THREAD || !lookup_match(likely, key)) {
+        return NULL;
+    }
+    struct thread *thread = (struct thread *)(uintptr_t)likely;
+    uint64_t word = life_load(thread);
+    bool alive = !(word & LIFE_DEAD) && !thread_is_unborn(thread) &&
+                 life_judge(thread, word, lane->now_ms) == LIFE_ALIVE;
+    return alive ? thread : NULL;
+}
+
 struct lookup lookup_request(struct lane *lane, const struct wire_request *request)
 {
     struct lookup_key key = lookup_key_of(lane, request, RECORD_THREAD, request->thread);
-    return lookup_by(lane, &key);
+    struct thread *thread = seen_alive(lane, request, &key);
+    return thread ? (struct lookup){.key = key, .record = &thread->record, .thread = thread}
+                  : lookup_by(lane, &key);
 }
 
 bool lookup_continues(const struct lookup *gone)

@@ -29,6 +29,11 @@ struct lookup_key lookup_key_of(const struct lane *lane, const struct wire_reque
 void lookup_note(struct wire_request *request, enum record_kind kind, struct bytes id,
                  struct index_hash hash);
 
+/* And what a hint has seen under it in this turn of the lane: NULL: nothing, as far as it can tell.
+ */
+void lookup_note_likely(const struct lane *lane, struct wire_request *request,
+                        const struct index_record *likely);
+
 bool lookup_match(const struct index_record *record, const void *key); /* an index_match_fn */
 
 /* What is known of a thread. */
@@ -49,7 +54,10 @@ struct lookup {
  */
 struct lookup lookup_thread(struct lane *lane, struct bytes id);
 
-/* The same for the thread that a request names: its name may have been hashed already. */
+/*
+ * The same for the thread that a request names: its name may have been hashed already, and what a
+ * hint saw in this turn may be it.
+ */
 struct lookup lookup_request(struct lane *lane, const struct wire_request *request);
 
 /* The same, by the name's hash. */

@@ -66,7 +66,7 @@ static void ask_disk(struct lane *lane, const struct wire_request *request)
     }
 }
 
-void thread_prefetch_record(struct lane *lane, const struct wire_request *request,
+void thread_prefetch_record(struct lane *lane, struct wire_request *request,
                             struct thread_hint *hint)
 {
     if (!hint->has_name) {
@@ -74,6 +74,7 @@ void thread_prefetch_record(struct lane *lane, const struct wire_request *reques
     }
     hint->turn = lane->turn;
     hint->likely = index_prefetch_record(lane->threads->index, hint->hash, RECORD_PREFETCH_BYTES);
+    lookup_note_likely(lane, request, hint->likely);
     if (lane->tier && !hint->likely) {
         /* What is likely there is not waited for here, where it has only just been asked for. */
         ask_disk(lane, request);

@@ -200,7 +200,7 @@ enum status thread_list(struct lane *lane, const struct wire_request *request,
  * directory, the bucket and the record they will read. Each over all requests before the next, so
  * that what one brings in has had time to arrive; the first fills in what the others go by. What
  * only the disk may know is asked for by the third. The first also notes the name's hash in the
- * request, so that the operation need not hash it again.
+ * request, so that the operation need not hash it again, and the third what it saw there.
  *
  * The last one is for each request by itself, THREAD_PREFETCH_AHEAD requests before its turn: it
  * brings in what a replay will copy. It does nothing once the lane has been offline, or tended.
@@ -217,7 +217,7 @@ struct thread_hint {
 void thread_prefetch_directory(struct lane *lane, struct wire_request *request,
                                struct thread_hint *hint);
 void thread_prefetch_bucket(struct lane *lane, const struct thread_hint *hint);
-void thread_prefetch_record(struct lane *lane, const struct wire_request *request,
+void thread_prefetch_record(struct lane *lane, struct wire_request *request,
                             struct thread_hint *hint);
 void thread_prefetch_steps(const struct lane *lane, const struct wire_request *request,
                            const struct thread_hint *hint);

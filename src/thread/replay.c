@@ -153,8 +153,12 @@ static enum status use_named(struct replay *replay, struct bytes id, struct look
 {
     struct lane *lane = replay->lane;
     for (;;) {
-        struct lookup_key key = lookup_key_of(lane, replay->request, RECORD_THREAD, id);
-        *found = lookup_by(lane, &key);
+        if (id.data == replay->request->thread.data) {
+            *found = lookup_request(lane, replay->request);
+        } else {
+            struct lookup_key key = lookup_key(lane, RECORD_THREAD, id);
+            *found = lookup_by(lane, &key);
+        }
         /* Its floor may have to move. */
         enum status status = replay->request->pin ? compact_unfold(lane, found) : STATUS_OK;
         if (status) {

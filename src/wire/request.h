@@ -131,6 +131,9 @@ struct wire_request {
     struct bytes hashed;
     uint8_t hashed_kind;
     uint64_t hash_low, hash_high;
+    /* And what was seen under it in that turn, maybe; 0: nobody looked. */
+    uint64_t looked_turn;
+    const void *likely;
 
     unsigned payload_count;
     uint64_t payload_bytes; /* sum of the sizes */

@@ -166,8 +166,7 @@ void thread_prefetch_steps(const struct lane *at, const struct wire_request *req
     }
 }
 
-void thread_prefetch_record(struct lane *at, const struct wire_request *request,
-                            struct thread_hint *hint)
+void thread_prefetch_record(struct lane *at, struct wire_request *request, struct thread_hint *hint)
 {
     (void)at;
     if (hint->has_name) {

@@ -354,6 +354,12 @@ static void look(struct mate *mate)
             }
             ask_begin(&ask, WIRE_METHOD_REPLAY, name_of(id, n % THREADS));
             ask_set(&ask, touch, false);
+            if (n % 2) { /* as a loop with several requests at once */
+                struct thread_hint hint;
+                thread_prefetch_directory(mate->lane, &ask.request, &hint);
+                thread_prefetch_record(mate->lane, &ask.request, &hint);
+                thread_prefetch_steps(mate->lane, &ask.request, &hint);
+            }
             enum status status = thread_replay(mate->lane, &ask.request, &result, &error);
             CREW_HOLDS(status == STATUS_OK && result.state == THREAD_COMPLETE);
             CREW_HOLDS(result.expires_in_ms > 0);

@@ -70,6 +70,40 @@ START_TEST(what_a_hint_saw_is_of_its_turn)
 }
 END_TEST
 
+/* What a hint saw is taken for the thread only while it is: not when it was forgotten since, came
+ * anew, was unfolded, or is another of the same turn. */
+START_TEST(what_a_hint_saw_is_looked_at_again)
+{
+    static const char *const meanwhile[] = {"stat t", "append t : two", "forget t", "append t : 2"};
+    static const char *const then[] = {"complete v1", "complete v2", "miss forgotten", "complete"};
+    for (unsigned i = 0; i < 4; i++) {
+        struct ask ask;
+        struct thread_hint hint;
+        struct thread_replay_result result;
+        SAY("append t expect=0 : one", "step 0 v1 created");
+        ask_begin(&ask, WIRE_METHOD_REPLAY, bytes_text("t"));
+        thread_prefetch_directory(domain.lane, &ask.request, &hint);
+        thread_prefetch_record(domain.lane, &ask.request, &hint);
+        ck_assert_ptr_eq(ask.request.likely, hint.likely);
+        if (i == 3) {
+            SAY("forget t", "forgotten");
+        }
+        domain_say(&domain, meanwhile[i]);
+        ck_assert_int_eq(thread_replay(domain.lane, &ask.request, &result, &domain.error),
+                         STATUS_OK);
+        ck_assert_int_eq(result.state, i == 2 ? THREAD_MISS : THREAD_COMPLETE);
+        ck_assert_uint_eq(result.version, i == 1 ? 2 : 1);
+        ck_assert_uint_eq(result.payload_bytes, i == 0 ? 3 : i == 1 ? 6 : i == 2 ? 0 : 1);
+        ck_assert_ptr_nonnull(strstr(domain_say(&domain, "stat t"), then[i]));
+        domain_say(&domain, "forget t");
+        lane_tend_fully(domain.lane); /* now it counts for nothing */
+        ck_assert_int_eq(thread_replay(domain.lane, &ask.request, &result, &domain.error),
+                         STATUS_OK);
+        ck_assert_int_eq(result.state, THREAD_MISS);
+    }
+}
+END_TEST
+
 /* A request whose name was hashed by the hint finds what it names, and only that. */
 START_TEST(a_noted_hash_is_of_its_name)
 {
@@ -128,6 +162,6 @@ END_TEST
 int main(void)
 {
     return SUITE_RUN("operations", setup, teardown, 0, hints_change_nothing,
-                     what_a_hint_saw_is_of_its_turn, a_noted_hash_is_of_its_name,
-                     want_of_memory_is_over_budget);
+                     what_a_hint_saw_is_of_its_turn, what_a_hint_saw_is_looked_at_again,
+                     a_noted_hash_is_of_its_name, want_of_memory_is_over_budget);
 }

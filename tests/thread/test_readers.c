@@ -318,6 +318,12 @@ static void read_on(struct mate *mate)
         name_thread(id, thread);
         ask_begin(&ask, WIRE_METHOD_REPLAY, bytes_text(id));
         ask_set(&ask, touch, trial_below(&mate->random, 2) == 0);
+        if (trial_below(&mate->random, 2) == 0) { /* as a loop with several requests at once */
+            struct thread_hint hint;
+            thread_prefetch_directory(mate->lane, &ask.request, &hint);
+            thread_prefetch_record(mate->lane, &ask.request, &hint);
+            thread_prefetch_steps(mate->lane, &ask.request, &hint);
+        }
         enum status status = thread_replay(mate->lane, &ask.request, &result, &error);
         CREW_HOLDS(status == STATUS_OK || status == STATUS_AGAIN);
         if (status == STATUS_OK && result.state != THREAD_MISS) {
