@@ -159,12 +159,15 @@ class TestStream(WithServer):
         self.assertEqual(self.text(), "first" * 10000 + "second")
 
     def test_silence_keeps_the_claim(self):
-        process = self.started()
-        process.stdin.write(b"a")
-        process.stdin.flush()
-        time.sleep(4)
-        process.communicate(b"b", timeout=30)
-        self.assertEqual(process.returncode, DONE)
+        for _ in range(4):
+            process = self.started()
+            process.stdin.write(b"a")
+            process.stdin.flush()
+            time.sleep(4)
+            _, err = process.communicate(b"b", timeout=30)
+            if b"cause claimed" not in err:  # which it is, too, where the machine stands still
+                break
+        self.assertEqual((process.returncode, err), (DONE, b""))
         self.assertEqual(self.text(), "ab")
 
     def test_an_interrupt_aborts(self):

@@ -11,7 +11,7 @@ import unittest
 import rethread
 from fake_server import FakeServer
 from rethread.errors import TransportError
-from test_stream import CLAIM, Drafts
+from test_stream import CLAIM, Drafts, stubborn
 
 
 class Faulty(Drafts):
@@ -114,6 +114,7 @@ class AsyncStreams(unittest.IsolatedAsyncioTestCase):
                     await stream.commit()
             self.assertEqual(drafts.ended[0][1], b"onetwo")
 
+    @stubborn
     async def test_the_keeper_outlives_a_busy_server_and_loses_nothing(self):
         drafts = Faulty(claim_ms=4500)
         with FakeServer(drafts) as server:
