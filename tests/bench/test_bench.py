@@ -20,6 +20,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 SERVER = os.environ.get("RETHREAD_SERVER", os.path.join(ROOT, "build", "rethread-server"))
 BENCH = os.path.join(os.path.dirname(SERVER), "rethread-bench")
 SAN = os.environ.get("RETHREAD_SAN")
+PATIENCE = 6000  # looks, 10 ms apart
 MEMBERS = {"bench", "peer", "params", "metric", "ours", "theirs", "ratio", "unit"}
 
 
@@ -123,10 +124,10 @@ class Bench(unittest.TestCase):
                 server.wait()
 
     def wait_for(self, port):
-        for _ in range(200):
+        for _ in range(PATIENCE):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 return
-            time.sleep(0.02)
+            time.sleep(0.01)
         self.fail("no server on port %d" % port)
 
     def test_servers_end_with_it(self):
@@ -137,7 +138,7 @@ class Bench(unittest.TestCase):
                 program = subprocess.Popen([BENCH, "kv", "--data", folder, "--peer", "none"],
                                            stdout=subprocess.DEVNULL)
                 children = []  # the folder's guard and the server
-                for _ in range(500):
+                for _ in range(PATIENCE):
                     with open("/proc/%d/task/%d/children" % (program.pid, program.pid),
                               encoding="ascii") as f:
                         children = f.read().split()
@@ -148,7 +149,7 @@ class Bench(unittest.TestCase):
                     self.fail("no server was started")
                 program.send_signal(how)
                 program.wait()
-                for _ in range(500):
+                for _ in range(PATIENCE):
                     left = [c for c in children if self.runs(c)]
                     if not left and not os.listdir(folder):
                         break

@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WAITS = 300, WAIT_NS = 10000000 };
+enum { WAITS = 3000, WAIT_NS = 10000000 };
 
 static void fill(const char *folder)
 {

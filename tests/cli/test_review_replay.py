@@ -71,7 +71,7 @@ class Streams(WithServer):
             while b"in_flight" not in run("stat", self.thread, "--json", address=other.address).stdout:
                 self.assertLess(time.monotonic(), deadline)
             other.process.kill()
-            self.assertEqual(process.wait(timeout=5), FAILED)  # a third of the claim would be 20 s
+            self.assertEqual(process.wait(timeout=15), FAILED)  # a third of the claim would be 20 s
             self.assertEqual(process.stderr.read(),
                              b"rethread-cli stream: the server closed the connection before it answered\n")
         finally:
@@ -110,6 +110,15 @@ class Streams(WithServer):
             self.assertEqual((process.returncode, out, err), (
                 -signal.SIGINT, b"", b"rethread-cli stream: interrupted: nothing of the step was kept\n"))
 
+    def wait_until_it_catches(self, process):
+        """Before that an interrupt ends it without a word."""
+        caught = 0
+        while not caught >> signal.SIGINT - 1 & 1:
+            self.assertIsNone(process.poll())
+            with open(f"/proc/{process.pid}/status", encoding="ascii") as f:
+                caught = int(f.read().split("SigCgt:")[1].split()[0], 16)
+            time.sleep(0.01)
+
     def test_an_interrupt_does_not_wait_for_a_server_that_hangs(self):
         """In each phase before the commit; what a commit came to is waited for."""
         for flags, sent in ((["--bare"], False), ([], True)):
@@ -127,6 +136,7 @@ class Streams(WithServer):
                 other.process.send_signal(signal.SIGSTOP)
                 process.stdin.write(b"never answered")
                 process.stdin.flush()
+            self.wait_until_it_catches(process)
             time.sleep(0.5)
             started = time.monotonic()
             process.send_signal(signal.SIGINT)
@@ -141,6 +151,7 @@ class Streams(WithServer):
         other.process.send_signal(signal.SIGSTOP)
         process = subprocess.Popen([CLI, "stream", self.thread, "--server", other.address],
                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.wait_until_it_catches(process)
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
         time.sleep(0.2)
