@@ -77,7 +77,7 @@ static void bury_key(struct lane *lane, const struct step *step, const struct in
     /* A newer step may have taken the key over; then there is nothing to explain. */
     if (index_find(lane->threads->index, key.hash, lookup_match, &key) == record) {
         const struct thread *owner = lane_at(lane, step_rest(step)->owner);
-        if (reason == REASON_NONE || life_is_demoted(life_load(owner))) {
+        if (reason == REASON_NONE) {
             /* The disk has the step still, and knows its keys. */
             index_remove(lane->threads->index, lane->member, record);
             return;
@@ -95,6 +95,17 @@ void step_rewind(const struct lane *lane, const struct thread *thread, struct st
     }
 }
 
+/* The last hold may be a fork's, `reason` what ended the fork: the keys are the owner's, which was
+ * rewound or ended before. */
+static enum reason end_reason(const struct lane *lane, const struct step *step, enum reason reason)
+{
+    uint64_t word = life_load(lane_at(lane, step_rest(step)->owner));
+    if (reason == REASON_NONE || life_is_demoted(word)) {
+        return REASON_NONE;
+    }
+    return step_end_reason(step, word & LIFE_DEAD ? life_reason(word) : reason);
+}
+
 void step_let_go(struct lane *lane, struct step *step, enum reason reason)
 {
     /* Release: this holder's use comes before the last one's retirement; pairs with itself. */
@@ -105,7 +116,7 @@ void step_let_go(struct lane *lane, struct step *step, enum reason reason)
         return;
     }
     for (unsigned i = 0; i < step->key_count; i++) {
-        bury_key(lane, step, &step_keys(step)[i].record, reason);
+        bury_key(lane, step, &step_keys(step)[i].record, end_reason(lane, step, reason));
     }
     lane_add(&lane->leaving_bytes, (int64_t)arena_size(lane->threads->arena, step));
     epoch_retire(lane->member, RETIRE_STEP, step);

@@ -33,8 +33,11 @@ static void ask_anything(struct ask *ask, uint64_t *state)
     ask_begin(ask, WIRE_METHOD_APPEND, bytes_text("t"));
     unsigned segments = (unsigned)trial_below(state, 5) ? 1 + (unsigned)trial_below(state, 4)
                                                         : (unsigned)trial_below(state, 65);
+    bool plain = trial_below(state, 4) == 0; /* kinds are not said: text */
     for (unsigned i = 0; i < segments; i++) {
-        ask_kind(ask, (enum wire_kind)trial_below(state, WIRE_KIND_COUNT));
+        if (!plain) {
+            ask_kind(ask, (enum wire_kind)trial_below(state, WIRE_KIND_COUNT));
+        }
         ask_payload(ask, some(state, 1, trial_below(state, 9) ? 40 : 100000));
     }
     if (segments == 0) {
@@ -50,10 +53,13 @@ static void ask_anything(struct ask *ask, uint64_t *state)
         ask_set(ask, prefix, some(state, WIRE_PREFIX_BYTES, WIRE_PREFIX_BYTES));
     }
     if (trial_below(state, 2)) {
+        ask_set(ask, visible, some(state, WIRE_PREFIX_BYTES, WIRE_PREFIX_BYTES));
+    }
+    if (trial_below(state, 2)) {
         ask_set(ask, model, some(state, 1, WIRE_ID_BYTES_MAX));
     }
     if (trial_below(state, 2)) {
-        ask_set(ask, tokens, trial_below(state, UINT32_MAX) + 1);
+        ask_set(ask, tokens, trial_below(state, 9) ? trial_below(state, UINT32_MAX) + 1 : 0);
     }
     if (trial_below(state, 2)) {
         ask_set(ask, final, trial_below(state, 2) == 0);
@@ -72,6 +78,9 @@ static void check_view(const struct step *step, const struct wire_request *reque
     ck_assert(bytes_equal(view.model, request->model));
     ck_assert(bytes_equal(step_model(step), request->model));
     ck_assert(bytes_equal(view.response_id, request->response_id));
+    ck_assert(bytes_equal(view.prefix, request->prefix));
+    ck_assert(bytes_equal(view.visible, request->visible));
+    ck_assert(bytes_equal(step_prefix(step), request->prefix));
     ck_assert(bytes_equal(view.tool_calls.encoded, request->tool_calls.encoded));
     ck_assert_uint_eq(view.tool_calls.count, request->tool_calls.count);
     ck_assert_uint_eq(view.segment_count, request->payload_count);
@@ -81,12 +90,53 @@ static void check_view(const struct step *step, const struct wire_request *reque
     const uint8_t *at = view.payload.data;
     for (unsigned i = 0; i < view.segment_count; i++) {
         enum wire_kind kind = WIRE_KIND_TEXT;
-        wire_kind_next(&kinds, &kind);
+        if (kinds.count > 0) {
+            wire_kind_next(&kinds, &kind);
+        }
         ck_assert_int_eq(step_segment_kind(step, i), kind);
         ck_assert_uint_eq(step_segment_bytes(step, i), request->payloads[i].size);
         ck_assert(bytes_equal(bytes_of(at, step_segment_bytes(step, i)), request->payloads[i]));
         at += step_segment_bytes(step, i);
     }
+}
+
+/* By way of what the disk is told of it. */
+static void check_rebuilt(const struct step *step, const struct wire_request *request)
+{
+    struct step_parts parts;
+    step_parts(step, &parts);
+    ck_assert_uint_eq(parts.segments.size, parts.segment_count * sizeof(uint32_t));
+    struct step *again = step_rebuild(domain.lane, &parts);
+    ck_assert_ptr_nonnull(again);
+    ck_assert_uint_eq(arena_size(domain.lane->threads->arena, again),
+                      arena_size(domain.lane->threads->arena, step));
+    ck_assert_uint_eq(again->key_count, step->key_count);
+    check_view(again, request);
+    step_discard(domain.lane, again);
+    parts.corrupt = true;
+    again = step_rebuild(domain.lane, &parts);
+    ck_assert_ptr_nonnull(again);
+    struct step_view view;
+    step_view(again, &view);
+    ck_assert_uint_eq(view.segment_count + view.payload.size + view.tool_calls.count, 0);
+    ck_assert(!view.has_tokens);
+    step_discard(domain.lane, again);
+}
+
+/* By way of a stream, whose bytes come last. */
+static void check_filled_in(const struct wire_request *request)
+{
+    static struct wire_request hollow;
+    if (request->payload_count == 0) {
+        return;
+    }
+    hollow = *request;
+    hollow.payloads[0].data = NULL;
+    struct step *step = step_create(domain.lane, &hollow);
+    ck_assert_ptr_nonnull(step);
+    memcpy(step_payload_room(step), request->payloads[0].data, request->payloads[0].size);
+    check_view(step, request);
+    step_discard(domain.lane, step);
 }
 
 START_TEST(what_goes_in_comes_out)
@@ -103,6 +153,8 @@ START_TEST(what_goes_in_comes_out)
         ck_assert_uint_ge(arena_size(domain.lane->threads->arena, step),
                           step_size_bytes(&ask.request));
         check_view(step, &ask.request);
+        check_rebuilt(step, &ask.request);
+        check_filled_in(&ask.request);
         struct wire_list calls = ask.request.tool_calls;
         struct bytes id;
         while (wire_list_next(&calls, &id)) {

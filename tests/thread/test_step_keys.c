@@ -119,6 +119,36 @@ START_TEST(a_rewound_step_stays_rewound_when_its_thread_ends)
 }
 END_TEST
 
+/* What a key leads to ended as its writer did, not as the fork that had it last. */
+START_TEST(the_end_of_a_fork_is_not_that_of_what_it_shared)
+{
+    SAY("append t call=c : aa", "step 0 v1 created");
+    SAY("append t call=e : bb", "step 1 v2");
+    SAY("fork f from=t", "v2");
+    SAY("rewind t to=0", "v3 dropped 1");
+    SAY("replay - tool_call=e", "miss rewound v3");
+    SAY("replay f tool_call=e", "complete f v2 head 1: 0=aa 1=bb");
+    SAY("forget f", "forgotten");
+    lane_tend_fully(domain.lane);
+    SAY("replay - tool_call=e", "miss rewound v0");
+    SAY("replay t tool_call=e", "miss rewound v3");
+    SAY("replay t tool_call=c", "complete t v3 head 0: 0=aa");
+
+    SAY("append u call=g : aa", "step 0 v1 created");
+    SAY("fork h from=u", "v1");
+    SAY("touch h ttl_ms=5000", "touched");
+    domain_wait(&domain, DOMAIN_TTL_MS);
+    lane_tend_fully(domain.lane);
+    SAY("replay - tool_call=g", "miss expired v0");
+    SAY("replay h tool_call=g", "complete h v1 head 0: 0=aa");
+    SAY("forget h", "forgotten");
+    lane_tend_fully(domain.lane);
+    SAY("replay - tool_call=g", "miss expired v0");
+    SAY("append u : bb", "step 1 v2 lost 1");
+    SAY("replay u tool_call=g", "miss expired v2");
+}
+END_TEST
+
 START_TEST(keys_of_a_gone_thread_tell_its_reason)
 {
     SAY("append t response_id=r call=c : aa", "step 0 v1 created");
@@ -255,12 +285,12 @@ END_TEST
 
 int main(void)
 {
-    return SUITE_RUN("step keys", setup, teardown, 0, the_newest_step_wins, kinds_do_not_mix,
-                     a_second_thread_makes_a_key_shared, forks_are_other_threads,
-                     the_newest_gone_is_never_replaced_by_an_older,
-                     keys_of_a_gone_thread_tell_its_reason, tombstones_keep_shared,
-                     a_tombstone_of_another_thread_makes_shared, shared_steps_and_a_gone_writer,
-                     a_rewound_step_stays_rewound_when_its_thread_ends,
-                     a_rewound_step_lives_on_in_a_fork, a_step_may_name_one_call_twice,
-                     all_keys_a_step_may_have);
+    return SUITE_RUN(
+        "step keys", setup, teardown, 0, the_newest_step_wins, kinds_do_not_mix,
+        a_second_thread_makes_a_key_shared, forks_are_other_threads,
+        the_newest_gone_is_never_replaced_by_an_older, keys_of_a_gone_thread_tell_its_reason,
+        tombstones_keep_shared, a_tombstone_of_another_thread_makes_shared,
+        shared_steps_and_a_gone_writer, a_rewound_step_stays_rewound_when_its_thread_ends,
+        the_end_of_a_fork_is_not_that_of_what_it_shared, a_rewound_step_lives_on_in_a_fork,
+        a_step_may_name_one_call_twice, all_keys_a_step_may_have);
 }
