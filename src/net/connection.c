@@ -421,6 +421,8 @@ static enum received receive(struct net_connection *connection, uint64_t need, s
     if (room == 0) {
         return RECEIVED_NO_ROOM;
     }
+    /* Where the cap leaves no room: what is kept is little, so its buffer is not large either. */
+    assert(direct || kept.size + room <= NET_QUOTA_BYTES);
     ssize_t got = recv(connection->fd, at, room, 0);
     if (got <= 0) {
         bool nothing = got < 0 && (errno == EAGAIN || errno == EINTR);
