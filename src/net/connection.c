@@ -245,14 +245,31 @@ static void note_moved(struct net_connection *connection, uint64_t size_bytes)
 
 /* ---- Sending ------------------------------------------------------------------------------ */
 
+/* What one call may move of something large. */
+static size_t share_of(const struct net_loop *loop)
+{
+    bool alone = loop->now_ms - loop->answered_ms > NET_ALONE_MS;
+    return alone ? NET_QUOTA_BYTES : NET_SHARE_BYTES;
+}
+
+static void note_sent(struct net_connection *connection, uint64_t sent_bytes)
+{
+    connection->loop->sent_bytes += sent_bytes;
+    connection->takes_more = sent_bytes >= share_of(connection->loop);
+    note_moved(connection, sent_bytes);
+}
+
 bool net_connection_send_part(struct net_connection *connection, struct net_part *part)
 {
     struct net_loop *loop = connection->loop;
     uint64_t sent_bytes = 0;
     bool held = holds_something(connection);
-    enum net_sent outcome = net_reply_send(&loop->reply, part, connection->fd, &sent_bytes);
-    loop->sent_bytes += sent_bytes;
-    note_moved(connection, sent_bytes);
+    enum net_sent outcome =
+        net_reply_send(&loop->reply, part, connection->fd, share_of(loop), &sent_bytes);
+    note_sent(connection, sent_bytes);
+    if (outcome == NET_SENT_ALL) {
+        loop->answered_ms = loop->now_ms;
+    }
     if (outcome == NET_SENT_PART) {
         connection->output = net_reply_keep(&loop->reply, part);
         if (!connection->output) {
@@ -287,9 +304,8 @@ static void send_output(struct net_connection *connection)
     struct net_loop *loop = connection->loop;
     uint64_t sent_bytes = 0;
     enum net_sent outcome = net_output_send(connection->output, loop->handler, &loop->account,
-                                            connection->fd, &sent_bytes);
-    loop->sent_bytes += sent_bytes;
-    note_moved(connection, sent_bytes);
+                                            connection->fd, share_of(loop), &sent_bytes);
+    note_sent(connection, sent_bytes);
     if (outcome == NET_SENT_FAILED) {
         net_connection_close(connection);
         return;
@@ -364,7 +380,9 @@ void net_connection_settle(struct net_connection *connection)
 {
     struct net_loop *loop = connection->loop;
     connection->stopped_ms = 0;
-    if (connection->output) {
+    if (connection->output && connection->takes_more) {
+        net_connection_ready(connection); /* not asked first: it says when it takes no more */
+    } else if (connection->output) {
         wait_for(connection, NET_WATCH_WRITE);
     } else if (connection->closing && connection->later_count > 0) {
         wait_for(connection, NET_WATCH_NOTHING);
@@ -408,7 +426,8 @@ static enum received receive(struct net_connection *connection, uint64_t need, s
     bool direct = kept.size > NET_INPUT_COPIED_BYTES;
     if (direct) {
         room = net_input_grow(input, &loop->account, need, loop->now_ms, &at);
-        room = room < NET_SHARE_BYTES ? room : NET_SHARE_BYTES;
+        size_t share = 2 * NET_SHARE_BYTES; /* it costs half of what sending does */
+        room = room < share ? room : share;
         kept = net_input_view(input);
     } else {
         room = scratch_allowance(connection, kept.size);

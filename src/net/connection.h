@@ -42,6 +42,7 @@ struct net_connection {
     uint64_t deferred_ms;   /* when it was for the first time */
 
     struct net_output *output; /* NULL: all is sent */
+    bool takes_more;           /* the socket, by what it took last */
 
     TAILQ_ENTRY(net_connection) answering_link;
     struct net_laters waiting;  /* their answers are still to come */

@@ -84,7 +84,8 @@ struct net_loop {
     struct net_queue ready; /* a turn each, this iteration or the next */
     size_t ready_count;
     /* Parts of what is large, in or out: turns when all others have had theirs, for NET_SHARE_BYTES
-     * an iteration. Whoever wants little then waits for so much at most, however many these are. */
+     * an iteration. Whoever wants little then waits for so much at most, however many these are;
+     * more is moved at once when for NET_ALONE_MS nobody wanted little. */
     struct net_queue bulk;
     size_t bulk_count;
     struct net_queue retry;     /* deferred often: ready again after 1 ms */
@@ -99,6 +100,7 @@ struct net_loop {
     bool drained;   /* and told so */
     bool finishing; /* all answered: waiting for the peers to close */
     uint64_t now_ms;
+    uint64_t answered_ms; /* when a reply last went out whole: there are others than the large */
     uint64_t drain_until_ms;
     uint64_t late_until_ms; /* 0: answers are due; then so long refusals are given */
     uint64_t finish_until_ms;
@@ -108,7 +110,7 @@ struct net_loop {
     uint64_t dropped;
 };
 
-enum { NET_TICK_MS = 50, NET_LATE_MS = 250, NET_FINISH_MS = 250 };
+enum { NET_TICK_MS = 50, NET_LATE_MS = 250, NET_FINISH_MS = 250, NET_ALONE_MS = 100 };
 
 /* False: logged, and nothing is left behind. */
 bool net_loop_create(struct net_loop *loop, struct net_shared *shared, unsigned number,

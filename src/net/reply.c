@@ -257,7 +257,7 @@ static enum net_sent send_pieces(struct net_piece *pieces, unsigned *first, unsi
 }
 
 enum net_sent net_reply_send(struct net_reply *reply, struct net_part *part, int fd,
-                             uint64_t *sent_bytes)
+                             size_t share_bytes, uint64_t *sent_bytes)
 {
     if (part->failed) {
         errno = ENOMEM;
@@ -267,7 +267,7 @@ enum net_sent net_reply_send(struct net_reply *reply, struct net_part *part, int
         return NET_SENT_ALL;
     }
     return send_pieces(reply->pieces, &part->first, part->end, fd,
-                       part->is_long ? NET_SHARE_BYTES : NET_QUOTA_BYTES, sent_bytes);
+                       part->is_long ? share_bytes : NET_QUOTA_BYTES, sent_bytes);
 }
 
 /* A pinned object is in memory whole until here, however much of it was sent. */
@@ -286,11 +286,12 @@ static void unpin_pieces(struct net_output *output, unsigned from, unsigned to,
 }
 
 enum net_sent net_output_send(struct net_output *output, const struct net_handler *handler,
-                              struct net_account *account, int fd, uint64_t *sent_bytes)
+                              struct net_account *account, int fd, size_t share_bytes,
+                              uint64_t *sent_bytes)
 {
     unsigned first = output->first;
     enum net_sent outcome =
-        send_pieces(output->pieces, &output->first, output->count, fd, NET_SHARE_BYTES, sent_bytes);
+        send_pieces(output->pieces, &output->first, output->count, fd, share_bytes, sent_bytes);
     unpin_pieces(output, first, output->first, handler, account);
     return outcome;
 }

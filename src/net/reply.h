@@ -17,9 +17,9 @@
 
 enum {
     NET_QUOTA_BYTES = 256 * 1024, /* of input, and of replies, for one connection in one turn */
-    /* Of one call for a reply that takes several anyhow. Meanwhile others wait: copying so much
-     * into a socket, and through the kernel to a receiver on the same machine, takes 20 us, and
-     * costs a tenth more than four times as much at once. */
+    /* Of one call for a reply that takes several anyhow, while others are served too. They wait for
+     * it: copying so much into a socket, and through the kernel to a receiver on the same machine,
+     * takes 20 us. */
     NET_SHARE_BYTES = 64 * 1024,
     NET_PIECES_FULL = 960, /* a turn's replies fit one sendmsg: at most IOV_MAX pieces */
     /* Parts before the last, and the pieces of them, that wait to be sent. */
@@ -93,10 +93,10 @@ struct net_part net_reply_part(const struct net_reply *reply);
  * whatever the cap says, and what is answered waits for no more. */
 bool net_reply_is_heavy(const struct net_reply *reply);
 
-/* One call of at most NET_QUOTA_BYTES, or NET_SHARE_BYTES of what is long; adds what went out to
+/* One call of at most NET_QUOTA_BYTES, or `share_bytes` of what is long; adds what went out to
  * *sent_bytes. */
 enum net_sent net_reply_send(struct net_reply *reply, struct net_part *part, int fd,
-                             uint64_t *sent_bytes);
+                             size_t share_bytes, uint64_t *sent_bytes);
 
 /* Copies, takes over and pins what is unsent. NULL: no memory, drop the connection. Only online. */
 struct net_output *net_reply_keep(struct net_reply *reply, const struct net_part *part);
@@ -104,9 +104,10 @@ struct net_output *net_reply_keep(struct net_reply *reply, const struct net_part
 /* What it owns and what it holds. */
 size_t net_output_bytes(const struct net_output *output);
 
-/* One call of at most NET_SHARE_BYTES; unpins what is sent. */
+/* One call of at most `share_bytes`; unpins what is sent. */
 enum net_sent net_output_send(struct net_output *output, const struct net_handler *handler,
-                              struct net_account *account, int fd, uint64_t *sent_bytes);
+                              struct net_account *account, int fd, size_t share_bytes,
+                              uint64_t *sent_bytes);
 void net_output_free(struct net_output *output, const struct net_handler *handler,
                      struct net_account *account);
 

@@ -1,5 +1,6 @@
 /* Groups: who is served together gets what is his, whole and in order, whatever befalls others. */
 #include "net/group.h"
+#include "net/loop.h"
 #include "tests/lib/echo.h"
 #include "tests/lib/trial.h"
 #include "wire/request.h"
@@ -373,6 +374,24 @@ START_TEST(an_iteration_moves_little_of_what_is_large)
 }
 END_TEST
 
+/* Where nobody else wants anything, more of it goes out at once. */
+START_TEST(what_is_large_moves_faster_alone)
+{
+    enum { SIZE = 12 * 1024 * KIB };
+    connect_clients(1);
+    echo_send_number(clients[0], 'R', SIZE);
+    echo_wait_arrived(clients[0]);
+    fill_sockets();
+    shut_gate();
+    ck_assert_uint_lt(echo_drain(clients[0]), SIZE);
+    atomic_store(&server.echoes[0].moved_max, 0);
+    clock_driven_advance(&server.clock, NET_ALONE_MS + 1);
+    echo_open_gate();
+    ECHO_WAIT(atomic_load(&server.echoes[0].moved_max) > 2 * NET_SHARE_BYTES);
+    close_clients(1);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("group");
@@ -389,6 +408,7 @@ static Suite *suite(void)
     tcase_add_test(c, no_answer_waits_for_many_parts_of_frames);
     tcase_add_test(c, no_answer_waits_for_the_rest_of_a_large_reply);
     tcase_add_test(c, an_iteration_moves_little_of_what_is_large);
+    tcase_add_test(c, what_is_large_moves_faster_alone);
     suite_add_tcase(s, c);
     return s;
 }

@@ -106,7 +106,7 @@ static size_t drain(size_t from)
 static enum net_sent send_all(uint64_t *sent)
 {
     all = net_reply_part(&reply);
-    return net_reply_send(&reply, &all, fds[0], sent);
+    return net_reply_send(&reply, &all, fds[0], NET_SHARE_BYTES, sent);
 }
 
 /* As a connection does: send, keep the rest, send on. Returns how many sends it took. */
@@ -132,7 +132,7 @@ static unsigned deliver(void)
     ck_assert_uint_eq(arrived, sent);
     while (outcome == NET_SENT_PART) {
         uint64_t before = sent;
-        outcome = net_output_send(output, &handler, &account, fds[0], &sent);
+        outcome = net_output_send(output, &handler, &account, fds[0], NET_SHARE_BYTES, &sent);
         ck_assert_uint_le(sent - before, NET_QUOTA_BYTES);
         arrived = drain(arrived);
         ck_assert_uint_eq(arrived, sent);
@@ -173,7 +173,8 @@ START_TEST(one_send_is_bounded)
     struct net_output *output = net_reply_keep(&reply, &all);
     net_reply_reset(&reply);
     sent = 0;
-    ck_assert_int_eq(net_output_send(output, &handler, &account, fds[0], &sent), NET_SENT_PART);
+    ck_assert_int_eq(net_output_send(output, &handler, &account, fds[0], NET_SHARE_BYTES, &sent),
+                     NET_SENT_PART);
     ck_assert_uint_le(sent, NET_SHARE_BYTES);
     ck_assert(!forced || sent == NET_SHARE_BYTES);
     net_output_free(output, &handler, &account);
@@ -273,7 +274,8 @@ START_TEST(an_output_that_is_dropped_unpins)
     ck_assert_uint_ge((uint64_t)account.uncharged_bytes, 15000);
     ck_assert_uint_lt((uint64_t)account.uncharged_bytes, 20000);
     drain(0);
-    ck_assert_int_eq(net_output_send(output, &handler, &account, fds[0], &sent), NET_SENT_PART);
+    ck_assert_int_eq(net_output_send(output, &handler, &account, fds[0], NET_SHARE_BYTES, &sent),
+                     NET_SENT_PART);
     net_output_free(output, &handler, &account);
 }
 END_TEST
@@ -285,7 +287,7 @@ static uint64_t send_until(struct net_output *output, uint64_t sent, uint64_t wa
     while (sent < wanted) {
         while (recv(fds[1], part, sizeof part, MSG_DONTWAIT) > 0) {
         }
-        net_output_send(output, &handler, &account, fds[0], &sent);
+        net_output_send(output, &handler, &account, fds[0], NET_SHARE_BYTES, &sent);
     }
     return sent;
 }
@@ -404,7 +406,8 @@ static void build_part(struct peer *peer, uint8_t number, uint64_t *seed)
 static void send_part(struct peer *peer)
 {
     uint64_t sent = 0;
-    if (net_reply_send(&reply, &peer->part, peer->fds[0], &sent) == NET_SENT_PART) {
+    if (net_reply_send(&reply, &peer->part, peer->fds[0], NET_SHARE_BYTES, &sent) ==
+        NET_SENT_PART) {
         peer->output = net_reply_keep(&reply, &peer->part);
         ck_assert_ptr_nonnull(peer->output);
     }
@@ -422,7 +425,7 @@ static void receive_part(struct peer *peer, uint8_t number)
         ck_assert_int_eq(memcmp(got, got + 1, (size_t)size - 1), 0);
         peer->arrived += (size_t)size;
         if (peer->output && net_output_send(peer->output, &handler, &account, peer->fds[0],
-                                            &sent) == NET_SENT_ALL) {
+                                            NET_SHARE_BYTES, &sent) == NET_SENT_ALL) {
             net_output_free(peer->output, &handler, &account);
             peer->output = NULL;
         }
