@@ -45,6 +45,22 @@ static size_t head_bytes(const struct step_view *view)
            (size_t)view->tool_calls.count * WIRE_TOOL_CALL_BYTES_MAX;
 }
 
+static void bring_in_two_lines(const uint8_t *at)
+{
+    if (at != NULL) {
+        __builtin_prefetch(at);
+        __builtin_prefetch(at + 64);
+    }
+}
+
+/* What will be read of a step whose head is in the cache already: it comes in, side by side with
+ * that of others, while those are looked at. */
+static void bring_in(const struct step_view *view)
+{
+    bring_in_two_lines(view->response_id.data);
+    bring_in_two_lines(view->payload.data);
+}
+
 uint64_t answer_replay_look(struct answer_steps *steps, const struct lane *lane,
                             const struct thread_replay_result *result)
 {
@@ -63,6 +79,7 @@ uint64_t answer_replay_look(struct answer_steps *steps, const struct lane *lane,
             continue;
         }
         const struct step_view *view = &at->view;
+        bring_in(view);
         total += head_bytes(view) - WIRE_STEP_BYTES_MAX +
                  (uint64_t)view->segment_count * WIRE_SEGMENT_BYTES_MAX;
         steps->payload_bytes += view->payload_bytes;
