@@ -43,7 +43,8 @@ class Hidden(ServerCase):
 
     def test_errors(self):
         c = self.client
-        c.append(THREAD, PAYLOAD, key=KEY, response_id=KEY, tool_calls=[KEY], turn=3)
+        c.append(THREAD, PAYLOAD, key=KEY, response_id=KEY, tool_calls=[KEY], turn=3,
+                 ttl_ms=60000)
         self.refused("conflict", c.append, THREAD, PAYLOAD, expect=9)
         self.refused("conflict", c.append, THREAD, PAYLOAD + b"x", key=KEY)
         self.refused("bad_request", c.append, THREAD, PAYLOAD, turn=1)
@@ -60,6 +61,7 @@ class Hidden(ServerCase):
         self.refused("conflict", c.fork, THREAD, THREAD)
         self.refused("unknown_method", c.call, THREAD.decode(), {})
         self.refused("too_large", self.connect().append, THREAD, PAYLOAD * 60000)
+        self.assertEqual(c.touch([THREAD], ttl_ms=300).touched, 1)
         time.sleep(0.4)
         self.assertEqual(c.replay(THREAD).reason, "expired")
         for n in range(30):

@@ -120,6 +120,14 @@ class Soak(ServerCase):
                    for n in range(6)]
         for worker in workers:
             worker.start()
+        # Memory is short in the meantime, however few requests this machine makes of the workers.
+        filling = [b"f%d" % n for n in range(300)]
+        with self.client.pipeline() as pipe:
+            for thread in filling:
+                pipe.append(thread, payload(thread, 200000), ttl_ms=60000)
+        with self.client.pipeline() as pipe:
+            for thread in filling:
+                pipe.forget(thread)
         for worker in workers:
             worker.join()
         self.assertEqual(failures, [], f"seeds from {seed}")
