@@ -2,9 +2,15 @@
  * The filler: brings groups from the log's batches into the tree, says what is applied, trims the
  * log; in between it looks for what is due and tends the filter.
  *
- * It collects for a moment, so that the tree is written in large transactions. When the tree has no
- * room it keeps what it has and tries again: the log still holds it, so what was acknowledged stays
- * so. Who waits for an APPLIED is told after a while that nobody can tell.
+ * It collects for a while, so that the tree is written in large transactions: nobody reads from the
+ * tree what is still in memory, the log holds it already, and a page of the tree costs the same for
+ * one record as for ten. While there is room for what comes in meanwhile it works in short turns
+ * with pauses between, so that whoever shares its core with it, the writer above all, gets that
+ * core when he needs it; the less room is left, the shorter the pauses. Its priority is only a
+ * little lower, since it cannot be raised again when requests wait for room.
+ *
+ * When the tree has no room it keeps what it has and tries again: the log still holds it, so what
+ * was acknowledged stays so. Who waits for an APPLIED is told after a while that nobody can tell.
  */
 #include "store/store_private.h"
 
@@ -12,12 +18,20 @@
 
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <time.h>
 
 enum {
     FULL_PATIENCE_MS = 3000,
-    FILLER_NICE = 10,
+    /* A quarter of a core, beside a loop that is never idle. */
+    NICER = 5,
     /* A segment of the log is left behind after so long, that what was erased leaves the disk. */
     SEGMENT_AGE_MS = 20 * 1000,
+    /* Turns of work and pauses: at least a quarter of a core while half of the lag's limit or less
+     * is in use, all of it in the last quarter. */
+    TURN_US = 250,
+    PAUSE_US_MAX = 750,
+    PAUSE_FROM_PARTS = 2,
+    PAUSE_TO_PARTS = 4,
 };
 
 struct filler {
@@ -30,6 +44,9 @@ struct filler {
     uint64_t retry_ms; /* a full tree is not asked before */
     uint64_t full_ms;  /* since when it is full; 0: it is not */
     uint64_t tick_ms;
+    uint64_t turn_us; /* when this turn of work began */
+    uint64_t settled; /* up to where store_settle was answered */
+    bool hasty;       /* somebody waits for what is on its way into the tree */
     struct tree_group groups[STORE_BITE_CHANGES];
 };
 
@@ -50,6 +67,7 @@ static void take(struct filler *filler)
         struct store_batch *batch = STORE_HOLDER(node, struct store_batch, node);
         atomic_fetch_sub_explicit(&filler->store->batches_bytes, batch->buffer.size,
                                   memory_order_relaxed);
+        filler->hasty |= batch->hasty;
         batch->next = NULL;
         *filler->last = batch;
         filler->last = &batch->next;
@@ -147,6 +165,50 @@ static void trim(struct filler *filler)
     }
 }
 
+/* ---- Turns ---------------------------------------------------------------------------------- */
+
+static bool is_waited_for(const struct filler *filler)
+{
+    const struct store *store = filler->store;
+    /* Relaxed, all: who misses one finds it at the next turn. */
+    return filler->hasty || is_at_tail(store) ||
+           atomic_load_explicit(&store->batches_hasty, memory_order_relaxed) ||
+           atomic_load_explicit(&store->filler_stop, memory_order_relaxed) ||
+           atomic_load_explicit(&store->settle_asked, memory_order_relaxed) != filler->settled;
+}
+
+/* For how long others have the core, by how much may still come in. */
+static uint64_t pause_us(uint64_t lag, uint64_t most)
+{
+    uint64_t from = most / PAUSE_FROM_PARTS;
+    uint64_t to = most - most / PAUSE_TO_PARTS;
+    if (lag <= from) {
+        return PAUSE_US_MAX;
+    }
+    return lag >= to ? 0 : PAUSE_US_MAX * (to - lag) / (to - from);
+}
+
+/* A tree_turn_fn. */
+static void take_turn(void *context)
+{
+    struct filler *filler = context;
+    struct store *store = filler->store;
+    uint64_t now = store_now_us();
+    if (now < filler->turn_us + TURN_US || is_waited_for(filler)) {
+        return;
+    }
+    uint64_t lag = atomic_load_explicit(&store->lag_bytes, memory_order_relaxed);
+    uint64_t us = pause_us(lag, store->settings.lag_max_bytes);
+    if (us > 0) {
+        struct timespec pause = {.tv_nsec = (long)us * 1000};
+        (void)nanosleep(&pause, NULL);
+        now = store_now_us();
+    }
+    filler->turn_us = now;
+}
+
+/* ---- Bites ---------------------------------------------------------------------------------- */
+
 /* Compressing a step costs more than all the rest of its way: it is left out while so much waits
  * that the lanes may soon have to. */
 static bool has_time_to_compress(const struct store *store)
@@ -154,7 +216,7 @@ static bool has_time_to_compress(const struct store *store)
     return store_tail_state(store) == STORE_TAIL_IN_TREE &&
            store->settings.compression == STORE_COMPRESSION_ZSTD &&
            atomic_load_explicit(&store->lag_bytes, memory_order_relaxed) <
-               store->settings.lag_max_bytes / 4;
+               store->settings.lag_max_bytes / 2;
 }
 
 /* One bite. False: the tree does not take it now. */
@@ -164,6 +226,7 @@ static bool apply(struct filler *filler, size_t count)
     struct wal_trouble trouble = {0};
     size_t taken = 0;
     tree_compress(store->tree, has_time_to_compress(store));
+    filler->turn_us = store_now_us();
     enum status status =
         tree_apply(store->tree, filler->groups, count, &taken, store_add_name, store, &trouble);
     assert(taken <= count && (status != STATUS_OK || taken == count));
@@ -266,7 +329,7 @@ static uint64_t time_to_wait(const struct filler *filler, uint64_t now)
 static void run(struct filler *filler)
 {
     struct store *store = filler->store;
-    uint64_t settled = 0;
+    tree_take_turns(store->tree, take_turn, filler);
     for (;;) {
         uint32_t signal = inbox_signal(&store->batches);
         /* Before the take, as in the writer. Acquire pairs with the release in the writer, and in
@@ -274,18 +337,19 @@ static void run(struct filler *filler)
         uint64_t settle = atomic_load_explicit(&store->settle_written, memory_order_acquire);
         bool stop = atomic_load_explicit(&store->filler_stop, memory_order_acquire);
         uint64_t now = store_now_ms();
-        if (settle != settled || stop || is_due_to_drain(filler, now)) {
+        if (settle != filler->settled || stop || is_due_to_drain(filler, now)) {
             take(filler);
             filler->since_ms = 0;
             drain(filler);
+            filler->hasty = false;
             if (filler->due.more) {
                 tick(filler, false);
             }
         }
-        if (settle != settled) {
+        if (settle != filler->settled) {
             tick(filler, true);
-            settled = settle;
-            answer_settle(filler, settled);
+            filler->settled = settle;
+            answer_settle(filler, settle);
         }
         if (stop) {
             break;
@@ -306,11 +370,11 @@ static void *start(void *context)
 {
     struct filler *filler = context;
     (void)pthread_setname_np(pthread_self(), "filler");
-    /* Of this operating-system thread alone: who waits for an acknowledgement or a reply comes
-     * first. It cannot fall behind for good, since what waits for it is bounded. */
-    (void)setpriority(PRIO_PROCESS, 0, FILLER_NICE);
+    /* Of this operating-system thread alone. */
+    (void)setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + NICER);
     guard_thread_begin();
     run(filler);
+    tree_take_turns(filler->store->tree, NULL, NULL);
     if (filler->first) { /* no room in the tree: what is in the log waits for the next start */
         drop_all(filler);
     }

@@ -33,11 +33,10 @@ enum {
     /* Of a bite into the tree. The larger, the more of its keys share a page of the tree. */
     STORE_BITE_BYTES = 32 << 20,
     STORE_BITE_CHANGES = 32768,
-    STORE_FILL_MS = 100,        /* the filler collects for so long before it goes to the tree, */
-    STORE_FILL_MOST_MS = 1000,  /* or so long, while there is much and nobody is in a hurry */
-    STORE_FILL_BYTES = 1 << 20, /* from here on it is much, */
-    STORE_FILL_MOST_BYTES = 16 << 20, /* and from here on enough */
-    STORE_TICK_MS = 1000, /* between two looks at what is due, two probes of a full disk */
+    STORE_FILL_MS = 100,         /* the filler collects for so long before it goes to the tree, */
+    STORE_FILL_MOST_MS = 2000,   /* or so long, while there is much and nobody is in a hurry */
+    STORE_FILL_BYTES = 64 << 10, /* from here on it is much; see store_fill_most_bytes */
+    STORE_TICK_MS = 1000,        /* between two looks at what is due, two probes of a full disk */
     STORE_LOADS_MAX = 1024,
     STORE_POOL_MAX = 64,
 };
@@ -245,11 +244,14 @@ static inline uint64_t store_now_ms(void)
 /* Starts an operating-system thread that takes no signals but faults. */
 bool store_start(pthread_t *thread, void *(*run)(void *), void *context);
 
-/* With how many bytes in the inbox of batches the filler has enough for a bite. */
+/*
+ * With how many bytes in the inbox of batches the filler has enough for a bite: half of what may
+ * wait, so that as much can come in while it is at work.
+ */
 static inline uint64_t store_fill_most_bytes(const struct store *store)
 {
-    uint64_t part = store->settings.lag_max_bytes / 4;
-    return part < STORE_FILL_MOST_BYTES ? part : STORE_FILL_MOST_BYTES;
+    uint64_t part = store->settings.lag_max_bytes / 2;
+    return part < STORE_BITE_BYTES ? part : STORE_BITE_BYTES;
 }
 
 /* ---- state.c ------------------------------------------------------------------------------- */

@@ -390,6 +390,12 @@ enum status tree_open(const char *directory, const struct tree_settings *setting
                        false, tree, trouble);
 }
 
+void tree_take_turns(struct tree *tree, tree_turn_fn *turn, void *context)
+{
+    tree->turn = turn;
+    tree->turn_context = context;
+}
+
 void tree_compress(struct tree *tree, bool compress)
 {
     tree->compresses = compress;

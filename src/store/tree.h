@@ -62,6 +62,11 @@ typedef void tree_name_fn(void *context, struct index_hash name);
 /* Whether steps that come plain are compressed on their way in, from now on; not so at first. */
 void tree_compress(struct tree *tree, bool compress);
 
+/* `turn` is called every some ten records that are put, from now on: to let others have their turn,
+ * by sleeping for a moment. NULL, as at first: not. */
+typedef void tree_turn_fn(void *context);
+void tree_take_turns(struct tree *tree, tree_turn_fn *turn, void *context);
+
 struct tree_group {
     struct bytes bytes; /* a record group */
     uint64_t sequence;

@@ -54,6 +54,9 @@ struct tree {
     struct tree_state state;      /* as committed */
     bool compresses;              /* see tree_compress */
     struct record_buffer scratch; /* for that */
+    tree_turn_fn *turn;           /* see tree_take_turns */
+    void *turn_context;
+    unsigned turn_puts; /* since it was called */
     /* What fills a transaction, see TREE_TXN_COST; tests make it less. */
     unsigned txn_cost;
     uint64_t txn_bytes;

@@ -90,10 +90,11 @@ enum status wal_sync(struct wal *wal, struct wal_trouble *trouble);
 
 /*
  * Everything up to `sequence` is durable in the tree: segments that hold nothing newer are zeroed
- * for use anew or removed, and WAL_SPARE_SEGMENTS are kept ready. Safe beside the writer's calls. A
- * segment that has taken groups and was begun `older_ms` ago is left behind, at once when all of it
- * is in the tree, or else at the next sync, so that its bytes can go. An error hurts no group and
- * not the log: the rest is tried again at a later call.
+ * for use anew or removed, and WAL_SPARE_SEGMENTS are kept ready, or for a while as many as came
+ * back at once. Safe beside the writer's calls. A segment that has taken groups and was begun
+ * `older_ms` ago is left behind, at once when all of it is in the tree, or else at the next sync,
+ * so that its bytes can go. An error hurts no group and not the log: the rest is tried again at a
+ * later call.
  */
 enum status wal_trim(struct wal *wal, uint64_t sequence, uint64_t older_ms,
                      struct wal_trouble *trouble);

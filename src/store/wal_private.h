@@ -60,6 +60,8 @@ struct wal {
     } batch;
     /* The filler's. */
     uint64_t spare_after_ms; /* no new spare before, since the last could not be made */
+    unsigned spares;         /* so many are kept: of late one trim has brought as many back */
+    uint64_t spares_ms;      /* when that was */
     _Atomic uint64_t bytes;
     _Atomic uint64_t batches;
     _Atomic uint64_t groups;

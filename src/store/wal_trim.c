@@ -13,7 +13,14 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { SPARE_RETRY_MS = 1000 };
+enum {
+    SPARE_RETRY_MS = 1000,
+    /* What a large bite into the tree brings back: without a spare the writer makes one itself, and
+     * who waits for an acknowledgement waits for that. Kept for so long after the last such bite.
+     */
+    SPARES_MAX = 4,
+    SPARES_MS = 20 * 1000,
+};
 
 static uint64_t take_number(struct wal *wal)
 {
@@ -105,6 +112,19 @@ static bool publish(struct wal *wal, struct segment_list *fresh, struct wal_trou
     return true;
 }
 
+/* The mutex is held. */
+static void judge_spares(struct wal *wal, unsigned done)
+{
+    uint64_t now = clock_read_ms(clock_monotonic());
+    if (wal->spares < WAL_SPARE_SEGMENTS || now - wal->spares_ms > SPARES_MS) {
+        wal->spares = WAL_SPARE_SEGMENTS;
+    }
+    if (done >= wal->spares) {
+        wal->spares = done < SPARES_MAX ? done : SPARES_MAX;
+        wal->spares_ms = now;
+    }
+}
+
 /* Works off what is done; on an error the rest goes back to wait for a later call. */
 static bool retire(struct wal *wal, struct segment_list *done, unsigned ready,
                    struct wal_trouble *trouble)
@@ -116,7 +136,7 @@ static bool retire(struct wal *wal, struct segment_list *done, unsigned ready,
     while (good && done->oldest != NULL) {
         struct segment *segment = segment_list_take(done);
         bool reuse = !segment->suspect && segment->size == WAL_SEGMENT_BYTES &&
-                     ready + fresh.count < WAL_SPARE_SEGMENTS;
+                     ready + fresh.count < wal->spares;
         good = reuse ? recycle(wal, segment, trouble) : wal_remove_segment(wal, segment, trouble);
         if (!good) {
             segment->suspect = true; /* an unlink next time */
@@ -196,7 +216,8 @@ enum status wal_trim(struct wal *wal, uint64_t sequence, uint64_t older_ms,
     pthread_mutex_lock(&wal->mutex);
     leave_current(wal, sequence, older_ms);
     take_done(wal, sequence, &done);
-    while (wal->ready.count > WAL_SPARE_SEGMENTS) {
+    judge_spares(wal, done.count);
+    while (wal->ready.count > wal->spares) {
         segment_list_add(&done, segment_list_take(&wal->ready));
     }
     unsigned ready = wal->ready.count;

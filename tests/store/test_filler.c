@@ -1,18 +1,34 @@
 /*
- * A tree without room and a log that cannot be written: what the filler and the writer do then. The
- * linker puts __wrap_tree_apply and __wrap_wal_write in the place of the real ones.
+ * When the filler works, and what it and the writer do with a tree without room and a log that
+ * cannot be written. The linker puts __wrap_tree_apply and __wrap_wal_write in the place of the
+ * real ones; nanosleep is this program's own.
  */
 #include "store/wal_private.h"
 
 #include "tests/store/test_store.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <string.h>
 
 /* How many of the next calls fail, and with what. */
 static _Atomic unsigned apply_failures;
 static _Atomic unsigned write_failures;
 static _Atomic int failure;
-static _Atomic bool held; /* groups wait before the tree */
+static _Atomic bool held;       /* groups wait before the tree */
+static _Atomic unsigned pauses; /* of the filler */
+
+int nanosleep(const struct timespec *time, struct timespec *left)
+{
+    char name[16] = "";
+    (void)pthread_getname_np(pthread_self(), name, sizeof name);
+    if (strcmp(name, "filler") == 0) {
+        atomic_fetch_add(&pauses, 1);
+    }
+    int error = clock_nanosleep(CLOCK_MONOTONIC, 0, time, left);
+    errno = error;
+    return error ? -1 : 0;
+}
 
 enum status __real_tree_apply(struct tree *tree, const struct tree_group *groups, size_t count,
                               size_t *taken, tree_name_fn *name, void *context,
@@ -58,6 +74,68 @@ bool __wrap_wal_write(int fd, const uint8_t *data, size_t size, uint64_t offset,
     }
     return __real_wal_write(fd, data, size, offset, trouble);
 }
+
+/* ---- When it works ---- */
+
+enum { PUTS = 3000 };
+
+static struct put *puts_made[PUTS];
+
+static void submit_many(unsigned count, size_t payload_bytes)
+{
+    static const uint8_t payload[4096];
+    ck_assert_uint_le(payload_bytes, sizeof payload);
+    for (unsigned i = 0; i < count; i++) {
+        char id[16];
+        snprintf(id, sizeof id, "t%u", i);
+        puts_made[i] = make_put(id, 1, bytes_of(payload, payload_bytes));
+        submit(puts_made[i]);
+    }
+}
+
+static void await_many(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        AWAIT(puts_made[i]->applied_at);
+        ck_assert_int_eq(puts_made[i]->change.status, STATUS_OK);
+        free_put(puts_made[i]);
+    }
+}
+
+/* It is in the log, so only who waits for the tree itself can be in a hurry. */
+START_TEST(much_is_collected_until_somebody_waits)
+{
+    uint64_t begun = store_now_ms();
+    submit_many(64, 4096);
+    AWAIT(puts_made[63]->durable_at);
+    sleep_ms(5 * STORE_FILL_MS);
+    collect();
+    ck_assert(puts_made[0]->applied_at == 0 || store_now_ms() > begun + STORE_FILL_MOST_MS);
+    struct put *erase = make_erase(puts_made[63], REASON_FORGOTTEN);
+    begun = store_now_ms();
+    submit(erase);
+    AWAIT(erase->applied_at);
+    ck_assert_uint_lt(store_now_ms(), begun + 10 * STORE_FILL_MS);
+    free_put(erase);
+    await_many(64);
+}
+END_TEST
+
+START_TEST(the_filler_pauses_unless_somebody_waits)
+{
+    atomic_store(&pauses, 0);
+    submit_many(PUTS, 100);
+    await_many(PUTS);
+    ck_assert_uint_gt(atomic_load(&pauses), 4);
+    atomic_store(&pauses, 0);
+    submit_many(PUTS, 100);
+    store_settle(store);
+    ck_assert_uint_eq(atomic_load(&pauses), 0);
+    await_many(PUTS);
+}
+END_TEST
+
+/* ---- No room ---- */
 
 /* What is in the log stays acknowledged, and comes into the tree when there is room. */
 START_TEST(full_tree_keeps_what_is_in_the_log)
@@ -351,6 +429,7 @@ int main(void)
         who_waits_long_for_a_full_tree_is_told, closing_with_a_full_tree_leaves_it_to_the_log,
         failed_tree_stays_failed, full_log_fails_the_batch, failed_log_stays_failed,
         what_the_tail_bears_upon_waits_for_it, changes_follow_upon_the_tail,
+        much_is_collected_until_somebody_waits, the_filler_pauses_unless_somebody_waits,
         a_tail_that_finds_no_room_waits_for_it, a_tail_that_the_tree_refuses_stays_in_the_log,
         no_filter_without_the_tails_names);
 }

@@ -114,6 +114,32 @@ START_TEST(old_segments_are_left_behind)
 }
 END_TEST
 
+/* So the writer makes none itself while somebody waits. */
+START_TEST(as_many_are_kept_as_came_back_at_once)
+{
+    enum { SEGMENTS = 5 };
+    struct wal *wal = reopen(0, false);
+    for (uint64_t number = 1; number <= SEGMENTS; number++) {
+        ck_assert_uint_eq(add_sized(wal, number, 15 * MIB), number);
+        must_sync(wal);
+    }
+    must_trim(wal, SEGMENTS, 60000);
+    ck_assert_uint_eq(wal_numbers(wal).bytes, SEGMENTS * (uint64_t)WAL_SEGMENT_BYTES);
+    for (uint64_t number = SEGMENTS + 1; number < 2 * SEGMENTS; number++) {
+        ck_assert_uint_eq(add_sized(wal, number, 15 * MIB), number);
+        must_sync(wal);
+    }
+    ck_assert_uint_eq(wal_numbers(wal).bytes, SEGMENTS * (uint64_t)WAL_SEGMENT_BYTES);
+    wal_close(wal);
+    must_hold(SEGMENTS, SEGMENTS + 1, SEGMENTS - 1);
+    wal = reopen(2 * SEGMENTS, false);
+    must_trim(wal, 2 * SEGMENTS, 0);
+    must_trim(wal, 2 * SEGMENTS, 0);
+    ck_assert_uint_le(wal_numbers(wal).bytes, SEGMENTS * (uint64_t)WAL_SEGMENT_BYTES);
+    wal_close(wal);
+}
+END_TEST
+
 START_TEST(oversize_groups)
 {
     struct wal *wal = reopen(0, false);
@@ -327,7 +353,7 @@ int main(void)
 {
     return SUITE_RUN("store/wal", files_setup, files_teardown, 120,
                      one_write_and_one_flush_per_batch, segments_fill_and_are_used_anew,
-                     old_segments_are_left_behind, oversize_groups,
-                     short_and_interrupted_writes_go_on, every_flush_fails_once,
+                     old_segments_are_left_behind, as_many_are_kept_as_came_back_at_once,
+                     oversize_groups, short_and_interrupted_writes_go_on, every_flush_fails_once,
                      some_writes_fail_once, a_full_disk_is_survived, trim_beside_sync);
 }
