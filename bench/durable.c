@@ -5,8 +5,9 @@
  *
  * A round of a side appends new threads for a time, closed loop, then once more while others are
  * read at a fixed rate. After each it waits until what was put off is on disk too, so that what
- * comes next has the machine to itself. The raw loop writes batches of the size that rethread's log
- * has just had, so its rate is what the disk gives to whoever batches like that.
+ * comes next has the machine to itself. *Settled* figures count that wait, and its work, in: they
+ * are what the server can keep up for good. The raw loop writes batches of the size that rethread's
+ * log has just had, so its rate is what the disk gives to whoever batches like that.
  */
 #include "bench/workload.h"
 
@@ -61,6 +62,9 @@ struct durable_side {
     struct load *reads;
     struct samples rate;
     struct samples cpu_ns;
+    struct samples settled_rate; /* with what was put off */
+    struct samples settled_cpu_ns;
+    struct samples flush_us; /* of a batch: its write and its fdatasync */
     struct samples read_us;
 };
 
@@ -79,6 +83,7 @@ struct durable {
     uint64_t raw_at;
     uint8_t *raw_bytes;
     struct samples raw_rate;
+    struct samples raw_us; /* of a batch */
     struct samples batch_changes;
     struct samples batch_bytes;
 };
@@ -244,6 +249,8 @@ static bool compare_raw(struct durable *durable, const struct gauge_reading *bef
         return false;
     }
     samples_add(&durable->raw_rate, rate * changes);
+    samples_add(&durable->raw_us, 1e6 / rate);
+    samples_add(&durable->side[0].flush_us, (double)after->disk_flush_us);
     samples_add(&durable->batch_changes, changes);
     samples_add(&durable->batch_bytes, (double)bytes);
     return true;
@@ -255,10 +262,17 @@ static bool run_side(struct durable *durable, struct durable_side *side)
     struct gauge_reading after;
     struct load_result result;
     double p999_us;
-    if (!look(side, &before) || !append_for(durable, side, durable->seconds, &result) ||
-        !look(side, &after) || !settle(side)) {
+    if (!look(side, &before)) {
         return false;
     }
+    uint64_t cpu_ns = server_cpu_ns(&side->side->server);
+    double begun_s = stock_now_s();
+    if (!append_for(durable, side, durable->seconds, &result) || !look(side, &after) ||
+        !settle(side)) {
+        return false;
+    }
+    double settled_s = stock_now_s() - begun_s;
+    cpu_ns = server_cpu_ns(&side->side->server) - cpu_ns;
     /* At once: what the disk gives varies from second to second. */
     if (side->gauge.kind == GAUGE_RETHREAD && !compare_raw(durable, &before, &after)) {
         return false;
@@ -267,9 +281,11 @@ static bool run_side(struct durable *durable, struct durable_side *side)
         return false;
     }
     samples_add(&side->rate, result.requests_per_second / 1e3);
+    samples_add(&side->settled_rate, (double)result.count / settled_s / 1e3);
     samples_add(&side->read_us, p999_us);
     if (side->side->server.pid > 0) {
         samples_add(&side->cpu_ns, result.server_cpu_ns);
+        samples_add(&side->settled_cpu_ns, (double)cpu_ns / (double)result.count);
     }
     return true;
 }
@@ -306,10 +322,19 @@ static void add_rows(struct durable *durable, unsigned in_flight)
              in_flight);
     add_row(durable, &row, peer_name, &ours->rate, peer != NULL ? &peer->rate : NULL, 1);
     add_row(durable, &row, "fdatasync", &ours->rate, &durable->raw_rate, 1e-3);
+    row.metric = "settled_throughput";
+    add_row(durable, &row, peer_name, &ours->settled_rate,
+            peer != NULL ? &peer->settled_rate : NULL, 1);
     row.more_is_better = false;
     row.metric = "server_cpu_per_op";
     row.unit = "ns";
     add_row(durable, &row, peer_name, &ours->cpu_ns, peer != NULL ? &peer->cpu_ns : NULL, 1);
+    row.metric = "settled_server_cpu_per_op";
+    add_row(durable, &row, peer_name, &ours->settled_cpu_ns,
+            peer != NULL ? &peer->settled_cpu_ns : NULL, 1);
+    row.metric = "batch_time";
+    row.unit = "us";
+    add_row(durable, &row, "fdatasync", &ours->flush_us, &durable->raw_us, 1);
     row.metric = "records_per_batch";
     row.unit = "records";
     add_row(durable, &row, NULL, &durable->batch_changes, NULL, 1);
@@ -346,10 +371,12 @@ static bool run_case(struct durable *durable, unsigned in_flight)
                                                     : ROUNDS;
     struct load_result result;
     progress_show("durable: %u in flight: warming up", in_flight);
-    durable->raw_rate = durable->batch_changes = durable->batch_bytes = (struct samples){0};
+    durable->raw_rate = durable->raw_us = (struct samples){0};
+    durable->batch_changes = durable->batch_bytes = (struct samples){0};
     for (unsigned i = 0; i < durable->sides.count; i++) {
         struct durable_side *side = &durable->side[i];
         side->rate = side->cpu_ns = side->read_us = (struct samples){0};
+        side->settled_rate = side->settled_cpu_ns = side->flush_us = (struct samples){0};
         if (!open_writes(side, in_flight) || !append_for(durable, side, WARM_S, &result) ||
             !settle(side)) {
             return false;
