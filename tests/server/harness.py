@@ -204,6 +204,15 @@ class Witness:
             self.failure = failure
 
 
+def most_used(budget_bytes):
+    """What a server may use of memory at any moment.
+
+    Payloads keep to the budget. What structures need (tombstones, the index's tables) and what has
+    just been received may pass it by a little until something has been evicted for it.
+    """
+    return budget_bytes + budget_bytes // 32
+
+
 class ServerCase(unittest.TestCase):
     """One server for the tests of a class, started with FLAGS."""
 
