@@ -365,7 +365,7 @@ measured: ## put what the last `make bench` measured into the README
 install: all ## install under DESTDIR and PREFIX
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(LIBDIR)/pkgconfig
 	install -m 755 $(SERVER) $(CLI) $(DESTDIR)$(PREFIX)/bin
-	install -m 644 include/rethread.h include/rethread_weave.h $(DESTDIR)$(PREFIX)/include
+	install -m 644 $(wildcard include/*.h) $(DESTDIR)$(PREFIX)/include
 	install -m 644 $(B)/librethread.a $(DESTDIR)$(LIBDIR)
 	install -m 755 $(B)/librethread.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/librethread.so.$(VERSION)
 	ln -sf librethread.so.$(VERSION) $(DESTDIR)$(LIBDIR)/librethread.so.$(SOVERSION)
