@@ -12,6 +12,7 @@
 #include "bench/fill.h"
 #include "bench/folder.h"
 #include "bench/load.h"
+#include "bench/precedence.h"
 #include "bench/progress.h"
 #include "bench/sides.h"
 #include "bench/workload.h"
@@ -434,9 +435,9 @@ static bool run(const struct options *options, struct report *report)
     random_fill(pool, POOL_BYTES + STEP_BYTES);
     random_fill(&restart.values.series, sizeof restart.values.series);
     restart.values.pool = pool;
-    server_pin_self(GENERATOR_CORE);
+    precedence_keep_to(GENERATOR_CORE);
     bool good = folder_make(&restart.ours, options->data) && run_all(&restart);
-    server_unpin_self();
+    precedence_keep_to(PRECEDENCE_ANY_CORE);
     progress_clear();
     folder_end(&restart.theirs);
     folder_end(&restart.ours);

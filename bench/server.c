@@ -1,26 +1,24 @@
 /* Starts, attaches to and stops the servers that are measured; see server.h. */
 #include "bench/server.h"
 
+#include "bench/precedence.h"
+
 #include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 enum {
-    HURRIED_NICE = -20,
-    NUMBER_TEXT_BYTES = 16,
     START_TRIES = 500,
     START_PAUSE_NS = 10000000,
     PORT_TEXT_BYTES = 32,
@@ -63,42 +61,6 @@ static bool find_port(struct sockaddr_in *address)
     return found;
 }
 
-void server_pin_self(unsigned core)
-{
-    if (core == SERVER_ANY_CORE) {
-        server_unpin_self();
-        return;
-    }
-    cpu_set_t cores;
-    CPU_ZERO(&cores);
-    CPU_SET(core, &cores);
-    (void)sched_setaffinity(0, sizeof cores, &cores);
-}
-
-void server_unpin_self(void)
-{
-    cpu_set_t cores;
-    CPU_ZERO(&cores);
-    for (unsigned core = 0; core < CPU_SETSIZE; core++) {
-        CPU_SET(core, &cores);
-    }
-    (void)sched_setaffinity(0, sizeof cores, &cores);
-}
-
-/* Where sessions have a share of the cores each, a process's own niceness counts within one only.
- */
-void server_hurry_self(bool hurry)
-{
-    (void)setpriority(PRIO_PROCESS, 0, hurry ? HURRIED_NICE : 0);
-    int fd = open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
-    if (fd >= 0) {
-        char text[NUMBER_TEXT_BYTES];
-        int size = snprintf(text, sizeof text, "%d", hurry ? HURRIED_NICE : 0);
-        (void)!write(fd, text, (size_t)size);
-        close(fd);
-    }
-}
-
 static _Noreturn void become(char *const *words, unsigned core, pid_t parent)
 {
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -112,8 +74,8 @@ static _Noreturn void become(char *const *words, unsigned core, pid_t parent)
         (void)dup2(null, STDERR_FILENO);
     }
     (void)setsid();
-    server_pin_self(core);
-    server_hurry_self(true);
+    precedence_keep_to(core);
+    precedence_hurry(true);
     execvp(words[0], words);
     _exit(127);
 }

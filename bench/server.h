@@ -21,9 +21,6 @@ struct server {
     char error[SERVER_ERROR_BYTES];
 };
 
-/* Instead of a core's number: any of them. */
-#define SERVER_ANY_CORE UINT32_MAX
-
 /* IPv4 address and port, both numeric. */
 bool server_parse_address(const char *text, struct sockaddr_in *address);
 
@@ -55,15 +52,5 @@ int server_connect(const struct server *server);
 uint64_t server_cpu_ns(const struct server *server);
 /* Likewise, when it does nothing any more, at the latest after some seconds. */
 uint64_t server_settled_cpu_ns(const struct server *server);
-
-/* Keeps this process on one core; without effect where there is none of that number. */
-void server_pin_self(unsigned core);
-void server_unpin_self(void);
-
-/*
- * Servers that are started here run before other work of the machine, where that is allowed; and so
- * does this process while they are measured: what else goes on disturbs less. Alike for all sides.
- */
-void server_hurry_self(bool hurry);
 
 #endif

@@ -1,6 +1,7 @@
 /* Starts the servers with the settings they are compared under; see sides.h. */
 #include "bench/sides.h"
 
+#include "bench/precedence.h"
 #include "base/units.h"
 
 #include <assert.h>
@@ -281,7 +282,7 @@ bool sides_open(struct sides *sides, const struct options *options, struct repor
     if (settled.loops == 0) {
         settled.loops = options->loops != 0 ? (unsigned)options->loops : 1;
     }
-    sides->core = settled.loops > 1 ? SERVER_ANY_CORE : SERVER_CORE;
+    sides->core = settled.loops > 1 ? PRECEDENCE_ANY_CORE : SERVER_CORE;
     char loops[NUMBER_BYTES];
     snprintf(loops, sizeof loops, "%u", settled.loops);
     if (!open_ours(&sides->side[0], options, &settled, loops, sides->core) ||
@@ -289,8 +290,8 @@ bool sides_open(struct sides *sides, const struct options *options, struct repor
         sides_close(sides);
         return false;
     }
-    server_pin_self(settled.loops > 1 ? SERVER_ANY_CORE : GENERATOR_CORE);
-    server_hurry_self(true);
+    precedence_keep_to(settled.loops > 1 ? PRECEDENCE_ANY_CORE : GENERATOR_CORE);
+    precedence_hurry(true);
     return true;
 }
 
@@ -299,6 +300,6 @@ void sides_close(struct sides *sides)
     while (sides->count > 0) {
         server_stop(&sides->side[--sides->count].server);
     }
-    server_hurry_self(false);
-    server_unpin_self();
+    precedence_hurry(false);
+    precedence_keep_to(PRECEDENCE_ANY_CORE);
 }

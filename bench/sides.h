@@ -36,7 +36,7 @@ struct side {
 
 struct sides {
     unsigned count; /* side[0] is rethread */
-    unsigned core;  /* that servers are started on; SERVER_ANY_CORE */
+    unsigned core;  /* that servers are started on; PRECEDENCE_ANY_CORE */
     struct side side[SIDES_MAX];
 };
 
