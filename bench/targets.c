@@ -17,9 +17,8 @@ const struct target targets[] = {
 #include "bench/targets.def"
 };
 #undef TARGET
-const unsigned target_count = sizeof targets / sizeof *targets;
-
-enum { COLUMNS = 5, CELL_BYTES = 96 };
+enum { TARGET_COUNT = sizeof targets / sizeof *targets, COLUMNS = 5, CELL_BYTES = 96 };
+const unsigned target_count = TARGET_COUNT;
 
 /* ---- Which row is meant, and whether it keeps the target ---- */
 
@@ -141,13 +140,27 @@ static void write_cells(FILE *out, char cells[COLUMNS][CELL_BYTES], const int wi
     fputs("|\n", out);
 }
 
+static bool needs_reason(const struct report *report, unsigned t)
+{
+    return target_judge(&targets[t], report).verdict == TARGET_MISSED && targets[t].why[0] != '\0';
+}
+
+/* A reason that several share stands once, behind all of them. */
 static void write_reasons(const struct report *report, FILE *out)
 {
+    bool written[TARGET_COUNT] = {false};
     for (unsigned t = 0; t < target_count; t++) {
-        struct target_result result = target_judge(&targets[t], report);
-        if (result.verdict == TARGET_MISSED && targets[t].why[0] != '\0') {
-            fprintf(out, "Missed: %s. %s\n\n", targets[t].words, targets[t].why);
+        if (written[t] || !needs_reason(report, t)) {
+            continue;
         }
+        fprintf(out, "Missed: %s", targets[t].words);
+        for (unsigned other = t + 1; other < target_count; other++) {
+            if (strcmp(targets[other].why, targets[t].why) == 0 && needs_reason(report, other)) {
+                fprintf(out, "; %s", targets[other].words);
+                written[other] = true;
+            }
+        }
+        fprintf(out, ". %s\n\n", targets[t].why);
     }
 }
 

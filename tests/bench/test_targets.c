@@ -148,25 +148,29 @@ static char *table(bool all)
     return text;
 }
 
+static void add_replay(const char *peer, uint64_t in_flight, double ours, double theirs)
+{
+    report_add(&report, &(struct report_row){
+                            .bench = "kv",
+                            .peer = peer,
+                            .params = {{.name = "op", .text = "replay"},
+                                       {.name = "size_bytes", .number = 1024},
+                                       {.name = "in_flight", .number = in_flight},
+                                       {.name = "data", .text = "none"},
+                                       {.name = "loops", .number = 1}},
+                            .metric = "server_cpu_per_op",
+                            .unit = "ns",
+                            .ours = one(ours),
+                            .theirs = one(theirs),
+                        });
+}
+
 START_TEST(test_table)
 {
     char *text = table(false);
     ck_assert_str_eq(text, "");
     free(text);
-    struct report_row row = {
-        .bench = "kv",
-        .peer = "redis",
-        .params = {{.name = "op", .text = "replay"},
-                   {.name = "size_bytes", .number = 1024},
-                   {.name = "in_flight", .number = 16},
-                   {.name = "data", .text = "none"},
-                   {.name = "loops", .number = 1}},
-        .metric = "server_cpu_per_op",
-        .unit = "ns",
-        .ours = one(100),
-        .theirs = one(260),
-    };
-    report_add(&report, &row);
+    add_replay("redis", 16, 100, 260);
     text = table(false);
     const char *line = strstr(text, "| replay 1 KiB, 16 in flight, beside Redis ");
     ck_assert_ptr_nonnull(line);
@@ -177,6 +181,30 @@ START_TEST(test_table)
     text = table(true);
     ck_assert_ptr_nonnull(strstr(text, "lfht"));
     ck_assert_ptr_nonnull(strstr(text, "not measured"));
+    free(text);
+}
+END_TEST
+
+static unsigned count_of(const char *text, const char *needle)
+{
+    unsigned count = 0;
+    for (const char *at = text; (at = strstr(at, needle)) != NULL; at++) {
+        count++;
+    }
+    return count;
+}
+
+START_TEST(test_shared_reason_stands_once)
+{
+    add_replay("redis", 1, 100, 101);
+    add_replay("memcached", 1, 100, 200); /* the same reason, but met */
+    add_replay("memcached", 16, 100, 101);
+    add_replay("memcached", 64, 100, 101);
+    char *text = table(false);
+    ck_assert_uint_eq(count_of(text, "Missed: "), 2);
+    ck_assert_ptr_nonnull(strstr(text, "\nMissed: replay 1 KiB, 1 in flight, beside Redis. "));
+    ck_assert_ptr_nonnull(strstr(text, "\nMissed: replay 1 KiB, 16 in flight, beside memcached; "
+                                       "replay 1 KiB, 64 in flight, beside memcached. "));
     free(text);
 }
 END_TEST
@@ -218,5 +246,5 @@ int main(void)
 {
     return SUITE_RUN("targets", setup, teardown, 0, test_ratio, test_inverse, test_values,
                      test_only_what_is_meant, test_worst_counts, test_nearest_size, test_table,
-                     test_share_is_not_rounded_up, test_entries);
+                     test_shared_reason_stands_once, test_share_is_not_rounded_up, test_entries);
 }
