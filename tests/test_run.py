@@ -1,6 +1,7 @@
 """The runner of the tests must not miss a failure, in whatever way a program fails."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -63,6 +64,12 @@ class Runner(unittest.TestCase):
     def test_crash_is_named(self):
         text = self.check_script("kill -SEGV $$", 1, "0 passed, 1 failed")
         self.assertIn("killed by SIGSEGV", text)
+
+    def test_ignored_signals_are_not_passed_on(self):
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.addCleanup(signal.signal, signal.SIGINT, before)
+        text = self.check_script("kill -INT $$; exit 0", 1, "0 passed, 1 failed")
+        self.assertIn("killed by SIGINT", text)
 
     def test_output_of_a_failing_program_is_shown(self):
         self.assertIn("    what went wrong",
