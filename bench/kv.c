@@ -322,8 +322,7 @@ static bool run_all(struct kv *kv, const char *data)
         return false;
     }
     bool good = true;
-    bool every = strcmp(kv->options->workload, "all") == 0;
-    enum kv_run now = !kv->options->quick ? FULL : every ? PASS : QUICK;
+    enum kv_run now = !kv->options->quick ? FULL : options_is_pass(kv->options) ? PASS : QUICK;
     for (unsigned i = 0; good && i < sizeof cases / sizeof *cases; i++) {
         good = cases[i].shortest < now || run_case(kv, &cases[i]);
     }

@@ -84,7 +84,7 @@ static bool run_all(const struct options *options, struct report *report)
 
 static bool run(const struct options *options, struct report *report)
 {
-    if (strcmp(options->workload, "all") == 0) {
+    if (options_is_all(options)) {
         return run_all(options, report);
     }
     for (unsigned i = 0; i < WORKLOADS; i++) {

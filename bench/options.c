@@ -112,6 +112,16 @@ bool options_parse(struct options *options, int argc, char **argv)
     return true;
 }
 
+bool options_is_all(const struct options *options)
+{
+    return strcmp(options->workload, "all") == 0;
+}
+
+bool options_is_pass(const struct options *options)
+{
+    return options->quick && options_is_all(options);
+}
+
 void options_explain(FILE *out)
 {
     for (unsigned i = 0; i < OPTIONS; i++) {

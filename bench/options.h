@@ -21,6 +21,11 @@ struct options {
 /* False, after a message on stderr, when the line is wrong. Strings point into argv. */
 bool options_parse(struct options *options, int argc, char **argv);
 
+/* All workloads are wanted. With --quick that is the short pass behind `make bench`, which measures
+ * a little more than each workload's own quick run has time for. */
+bool options_is_all(const struct options *options);
+bool options_is_pass(const struct options *options);
+
 void options_explain(FILE *out);
 
 #endif

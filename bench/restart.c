@@ -416,7 +416,7 @@ static bool run(const struct options *options, struct report *report)
         .report = report,
         .program = options->program,
         .values = {.pool_bytes = POOL_BYTES, .ttl_s = TTL_S, .value_bytes = STEP_BYTES},
-        .steps = options->quick ? STEPS_QUICK : STEPS,
+        .steps = options->quick && !options_is_pass(options) ? STEPS_QUICK : STEPS,
     };
     if (options->count != 0) {
         restart.steps = options->count < STEPS_MIN ? STEPS_MIN

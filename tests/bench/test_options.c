@@ -48,6 +48,17 @@ START_TEST(test_kinds)
 }
 END_TEST
 
+START_TEST(test_short_pass)
+{
+    ck_assert(PARSE(W("all"), W("--quick")));
+    ck_assert(options_is_all(&options) && options_is_pass(&options));
+    ck_assert(PARSE(W("all")));
+    ck_assert(options_is_all(&options) && !options_is_pass(&options));
+    ck_assert(PARSE(W("kv"), W("--quick")));
+    ck_assert(!options_is_all(&options) && !options_is_pass(&options));
+}
+END_TEST
+
 START_TEST(test_refused)
 {
     ck_assert(!PARSE(W("--fast")));
@@ -79,6 +90,6 @@ END_TEST
 
 int main(void)
 {
-    return SUITE_RUN("options", setup, NULL, 0, test_nothing, test_kinds, test_refused,
-                     test_explained);
+    return SUITE_RUN("options", setup, NULL, 0, test_nothing, test_kinds, test_short_pass,
+                     test_refused, test_explained);
 }
