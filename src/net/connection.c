@@ -33,6 +33,8 @@ static struct net_queue *queue_of(struct net_loop *loop, enum net_place place)
         return &loop->bulk;
     case NET_RETRY:
         return &loop->retry;
+    case NET_PATIENT:
+        return &loop->patient;
     case NET_STOPPED:
         return &loop->stopped;
     case NET_NOWHERE:
@@ -388,9 +390,9 @@ void net_connection_settle(struct net_connection *connection)
         wait_for(connection, NET_WATCH_NOTHING);
     } else if (connection->closing) {
         linger(connection);
-    } else if (connection->attempts > RETRY_TURNS) {
+    } else if (connection->patient || connection->attempts > RETRY_TURNS) {
         watch(connection, NET_WATCH_NOTHING);
-        net_connection_place(connection, NET_RETRY);
+        net_connection_place(connection, connection->patient ? NET_PATIENT : NET_RETRY);
     } else if (has_frame(connection) ||
                (loop->draining && connection->due_bytes > net_input_size(&connection->input))) {
         net_connection_ready(connection);

@@ -19,7 +19,7 @@
 #include <event2/event.h>
 #include <event2/event_struct.h>
 
-enum net_place { NET_NOWHERE, NET_READY, NET_BULK, NET_RETRY, NET_STOPPED };
+enum net_place { NET_NOWHERE, NET_READY, NET_BULK, NET_RETRY, NET_PATIENT, NET_STOPPED };
 enum net_watch { NET_WATCH_NOTHING, NET_WATCH_READ, NET_WATCH_WRITE };
 
 struct net_connection {
@@ -35,6 +35,7 @@ struct net_connection {
     bool lingering;
     bool late;      /* draining: its unsent replies are but refusals of what came too late */
     bool answering; /* in loop->answering */
+    bool patient;   /* its first request was deferred for something that takes long */
 
     struct net_input input; /* received and not yet served */
     uint64_t skip_bytes;    /* of a frame refused for its size: still to be received and dropped */

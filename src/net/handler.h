@@ -90,6 +90,8 @@ struct net_handler {
  * the last piece of the object is sent.
  * is_full: this connection has enough replies for now; asked before each request but the first.
  * hurry: what was just run took long: answers that wait to be sent together wait for no more.
+ * be_patient: what the request is deferred for takes long, and comes for all who wait for it at
+ * once: one of them looks now and then, the others when that one had success, or at the next tick.
  */
 uint8_t *net_reply_room(struct net_reply *reply, size_t size_bytes);
 void net_reply_commit(struct net_reply *reply, size_t used_bytes);
@@ -97,6 +99,7 @@ void net_reply_refer(struct net_reply *reply, const void *data, size_t size_byte
                      const void *object, size_t object_bytes);
 bool net_reply_is_full(const struct net_reply *reply);
 void net_reply_hurry(struct net_reply *reply);
+void net_reply_be_patient(struct net_reply *reply);
 
 /*
  * An answer that comes later, and out of order; net/later.c has it.

@@ -70,6 +70,14 @@ static uint64_t moved_bytes(const struct net_loop *loop)
     return loop->received_bytes + loop->sent_bytes;
 }
 
+static void make_ready(struct net_queue *queue)
+{
+    struct net_connection *connection;
+    while ((connection = TAILQ_FIRST(queue)) != NULL) {
+        net_connection_ready(connection);
+    }
+}
+
 /* Whoever becomes ready meanwhile waits for the next iteration: nobody is served twice in one. */
 static void run_ready(struct net_loop *loop)
 {
@@ -85,17 +93,23 @@ static void run_ready(struct net_loop *loop)
         give_turn(TAILQ_FIRST(&loop->bulk));
         net_group_run(loop);
     }
-    if (!TAILQ_EMPTY(&loop->retry) && !loop->retry_armed) {
+    if (loop->patience_over) {
+        loop->patience_over = false;
+        make_ready(&loop->patient);
+    }
+    if ((!TAILQ_EMPTY(&loop->retry) || !TAILQ_EMPTY(&loop->patient)) && !loop->retry_armed) {
         struct timeval wait = {.tv_usec = RETRY_MS * 1000};
         loop->retry_armed = event_add(loop->retry_event, &wait) == 0;
     }
 }
 
-static void make_ready(struct net_queue *queue)
+/* Those who were deferred; of those who wait for long one, which finds out for all. */
+static void retry(struct net_loop *loop)
 {
-    struct net_connection *connection;
-    while ((connection = TAILQ_FIRST(queue)) != NULL) {
-        net_connection_ready(connection);
+    struct net_connection *first = TAILQ_FIRST(&loop->patient);
+    make_ready(&loop->retry);
+    if (first) {
+        net_connection_ready(first);
     }
 }
 
@@ -106,7 +120,7 @@ static void on_retry(evutil_socket_t fd, short what, void *context)
     (void)what;
     net_loop_enter(loop);
     loop->retry_armed = false;
-    make_ready(&loop->retry);
+    retry(loop);
 }
 
 static void sweep(struct net_loop *loop)
@@ -138,6 +152,7 @@ static void on_tick(evutil_socket_t fd, short what, void *context)
     sweep(loop);
     make_ready(&loop->stopped);
     make_ready(&loop->retry);
+    make_ready(&loop->patient);
 }
 
 /* ---- Inbox -------------------------------------------------------------------------------- */
@@ -194,7 +209,7 @@ static void on_wake(evutil_socket_t fd, short what, void *context)
     (void)atomic_exchange_explicit(&loop->woken, false, memory_order_acq_rel);
     (void)loop->handler->tend(loop->handler->context);
     net_later_flush(loop);
-    make_ready(&loop->retry);
+    retry(loop);
 }
 
 void net_loop_wake(struct net_loop *loop)
@@ -408,6 +423,7 @@ bool net_loop_create(struct net_loop *loop, struct net_shared *shared, unsigned 
     TAILQ_INIT(&loop->ready);
     TAILQ_INIT(&loop->bulk);
     TAILQ_INIT(&loop->retry);
+    TAILQ_INIT(&loop->patient);
     TAILQ_INIT(&loop->stopped);
     TAILQ_INIT(&loop->answering);
     TAILQ_INIT(&loop->orphans);

@@ -89,6 +89,7 @@ struct net_loop {
     struct net_queue bulk;
     size_t bulk_count;
     struct net_queue retry;     /* deferred often: ready again after 1 ms */
+    struct net_queue patient;   /* deferred for long: the first is ready again after 1 ms */
     struct net_queue stopped;   /* no room: ready again at the next tick */
     struct net_queue answering; /* with later answers to send; beside the other queues */
     struct net_laters orphans;  /* later answers that nobody awaits any more */
@@ -96,6 +97,7 @@ struct net_loop {
     bool online;
     bool tend_again;
     bool retry_armed;
+    bool patience_over; /* one of the patient had its turn: the others are to have theirs */
     bool draining;
     bool drained;   /* and told so */
     bool finishing; /* all answered: waiting for the peers to close */

@@ -104,6 +104,7 @@ void net_reply_begin(struct net_reply *reply)
     reply->room_bytes = 0;
     reply->part_first = reply->piece_count;
     reply->size_bytes = 0;
+    reply->patient = false;
     reply->failed = false;
 }
 
@@ -196,6 +197,11 @@ void net_reply_refer(struct net_reply *reply, const void *data, size_t size_byte
 void net_reply_hurry(struct net_reply *reply)
 {
     reply->hurries = true;
+}
+
+void net_reply_be_patient(struct net_reply *reply)
+{
+    reply->patient = true;
 }
 
 bool net_reply_is_full(const struct net_reply *reply)

@@ -52,6 +52,7 @@ struct net_reply {
     unsigned part_first; /* its first piece, of the part under construction, as are the next */
     size_t size_bytes;
     bool hurries; /* net_reply_hurry */
+    bool patient; /* net_reply_be_patient, of the part under construction */
     bool failed;  /* out of memory for pieces: the part is incomplete, drop the connection */
 };
 

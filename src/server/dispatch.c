@@ -333,8 +333,9 @@ static struct job *jobs_of(struct dispatch *dispatch, const struct bytes *bodies
 
 static bool lasted(const struct dispatch *dispatch, struct net_deferral deferral)
 {
+    uint64_t times = thread_awaits_room(dispatch->lane) ? DISPATCH_ROOM_PATIENCES : 1;
     return deferral.attempts >= DISPATCH_ATTEMPTS_MIN &&
-           deferral.time_ms >= dispatch->settings.patience_ms;
+           deferral.time_ms >= dispatch->settings.patience_ms * times;
 }
 
 /* Instead of deferring once more. */
@@ -387,6 +388,9 @@ static unsigned serve(void *context, struct net_reply *reply, const struct bytes
         if (outcome == DEFERRED) {
             lane_count(dispatch->lane, METRIC_DEFERRALS, 1);
             *deferred = true;
+            if (thread_awaits_room(dispatch->lane)) {
+                net_reply_be_patient(reply);
+            }
         }
         if (outcome != ANSWERED) {
             break;

@@ -81,7 +81,7 @@ enum status append_check_disk(const struct append *append)
                          "the disk takes no writes at the moment; nothing was done, info tells "
                          "more");
     }
-    return journal_is_full(lane) ? lane_put_back(append->lane, WANT_DISK) : STATUS_OK;
+    return journal_is_full(lane) ? lane_put_back(append->lane, WANT_ROOM) : STATUS_OK;
 }
 
 /* ---- of the thread that is there ---- */

@@ -134,7 +134,7 @@ enum status thread_fork(struct lane *lane, const struct wire_request *request,
         return lane_put_back(lane, WANT_CLAIM);
     }
     if (journal_is_full(lane)) {
-        return lane_put_back(lane, WANT_DISK);
+        return lane_put_back(lane, WANT_ROOM);
     }
     struct thread *from;
     enum status status = claim_thread(lane, request->from, "from", &from, error);
@@ -166,7 +166,7 @@ enum status thread_rewind(struct lane *lane, const struct wire_request *request,
 {
     struct thread *thread;
     if (journal_is_full(lane)) {
-        return lane_put_back(lane, WANT_DISK);
+        return lane_put_back(lane, WANT_ROOM);
     }
     enum status status = claim_thread(lane, request->thread, "thread", &thread, error);
     if (status) {

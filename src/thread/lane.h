@@ -53,7 +53,8 @@ struct threads {
     struct lane *_Atomic lanes[LANES_MAX];
 };
 
-enum want { WANT_CLAIM, WANT_MEMORY, WANT_DISK };
+/* WANT_ROOM: the disk has to take in what it has first. */
+enum want { WANT_CLAIM, WANT_MEMORY, WANT_DISK, WANT_ROOM };
 
 struct lane {
     struct threads *threads;

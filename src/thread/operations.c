@@ -104,6 +104,11 @@ void thread_prefetch_steps(const struct lane *lane, const struct wire_request *r
     }
 }
 
+bool thread_awaits_room(const struct lane *lane)
+{
+    return lane->want == WANT_ROOM;
+}
+
 enum status thread_give_up(struct lane *lane, const struct wire_request *request,
                            struct wire_error *error)
 {
@@ -113,7 +118,7 @@ enum status thread_give_up(struct lane *lane, const struct wire_request *request
                          "no memory within the budget, even after eviction; send less, or give "
                          "--memory more");
     }
-    if (lane->want == WANT_DISK) {
+    if (lane->want == WANT_DISK || lane->want == WANT_ROOM) {
         return wire_fail(error, STATUS_BUSY, "",
                          "the disk did not keep up for too long; nothing was done, try again");
     }

@@ -222,6 +222,10 @@ void thread_prefetch_record(struct lane *lane, struct wire_request *request,
 void thread_prefetch_steps(const struct lane *lane, const struct wire_request *request,
                            const struct thread_hint *hint);
 
+/* Of an operation that has just got STATUS_AGAIN: it waits until the disk has taken in more of what
+ * it was given, as do all others that change anything. */
+bool thread_awaits_room(const struct lane *lane);
+
 /* The error for a request that got STATUS_AGAIN too often: busy, or over_budget for want of memory.
  */
 enum status thread_give_up(struct lane *lane, const struct wire_request *request,

@@ -581,7 +581,7 @@ enum status select_steps(struct replay *replay, struct thread *thread, const str
         return select_from(replay, thread, now, end);
     }
     if (journal_is_full(lane)) {
-        return lane_put_back(lane, WANT_DISK);
+        return lane_put_back(lane, WANT_ROOM);
     }
     /* For upkeep: nobody's expectation of the thread's version is at stake. */
     if (life_claim_for_upkeep(thread, lane->now_ms) != LIFE_ALIVE) {

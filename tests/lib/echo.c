@@ -139,6 +139,13 @@ static enum done run(const struct echo *echo, struct net_reply *reply, struct by
         }
         ck_assert_uint_eq(deferral.attempts, number);
         return answer(reply, rest + 4, size - 4) ? DONE : NO_ROOM;
+    case 'L':
+        if (!atomic_load(&echo->has_it)) {
+            net_reply_be_patient(reply);
+            return DEFERRED;
+        }
+        bytes_store_be32(sum, deferral.attempts);
+        return answer(reply, sum, 4) ? DONE : NO_ROOM;
     case 'W':
         ck_assert(deferral.attempts > 0 || deferral.time_ms == 0);
         if (deferral.time_ms < number) {

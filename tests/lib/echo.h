@@ -8,6 +8,7 @@
  *   'M' u32     the same, copied through the reply's room
  *   'P' u32     a reply of so many 8-byte pieces, by turns copied and by reference
  *   'D' u32 b…  deferred so many times, then the reply's body is the bytes
+ *   'L'         deferred for what takes long, until the echo has it; then how often it was: 4 bytes
  *   'W' u32     deferred for so many ms, then the reply's body is how often it was: 4 bytes
  *   'N'         the reply's body is how many requests the loop has served before: 4 bytes
  *   'G'         holds its loop up at the gate until that is opened, then an empty reply
@@ -33,6 +34,7 @@ enum { ECHO_LOOPS_MAX = 4, ECHO_PATTERN_BYTES = 16 * 1024 * 1024 };
 struct echo {
     bool online;
     unsigned tend_calls_wanted; /* tend returns true so often */
+    _Atomic bool has_it;        /* what 'L' waits for */
     _Atomic uint64_t served;
     _Atomic uint64_t refused;
     _Atomic uint64_t batches;

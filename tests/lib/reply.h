@@ -21,6 +21,7 @@ struct net_reply {
     size_t room_max; /* larger ones are refused; 0: no limit */
     bool full;
     bool hurries;
+    bool patient;
     unsigned refers;
     const void *referred; /* the object last referred to, and its bytes */
     const uint8_t *referred_data;
@@ -88,6 +89,11 @@ bool net_reply_is_full(const struct net_reply *reply)
 void net_reply_hurry(struct net_reply *reply)
 {
     reply->hurries = true;
+}
+
+void net_reply_be_patient(struct net_reply *reply)
+{
+    reply->patient = true;
 }
 
 struct net_later *net_reply_later(struct net_reply *reply, size_t size_bytes)

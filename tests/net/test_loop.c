@@ -123,6 +123,43 @@ START_TEST(a_long_deferral_sleeps_in_between)
 }
 END_TEST
 
+/* Of many who wait for long one looks each millisecond, each of them at a tick; once one finds it
+ * the others have it too, with what they sent behind it. */
+START_TEST(one_looks_for_all_who_wait_for_long)
+{
+    enum { WAITING = 40, WAIT_MS = 400 };
+    int fds[WAITING];
+    echo_prepare(&server);
+    echo_start(&server);
+    for (unsigned i = 0; i < WAITING; i++) {
+        fds[i] = echo_connect(&server);
+        echo_send_frame(fds[i], 'L', NULL, 0);
+        echo_send_frame(fds[i], 'E', "y", 1);
+    }
+    uint64_t before = now_ms();
+    usleep(WAIT_MS * 1000);
+    int fd = echo_connect(&server); /* nobody else waits */
+    echo_send_frame(fd, 'E', "x", 1);
+    echo_expect(fd, "x", 1);
+    atomic_store(&server.echoes[0].has_it, true);
+    uint64_t looks = 0;
+    for (unsigned i = 0; i < WAITING; i++) {
+        size_t size;
+        uint8_t *attempts = echo_receive(fds[i], &size);
+        ck_assert_uint_eq(size, 4);
+        looks += bytes_load_be32(attempts);
+        free(attempts);
+        echo_expect(fds[i], "y", 1);
+        close(fds[i]);
+    }
+    uint64_t took_ms = now_ms() - before;
+    ck_assert_uint_ge(looks, WAITING * (WAIT_MS / NET_TICK_MS / 4));
+    ck_assert_uint_le(looks, WAITING * (2 + took_ms / NET_TICK_MS) + 2 * took_ms);
+    close(fd);
+    echo_stop(&server);
+}
+END_TEST
+
 START_TEST(counts_and_charges_are_reported)
 {
     echo_prepare(&server);
@@ -200,6 +237,7 @@ static Suite *suite(void)
     tcase_add_test(c, work_that_is_left_does_not_wait);
     tcase_add_test(c, served_while_work_is_left);
     tcase_add_test(c, a_long_deferral_sleeps_in_between);
+    tcase_add_test(c, one_looks_for_all_who_wait_for_long);
     tcase_add_test(c, counts_and_charges_are_reported);
     tcase_add_test(c, unwatched_connections_are_served);
     suite_add_tcase(s, c);

@@ -348,6 +348,14 @@ enum status thread_list(struct lane *at, const struct wire_request *request,
     return outcome();
 }
 
+static bool awaits_room; /* what "again" is for */
+
+bool thread_awaits_room(const struct lane *at)
+{
+    (void)at;
+    return awaits_room;
+}
+
 enum status thread_give_up(struct lane *at, const struct wire_request *request,
                            struct wire_error *error)
 {

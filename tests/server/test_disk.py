@@ -110,6 +110,25 @@ class Kept(DiskCase):
         self.assertLess(disk["batches"], 500)
         server.stop()
 
+    def test_a_disk_that_is_behind_is_waited_for(self):
+        server, client = self.start("--memory", "64M")
+        payload = noise(32768, 1)
+        clients = [rethread.Client(server.address) for _ in range(32)]
+        for each in clients:
+            self.addCleanup(each.close)
+        for turn in range(20):
+            waiting = []
+            for n, each in enumerate(clients):
+                pipeline = each.pipeline()
+                waiting += [pipeline.append(f"t{turn}.{n}.{i}", payload, ack="disk")
+                            for i in range(16)]
+            for pending in waiting:
+                pending.result()
+            if client.info()["requests"]["deferrals"] > 0:
+                break
+        self.assertGreater(client.info()["requests"]["deferrals"], 0)
+        server.stop()
+
     def test_everything_about_a_thread_comes_back(self):
         server, client = self.start()
         client.append("a", b"0", response_id="r0", tool_calls=["c0", "c1"], model="m", turn=2,
