@@ -16,9 +16,18 @@
 
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
-enum { PIECE = 1024, SPARE_NAMES = 65536, RETRY_MS = 300 * 1000 };
+enum {
+    PIECE = 1024,
+    SPARE_NAMES = 1 << 19, /* 768 KiB */
+    RETRY_MS = 300 * 1000,
+    /* One is made for three times the names that there are, and the next is begun when it is full
+     * by two thirds: names go on coming in by bites while it is built, and a filter that holds more
+     * than it was made for sends whoever brings a new name to the tree. */
+    ROOM_PARTS = 3,
+    STALE_PARTS = 2,
+    NICER = 5, /* as the filler: it is waited for just so */
+};
 
 static struct filter *in_use(const struct store *store)
 {
@@ -83,8 +92,8 @@ static void *run(void *context)
     struct store *store = context;
     struct store_refill *refill = &store->refill;
     guard_thread_begin();
-    /* Of this operating-system thread only, as Linux has it; without the right it just competes. */
-    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), 19);
+    /* Of this operating-system thread only, as Linux has it. */
+    (void)setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + NICER);
     pthread_mutex_lock(&refill->lock);
     while (!refill->stop) {
         struct filter *job = refill->job;
@@ -120,7 +129,7 @@ static void begin(struct store *store)
     struct store_refill *refill = &store->refill;
     uint64_t names = tree_numbers(store->tree).names;
     refill->begun_ms = store_now_ms();
-    refill->building = filter_create(2 * names + SPARE_NAMES);
+    refill->building = filter_create(ROOM_PARTS * names + SPARE_NAMES);
     if (!refill->building) {
         refill->retry_ms = refill->begun_ms + RETRY_MS;
         log_write(LOG_WARN, "filter_not_built", LOG_TEXT("reason", "no memory"), LOG_END);
@@ -174,8 +183,8 @@ static bool is_stale(const struct store *store)
         return true;
     }
     uint64_t count = filter_count(filter);
-    return count > filter_capacity(filter) ||
-           count > 2 * tree_numbers(store->tree).names + SPARE_NAMES;
+    return count > filter_capacity(filter) / ROOM_PARTS * STALE_PARTS ||
+           count > 2 * tree_numbers(store->tree).names + SPARE_NAMES / ROOM_PARTS * STALE_PARTS;
 }
 
 static void take_over(struct store *store)
