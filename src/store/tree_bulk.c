@@ -6,6 +6,8 @@
  */
 #include "store/tree_bulk.h"
 
+#include "store/tree_order.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -39,7 +41,6 @@ struct bulk_key {
     uint64_t uid;
     uint32_t number;
     uint32_t version;
-    uint32_t place; /* among all keys of the run */
     uint8_t kind;
 };
 
@@ -48,6 +49,7 @@ void tree_bulk_free(struct tree_bulk *bulk)
     free(bulk->puts);
     free(bulk->keys);
     free(bulk->threads);
+    free(bulk->orders);
     free(bulk->slots);
     *bulk = (struct tree_bulk){0};
 }
@@ -188,13 +190,11 @@ static int note_keys(struct tree_bulk *bulk, const struct record_group *group)
             return ENOMEM;
         }
         for (struct record_key key; record_next_key(&step, &key);) {
-            uint32_t place = (uint32_t)bulk->key_count;
             bulk->keys[bulk->key_count++] = (struct bulk_key){.name = key.name,
                                                               .owner = group->head.name,
                                                               .uid = group->head.uid,
                                                               .number = step.number,
                                                               .version = step.version,
-                                                              .place = place,
                                                               .kind = key.kind};
         }
     }
@@ -287,25 +287,19 @@ static int plan(struct tree_bulk *bulk, struct tree_txn *txn, const struct tree_
     return code;
 }
 
+/* ---- Orders --------------------------------------------------------------------------------- */
+
+static bool has_room_for_orders(struct tree_bulk *bulk, size_t count)
+{
+    if (2 * count > bulk->order_capacity) {
+        free(bulk->orders);
+        bulk->orders = malloc(2 * count * sizeof *bulk->orders);
+        bulk->order_capacity = bulk->orders ? 2 * count : 0;
+    }
+    return bulk->orders != NULL;
+}
+
 /* ---- Keys ----------------------------------------------------------------------------------- */
-
-static int by_number(uint64_t a, uint64_t b)
-{
-    return a < b ? -1 : a > b;
-}
-
-static int by_name(struct index_hash a, struct index_hash b)
-{
-    int order = by_number(a.low, b.low);
-    return order ? order : by_number(a.high, b.high);
-}
-
-static int compare_keys(const void *left, const void *right)
-{
-    const struct bulk_key *a = left, *b = right;
-    int order = by_name(a->name, b->name);
-    return order ? order : by_number(a->place, b->place);
-}
 
 static void tell_name(const struct tree_bulk *bulk, struct index_hash name)
 {
@@ -351,13 +345,21 @@ static int put_key(struct tree_bulk *bulk, struct tree_txn *txn, const struct bu
     return put(bulk, txn, TREE_KEYS, name_val(&name), RECORD_KEY, bytes_of(fresh, sizeof fresh));
 }
 
+/* By name, and those of one name in the order of their steps: the newest is to have it. */
 static int put_keys(struct tree_bulk *bulk, struct tree_txn *txn)
 {
-    if (bulk->key_count > 1) {
-        qsort(bulk->keys, bulk->key_count, sizeof *bulk->keys, compare_keys);
+    size_t count = bulk->key_count;
+    if (count > 0 && !has_room_for_orders(bulk, count)) {
+        return ENOMEM;
     }
-    for (size_t i = 0; i < bulk->key_count; i++) {
-        int code = put_key(bulk, txn, &bulk->keys[i]);
+    for (size_t i = 0; i < count; i++) {
+        bulk->orders[i] = (struct tree_order){.key = bulk->keys[i].name.low, .place = (uint32_t)i};
+    }
+    if (count > 0) {
+        tree_order_sort(bulk->orders, bulk->orders + count, count);
+    }
+    for (size_t i = 0; i < count; i++) {
+        int code = put_key(bulk, txn, &bulk->keys[bulk->orders[i].place]);
         if (code == 0 && tree_txn_is_full(txn)) {
             code = commit(bulk, txn);
         }
@@ -373,15 +375,20 @@ static int put_keys(struct tree_bulk *bulk, struct tree_txn *txn)
 static int compare_by_uid(const void *left, const void *right)
 {
     const struct bulk_put *a = left, *b = right;
-    int order = by_number(a->uid, b->uid);
-    return order ? order : by_number(a->place, b->place);
+    int order = a->uid < b->uid ? -1 : a->uid > b->uid;
+    return order ? order : a->place < b->place ? -1 : a->place > b->place;
 }
 
-static int compare_by_name(const void *left, const void *right)
+/* Mostly they are already. */
+static void sort_by_uid(struct bulk_put *puts, size_t count)
 {
-    const struct bulk_put *a = left, *b = right;
-    int order = by_name(a->name, b->name);
-    return order ? order : by_number(a->uid, b->uid);
+    size_t i = 1;
+    while (i < count && compare_by_uid(&puts[i - 1], &puts[i]) <= 0) {
+        i++;
+    }
+    if (i < count) {
+        qsort(puts, count, sizeof *puts, compare_by_uid);
+    }
 }
 
 static int put_head(struct tree_bulk *bulk, struct tree_txn *txn, const struct tier_head *head)
@@ -452,30 +459,32 @@ static int arm(struct tree_bulk *bulk, struct tree_txn *txn, const struct tier_h
                       (struct bytes){0});
 }
 
+/* Again: it was looked over when it was taken into the run. */
+static struct record_group open_put(const struct bulk_put *one)
+{
+    struct record_group group;
+    bool open = record_open_group(one->bytes, &group);
+    assert(open);
+    (void)open;
+    return group;
+}
+
 /* All of the run's puts to one thread: the head as the last of them has it, the rest of each. */
 static int put_thread(struct tree_bulk *bulk, struct tree_txn *txn, const struct bulk_put *puts,
                       size_t count)
 {
     struct bulk_thread *thread = &bulk->threads[puts->thread];
-    struct record_group group;
-    bool open = record_open_group(puts[count - 1].bytes, &group);
-    assert(open);
-    int code = put_head(bulk, txn, &group.head);
-    for (size_t i = 0; code == 0 && i < count; i++) {
-        struct record_group one;
-        open = record_open_group(puts[i].bytes, &one);
-        assert(open);
-        code = put_recalls(bulk, txn, one);
-        if (i + 1 == count) {
-            code = code ? code : arm(bulk, txn, &group.head, thread->is_there);
-        }
+    struct record_group last = open_put(&puts[count - 1]);
+    int code = put_head(bulk, txn, &last.head);
+    for (size_t i = 0; code == 0 && i + 1 < count; i++) {
+        code = put_recalls(bulk, txn, open_put(&puts[i]));
     }
-    for (size_t i = 0; code == 0 && i < count; i++) {
-        struct record_group one;
-        open = record_open_group(puts[i].bytes, &one);
-        assert(open);
-        code = put_steps(bulk, txn, one);
+    code = code ? code : put_recalls(bulk, txn, last);
+    code = code ? code : arm(bulk, txn, &last.head, thread->is_there);
+    for (size_t i = 0; code == 0 && i + 1 < count; i++) {
+        code = put_steps(bulk, txn, open_put(&puts[i]));
     }
+    code = code ? code : put_steps(bulk, txn, last);
     txn->state.threads += code == 0 && !thread->is_there;
     thread->is_there = true;
     return code;
@@ -509,6 +518,28 @@ static int put_name(struct tree_bulk *bulk, struct tree_txn *txn, const struct b
                       bytes_of(uid, sizeof uid));
 }
 
+static int put_names(struct tree_bulk *bulk, struct tree_txn *txn, const struct bulk_put *puts,
+                     size_t count)
+{
+    if (!has_room_for_orders(bulk, count)) {
+        return ENOMEM;
+    }
+    for (size_t i = 0; i < count; i++) {
+        bulk->orders[i] = (struct tree_order){.key = puts[i].name.low, .place = (uint32_t)i};
+    }
+    tree_order_sort(bulk->orders, bulk->orders + count, count);
+    int code = 0;
+    const struct bulk_put *before = NULL;
+    for (size_t i = 0; code == 0 && i < count; i++) {
+        const struct bulk_put *one = &puts[bulk->orders[i].place];
+        if (!before || one->uid != before->uid) {
+            code = put_name(bulk, txn, one);
+        }
+        before = one;
+    }
+    return code;
+}
+
 /* Pages that a put makes dirty, about: of a new thread its name's, of one that is there its own. */
 static unsigned pages_of(const struct tree_bulk *bulk, const struct bulk_put *one)
 {
@@ -520,15 +551,9 @@ static unsigned pages_of(const struct tree_bulk *bulk, const struct bulk_put *on
 static int put_threads(struct tree_bulk *bulk, struct tree_txn *txn, struct bulk_put *puts,
                        size_t count)
 {
-    int code = 0;
     uint64_t last = puts[count - 1].sequence;
-    qsort(puts, count, sizeof *puts, compare_by_name);
-    for (size_t i = 0; code == 0 && i < count; i++) {
-        if (i == 0 || puts[i].uid != puts[i - 1].uid) {
-            code = put_name(bulk, txn, &puts[i]);
-        }
-    }
-    qsort(puts, count, sizeof *puts, compare_by_uid);
+    int code = put_names(bulk, txn, puts, count);
+    sort_by_uid(puts, count);
     for (size_t i = 0, next; code == 0 && i < count; i = next) {
         for (next = i + 1; next < count && puts[next].uid == puts[i].uid; next++) {
         }

@@ -18,6 +18,7 @@
 #include "store/tree_private.h"
 
 struct bulk_put;
+struct tree_order;
 struct bulk_key;
 struct bulk_thread;
 
@@ -34,6 +35,8 @@ struct tree_bulk {
     size_t key_capacity;
     struct bulk_thread *threads;
     uint32_t thread_count;
+    struct tree_order *orders; /* of keys or puts by their names, and as much spare */
+    size_t order_capacity;
     uint32_t *slots; /* hash table: 1 + place of a thread */
     uint32_t slot_mask;
     MDB_cursor *cursors[TREE_TABLE_COUNT]; /* of the transaction; NULL: none */
