@@ -128,9 +128,12 @@ START_TEST(the_filler_pauses_unless_somebody_waits)
     await_many(PUTS);
     ck_assert_uint_gt(atomic_load(&pauses), 4);
     atomic_store(&pauses, 0);
+    uint64_t begun = store_now_ms();
     submit_many(PUTS, 100);
+    /* Who is kept from running for longer may come when it is at work already. */
+    bool soon = store_now_ms() < begun + STORE_FILL_MS / 2;
     store_settle(store);
-    ck_assert_uint_eq(atomic_load(&pauses), 0);
+    ck_assert(!soon || atomic_load(&pauses) == 0);
     await_many(PUTS);
 }
 END_TEST
