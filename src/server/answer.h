@@ -52,7 +52,7 @@ void answer_info(struct wire_writer *writer, uint32_t msgid, const uint64_t valu
  * The steps of a replay while it is answered. Looking at a step costs more than writing what it
  * says, so that the first of them, which is mostly all, are looked at once.
  */
-enum { ANSWER_STEPS_KEPT = 128 };
+enum { ANSWER_STEPS_KEPT = 512 };
 
 struct answer_step {
     const struct step *step; /* NULL: missing, or left out where the reason is none */
