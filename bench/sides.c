@@ -55,7 +55,8 @@ static void say_redis(struct words *words, const struct sides_wanted *wanted, co
     }
 }
 
-/* It counts its memory in MiB, and does not run as root. */
+/* It counts its memory in MiB. Started by root it wants to be told who to be; as somebody else it
+ * would not die with this process, since the kernel forgets that when the user changes. */
 static void say_memcached(struct words *words, const struct sides_wanted *wanted, const char *loops)
 {
     static char mebibytes[NUMBER_BYTES];
@@ -65,9 +66,9 @@ static void say_memcached(struct words *words, const struct sides_wanted *wanted
     (void)given;
     snprintf(mebibytes, sizeof mebibytes, "%llu", (unsigned long long)(bytes >> 20));
     const char *const list[] = {
-        "-p",  "@PORT",  "-U",      "0",  "-l",   "127.0.0.1", "-t",
-        loops, "-m",     mebibytes, "-c", "1024", "-o",        "hash_algorithm=xxh3",
-        "-u",  "nobody", NULL};
+        "-p",  "@PORT", "-U",      "0",  "-l",   "127.0.0.1", "-t",
+        loops, "-m",    mebibytes, "-c", "1024", "-o",        "hash_algorithm=xxh3",
+        "-u",  "root",  NULL};
     add_all(words, list);
 }
 

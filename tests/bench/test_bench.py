@@ -133,16 +133,19 @@ class Bench(unittest.TestCase):
     def test_servers_end_with_it(self):
         """Whatever way the program ends: its servers go, and what they wrote."""
         folder = os.path.dirname(self.json)
+        peers = [peer for peer, program in (("redis", "redis-server"), ("memcached", "memcached"))
+                 if shutil.which(program)]
         for how in (signal.SIGINT, signal.SIGKILL):
             with self.subTest(how=how):
-                program = subprocess.Popen([BENCH, "kv", "--data", folder, "--peer", "none"],
-                                           stdout=subprocess.DEVNULL)
-                children = []  # the folder's guard and the server
+                program = subprocess.Popen([BENCH, "kv", "--data", folder,
+                                            "--peer", ",".join(peers) or "none"],
+                                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                children = []  # the folder's guard and the servers
                 for _ in range(PATIENCE):
                     with open("/proc/%d/task/%d/children" % (program.pid, program.pid),
                               encoding="ascii") as f:
                         children = f.read().split()
-                    if len(children) >= 2 and os.listdir(folder):
+                    if len(children) >= 2 + len(peers) and os.listdir(folder):
                         break
                     time.sleep(0.01)
                 else:
