@@ -124,8 +124,9 @@ static unsigned run_requests(struct net_loop *loop, const struct net_member *mem
         loop->reply.connection = NULL;
     }
     assert(consumed <= member->count);
-    loop->patience_over |= connection->patient && consumed > 0;
+    bool was_patient = connection->patient;
     connection->patient = deferred && loop->reply.patient;
+    loop->patience_over |= was_patient && (consumed > 0 || !connection->patient);
     if (!deferred) {
         connection->attempts = 0;
     } else if (consumed > 0 || connection->attempts == 0) {

@@ -97,7 +97,7 @@ struct net_loop {
     bool online;
     bool tend_again;
     bool retry_armed;
-    bool patience_over; /* one of the patient had its turn: the others are to have theirs */
+    bool patience_over; /* one of the patient waits no more: the others are to have their turn */
     bool draining;
     bool drained;   /* and told so */
     bool finishing; /* all answered: waiting for the peers to close */

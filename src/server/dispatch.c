@@ -333,9 +333,8 @@ static struct job *jobs_of(struct dispatch *dispatch, const struct bytes *bodies
 
 static bool lasted(const struct dispatch *dispatch, struct net_deferral deferral)
 {
-    uint64_t times = thread_awaits_room(dispatch->lane) ? DISPATCH_ROOM_PATIENCES : 1;
     return deferral.attempts >= DISPATCH_ATTEMPTS_MIN &&
-           deferral.time_ms >= dispatch->settings.patience_ms * times;
+           deferral.time_ms >= dispatch->settings.patience_ms;
 }
 
 /* Instead of deferring once more. */

@@ -16,9 +16,6 @@ enum {
      * the loop itself did not run. */
     DISPATCH_PATIENCE_MS = 2000,
     DISPATCH_ATTEMPTS_MIN = 32,
-    /* For room on a disk that is behind everybody waits so many times as long: it comes, and an
-     * error would only bring the same request again. */
-    DISPATCH_ROOM_PATIENCES = 5,
     /* Steps gone through by the requests of one connection's turn but the last. So many take about
      * as long as what a turn may move of something large (NET_SHARE_BYTES). */
     DISPATCH_WORK_MAX = 4096,

@@ -131,12 +131,12 @@ START_TEST(one_looks_for_all_who_wait_for_long)
     int fds[WAITING];
     echo_prepare(&server);
     echo_start(&server);
+    uint64_t before = now_ms();
     for (unsigned i = 0; i < WAITING; i++) {
         fds[i] = echo_connect(&server);
         echo_send_frame(fds[i], 'L', NULL, 0);
         echo_send_frame(fds[i], 'E', "y", 1);
     }
-    uint64_t before = now_ms();
     int fd = echo_connect(&server); /* nobody else waits */
     for (unsigned i = 0; i < TICKS; i++) {
         usleep(NET_TICK_MS * 1000);
