@@ -267,7 +267,7 @@ static void begin_drain(struct net_loop *loop)
     while (read_inbox(loop)) {
     }
     loop->draining = true;
-    loop->drain_until_ms = loop->now_ms + NET_DRAIN_MS;
+    loop->drain_until_ms = loop->now_ms + loop->shared->settings.drain_ms;
     for (size_t i = 0; i < loop->connection_count; i++) {
         grant(loop->connections[i]);
     }

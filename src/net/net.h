@@ -12,7 +12,7 @@
  *   - listeners close; what a connection had sent until then is answered, and its replies are
  *     flushed, those that come later (net/handler.h) included; meanwhile, and for a moment at the
  * least, a frame that is whole only afterwards gets shutting_down; then all is closed;
- *   - after NET_DRAIN_MS whatever is left is dropped.
+ *   - after the settings' drain_ms whatever is left is dropped.
  * With `catch_signals`, SIGTERM and SIGINT begin the drain, and a second one breaks it off: all is
  * closed at once. Only one server of a process may catch
  * signals.
@@ -30,7 +30,6 @@ enum {
     NET_STALL_MS = 30000,   /* unfinished request or unsent reply without any progress */
     NET_NO_ROOM_MS = 5000,  /* waiting for room, or holding much while others wait for it */
     NET_LINGER_MS = 2000,   /* reading on after a last answer, so that it arrives */
-    NET_DRAIN_MS = 5000,
 };
 
 struct net_settings {
@@ -42,6 +41,7 @@ struct net_settings {
     uint64_t buffers_max_bytes; /* cap of unfinished requests and unsent replies; > frame_max */
     uint64_t connections_max;
     uint64_t idle_timeout_ms; /* 0: never */
+    uint64_t drain_ms;        /* the longest that a drain waits for answers and their readers */
     struct clock *clock;
     bool catch_signals;
 };

@@ -226,6 +226,7 @@ static bool setup_net(struct server *server)
         .buffers_max_bytes = server->settings.memory_bytes / BUFFERS_SHARE,
         .connections_max = server->settings.connections_max,
         .idle_timeout_ms = server->settings.idle_timeout_ms,
+        .drain_ms = server->settings.drain_timeout_ms,
         .clock = clock_monotonic(),
         .catch_signals = true,
     };

@@ -302,6 +302,7 @@ void echo_prepare(struct echo_server *server)
         .frame_max_bytes = 32 << 20,
         .buffers_max_bytes = 64 << 20,
         .connections_max = 100000,
+        .drain_ms = 5000,
         .clock = &server->clock.clock,
     };
 }

@@ -489,7 +489,7 @@ START_TEST(the_drain_waits_for_answers)
     ECHO_WAIT(atomic_load(&taken) == 2);
     net_stop(server.net);
     for (int i = 0; i < 10; i++) {
-        clock_driven_advance(&server.clock, NET_DRAIN_MS / 20);
+        clock_driven_advance(&server.clock, server.settings.drain_ms / 20);
         usleep(20000);
     }
     ask(fd, 'E', 3);
@@ -519,7 +519,7 @@ START_TEST(the_drain_does_not_wait_for_ever)
     net_stop(server.net);
     usleep(100000);
     ck_assert_uint_eq(net_connections(server.net), 1);
-    clock_driven_advance(&server.clock, NET_DRAIN_MS);
+    clock_driven_advance(&server.clock, server.settings.drain_ms);
     echo_join(&server);
     echo_expect_end(fd);
     close(fd);

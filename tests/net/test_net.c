@@ -414,7 +414,7 @@ START_TEST(a_drain_takes_no_longer_than_its_time)
     }
     net_stop(server.net);
     (void)echo_until_drained(fds[1]); /* on the reader's loop */
-    echo_pass(&server, NET_DRAIN_MS - 1);
+    echo_pass(&server, server.settings.drain_ms - 1);
     ck_assert_int_eq(echo_pins(), 1); /* it has time to read, but never does */
     clock_driven_advance(&server.clock, 1);
     echo_join_now(&server);

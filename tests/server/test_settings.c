@@ -105,6 +105,7 @@ START_TEST(defaults)
     ck_assert_uint_eq(settings.tombstones, (UINT64_C(1) << 30) / 48 / 32);
     ck_assert_int_eq(settings.log_level, LOG_INFO);
     ck_assert_uint_eq(settings.claim_timeout_ms, 60000);
+    ck_assert_uint_eq(settings.drain_timeout_ms, 5000);
     ck_assert_str_eq(settings.profiles_file.path, "");
 }
 END_TEST
@@ -129,9 +130,10 @@ START_TEST(flags_in_both_forms)
     ck_assert_uint_eq(settings.max_age_ms, 0);
     ck_assert_uint_eq(settings.disk_bytes, 64 << 20);
     ck_assert_int_eq(settings.compression, STORE_COMPRESSION_NONE);
-    accepts("--profiles|/etc/profiles|--claim-timeout|5s");
+    accepts("--profiles|/etc/profiles|--claim-timeout|5s|--drain-timeout|1h");
     ck_assert_str_eq(settings.profiles_file.path, "/etc/profiles");
     ck_assert_uint_eq(settings.claim_timeout_ms, 5000);
+    ck_assert_uint_eq(settings.drain_timeout_ms, 3600000);
     accepts("RETHREAD_PROFILES=/etc/profiles|--profiles|"); /* turned off again */
     ck_assert_str_eq(settings.profiles_file.path, "");
     accepts("--ttl|1s|--ttl|2s"); /* the last one holds */
@@ -382,7 +384,7 @@ START_TEST(printed_settings_read_back)
 {
     accepts("--listen|127.0.0.1:1|--listen|[::1]:2|--unix|/run/s|--ttl|90s|--memory|1536M|"
             "--idle-timeout|0|--log-level|error|--loops|5|--data|/d|--retention|0|--disk|3G|"
-            "--compression|none|--profiles|/p q|--claim-timeout|7s");
+            "--compression|none|--profiles|/p q|--claim-timeout|7s|--drain-timeout|0");
     struct settings before = settings;
     FILE *file = fopen(path, "w");
     settings_print(file, &settings);

@@ -13,8 +13,8 @@ import rethread
 from harness import SERVER, ServerCase, clean_environment, refused
 
 NAMES = ("listen", "unix", "loops", "memory", "ttl", "data", "retention", "max-age", "disk",
-         "compression", "claim-timeout", "profiles", "frame-max", "max-connections", "idle-timeout", "tombstones", "log-level",
-         "config")
+         "compression", "claim-timeout", "profiles", "frame-max", "max-connections", "idle-timeout",
+         "drain-timeout", "tombstones", "log-level", "config")
 
 
 def run(*args):
@@ -85,7 +85,8 @@ class Settings(ServerCase):
             (("--loops", "1000"), "loops"), (("--loops", "x"), "loops"),
             (("--loops", "1.5"), "loops"), (("--frame-max", "1"), "frame-max"),
             (("--max-connections", "0"), "max-connections"), (("--tombstones", "-1"), "tombstones"),
-            (("--idle-timeout", "x"), "idle-timeout"), (("--log-level", "loud"), "log-level"),
+            (("--idle-timeout", "x"), "idle-timeout"), (("--drain-timeout", "2h"), "drain-timeout"),
+            (("--log-level", "loud"), "log-level"),
             (("--surprise", "1"), "surprise"), (("stray",), "stray"),
             (("--listen", "nowhere"), "listen"), (("--listen", "127.0.0.1:99999"), "listen"),
             (("--retention", "400d"), "retention"), (("--max-age", "x"), "max-age"),
