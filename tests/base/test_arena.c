@@ -1,5 +1,6 @@
 /* The arena's objects: classes, contents, counts, budget. */
 #include "base/arena.h"
+#include "tests/lib/suite.h"
 #include "tests/lib/trial.h"
 
 #include <check.h>
@@ -288,7 +289,7 @@ int main(void)
     tcase_add_test(objects, classes_are_at_most_an_eighth_apart);
     tcase_add_test(objects, objects_of_a_class_do_not_overlap);
     tcase_add_test(objects, random_work_matches_a_model);
-    tcase_set_timeout(objects, 60);
+    tcase_set_timeout(objects, suite_limit(60));
     suite_add_tcase(suite, objects);
     TCase *budget = tcase_create("budget");
     tcase_add_test(budget, budget_refuses_and_recovers);

@@ -1,5 +1,7 @@
 /* The arena's caches: frees that travel home, and caches that close while others free. */
 #include "base/arena.h"
+#include "base/clock.h"
+#include "tests/lib/suite.h"
 #include "tests/lib/trial.h"
 
 #include <check.h>
@@ -207,11 +209,11 @@ END_TEST
  * One cache closes while the other frees its last objects. The budget is too small for spares, so
  * whatever is still committed when both are done was lost on the way.
  */
-enum { HANDED = 8 };
+enum { HANDED = 8, ROUNDS_LEAST = 100, ROUNDS_MS = 10000 };
 
 struct handover {
     struct arena *arena;
-    uint64_t rounds;
+    _Atomic bool over;
     _Atomic uint64_t turn; /* even: the closer's, odd: the freer has seen it close */
     _Atomic uint32_t handed[HANDED];
 };
@@ -220,9 +222,12 @@ static void *hand_and_close(void *context)
 {
     struct handover *handover = context;
     uint64_t seed = 5;
-    for (uint64_t round = 0; round < handover->rounds; round++) {
+    for (uint64_t round = 0;; round++) {
         while (atomic_load(&handover->turn) != 2 * round) {
             sched_yield();
+        }
+        if (atomic_load(&handover->over)) {
+            break;
         }
         struct arena_cache *cache = arena_cache_open(handover->arena);
         for (unsigned i = 0; i < HANDED; i++) {
@@ -246,11 +251,13 @@ static void *hand_and_close(void *context)
 
 START_TEST(no_free_is_lost_to_a_closing_cache)
 {
-    struct handover handover = {.arena = arena_create(MIB / 2, 2), .rounds = trial_count(100000)};
+    struct handover handover = {.arena = arena_create(MIB / 2, 2)};
+    uint64_t rounds = trial_count(100000), ends_ms = clock_read_ms(clock_monotonic()) + ROUNDS_MS;
     struct arena_cache *cache = arena_cache_open(handover.arena);
     pthread_t closer;
     ck_assert_int_eq(pthread_create(&closer, NULL, hand_and_close, &handover), 0);
-    for (uint64_t round = 0; round < handover.rounds; round++) {
+    /* Each hands over to the other so often that beside other programs it may take for ever. */
+    for (uint64_t round = 0; !atomic_load(&handover.over); round++) {
         for (unsigned i = 0; i < HANDED; i++) {
             uint32_t ref;
             while ((ref = atomic_exchange(&handover.handed[i], 0)) == 0) {
@@ -264,6 +271,8 @@ START_TEST(no_free_is_lost_to_a_closing_cache)
         arena_cache_drain(cache);
         ck_assert_uint_eq(arena_live_bytes(handover.arena), 0);
         ck_assert_uint_eq(arena_committed_bytes(handover.arena), 0);
+        bool late = round >= ROUNDS_LEAST && clock_read_ms(clock_monotonic()) > ends_ms;
+        atomic_store(&handover.over, late || round + 1 >= rounds);
         atomic_store(&handover.turn, 2 * round + 2);
     }
     pthread_join(closer, NULL);
@@ -282,7 +291,7 @@ int main(void)
     tcase_add_test(caches, caches_trade_objects);
     tcase_add_test(caches, caches_close_while_others_free);
     tcase_add_test(caches, no_free_is_lost_to_a_closing_cache);
-    tcase_set_timeout(caches, 60);
+    tcase_set_timeout(caches, suite_limit(60));
     suite_add_tcase(suite, caches);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -1,5 +1,6 @@
 /* The arena's range: long and odd runs, claims that meet, and memory that goes back. */
 #include "base/arena_private.h"
+#include "tests/lib/suite.h"
 #include "tests/lib/trial.h"
 
 #include <check.h>
@@ -293,7 +294,7 @@ int main(void)
 {
     Suite *suite = suite_create("base/arena_runs");
     TCase *runs = tcase_create("runs");
-    tcase_set_timeout(runs, 60);
+    tcase_set_timeout(runs, suite_limit(60));
     tcase_add_test(runs, range_follows_the_budget);
     tcase_add_test(runs, long_runs_hold_their_bytes);
     tcase_add_test(runs, memory_goes_back_to_the_system);

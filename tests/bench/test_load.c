@@ -468,7 +468,7 @@ int main(void)
     Suite *suite = suite_create("load");
     TCase *all = tcase_create("load");
     tcase_add_checked_fixture(all, setup, teardown);
-    tcase_set_timeout(all, 30);
+    tcase_set_timeout(all, suite_limit(30));
     tcase_add_test(all, test_each_once);
     tcase_add_test(all, test_each_once_in_open_loop);
     tcase_add_test(all, test_count);

@@ -1,5 +1,6 @@
 /* Epochs: when retired objects are reclaimed, in what order, and never under a reader. */
 #include "index/epoch.h"
+#include "tests/lib/suite.h"
 #include "tests/lib/trial.h"
 
 #include <check.h>
@@ -449,7 +450,7 @@ int main(void)
     tcase_add_test(rules, leaving_hands_over);
     suite_add_tcase(suite, rules);
     TCase *races = tcase_create("races");
-    tcase_set_timeout(races, 60);
+    tcase_set_timeout(races, suite_limit(60));
     tcase_add_test(races, no_reader_sees_a_reclaimed_object);
     tcase_add_test(races, nor_while_members_come_and_go);
     suite_add_tcase(suite, races);

@@ -1,6 +1,7 @@
 /* Frames within frame_max that no buffer can hold: refused by name, passed over, nothing lost. */
 #include "net/connection.h"
 #include "tests/lib/echo.h"
+#include "tests/lib/suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -128,7 +129,7 @@ int main(void)
 {
     Suite *suite = suite_create("oversize");
     TCase *cases = tcase_create("oversize");
-    tcase_set_timeout(cases, 60);
+    tcase_set_timeout(cases, suite_limit(60));
     tcase_add_test(cases, the_connection_goes_on_behind_it);
     tcase_add_test(cases, however_it_is_cut);
     tcase_add_test(cases, the_largest_that_fits_is_served);

@@ -15,7 +15,7 @@ def request(msgid, method, options=None, payloads=()):
     return frame(msgpack.packb(body, use_bin_type=True))
 
 
-def connect(server, timeout=20):
+def connect(server, timeout=120):
     s = socket.create_connection(("127.0.0.1", server.port), timeout)
     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return s
@@ -136,7 +136,7 @@ class Replay:
 class Client:
     """One connection: a request at a time by `call`, or several by `send` and `answer`."""
 
-    def __init__(self, server, timeout=60):
+    def __init__(self, server, timeout=120):
         self.socket = connect(server, timeout)
         self._responses = Responses(self.socket, text=True)
         self._answers, self._last = {}, 0

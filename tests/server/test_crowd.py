@@ -8,7 +8,7 @@ import unittest
 
 import raw
 import rethread
-from harness import SANITIZED, ServerCase, Witness, raise_file_limit
+from harness import PATIENCE_S, SANITIZED, ServerCase, Witness, raise_file_limit
 
 MIB = 1 << 20
 
@@ -25,14 +25,13 @@ class CrowdCase(ServerCase):
 
     def settle(self, connections):
         """Waits until the server has as many connections, its other clients' aside."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while self.client.info()["server"]["connections"] > connections:
             self.assertLess(time.monotonic(), deadline, "connections are not given back")
             time.sleep(0.02)
 
-
     def served_meanwhile(self, witness):
-        deadline, calls = time.monotonic() + 60, witness.calls
+        deadline, calls = time.monotonic() + PATIENCE_S, witness.calls
         while witness.calls == calls:
             self.assertLess(time.monotonic(), deadline, "nobody else is served")
             time.sleep(0.02)
@@ -154,7 +153,7 @@ class SmallMemory(CrowdCase):
         self.crowd(count)
         for s in self.sockets:
             s.sendall(data)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while self.client.info()["server"]["bytes_received"] < received:
             self.assertLess(time.monotonic(), deadline, "not all was received")
             time.sleep(0.02)
@@ -217,7 +216,7 @@ class MaxConnections(ServerCase):
         self.assertTrue(19 <= served <= 20, served)
         for s in held:
             s.close()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while True:  # the places are given back
             try:
                 with rethread.Client(self.server.address) as client:
@@ -250,7 +249,6 @@ class IdleTimeout(ServerCase):
             last = sent
             time.sleep(0.2)
         for s in (idle, half):
-            s.settimeout(5)
             for answer in raw.Responses(s).all():
                 raw.check(answer)
 

@@ -8,7 +8,7 @@ import time
 import unittest
 
 import rethread
-from harness import DiskCase, most_used, noise, refused
+from harness import PATIENCE_S, DiskCase, most_used, noise, refused
 
 class Kept(DiskCase):
     STEPS = [
@@ -69,7 +69,7 @@ class Kept(DiskCase):
             server.stop()
 
     def test_a_drain_answers_what_waits(self):
-        server, client = self.start()
+        server, client = self.start("--drain-timeout", "10m")
         pipeline = client.pipeline()
         waiting = [pipeline.append(f"t{n}", b"x" * 100, ack="disk") for n in range(500)]
         client.flush()
@@ -197,18 +197,20 @@ class Kept(DiskCase):
 class Tiers(DiskCase):
     def test_past_the_ttl_it_comes_back_from_disk(self):
         server, client = self.start("--ttl", "300ms")
-        for n in range(3):
-            client.append("t", noise(6000, n), response_id=f"r{n}")
         steps = [[("text", noise(6000, n))] for n in range(3)]
-        self.assertEqual({s.source for s in self.exact(client, "t", steps).steps}, {"memory"})
-        self.assertEqual(client.stat("t").tier, "memory")
+        start = time.monotonic()
+        for n, step in enumerate(steps):
+            client.append("t", step, response_id=f"r{n}")
+        got = self.exact(client, "t", steps)
+        if time.monotonic() < start + 0.29:
+            self.assertEqual({s.source for s in got.steps}, {"memory"})
+        self.stays_in_memory(client, "t", steps, 0.3)
         self.wait_demoted(client, "t")
         self.assertEqual({e.thread: e.tier for e in client.iter_threads()}, {b"t": "disk"})
         got = self.exact(client, "t", steps)
         self.assertEqual({s.source for s in got.steps}, {"disk"})
         self.assertGreater(got.expires_in_ms, 23 * 3600 * 1000)
-        self.assertEqual({s.source for s in self.exact(client, "t", steps).steps}, {"memory"})
-        self.assertEqual({e.thread: e.tier for e in client.iter_threads()}, {b"t": "memory"})
+        self.stays_in_memory(client, "t", steps, 0.3)
         self.wait_demoted(client, "t")
         self.assertEqual(client.replay(response_id="r1").steps[-1].source, "disk")
         self.wait_demoted(client, "t")
@@ -219,6 +221,19 @@ class Tiers(DiskCase):
         self.assertGreaterEqual(info["disk"]["promotions"], 3)
         self.assertEqual(info["threads"]["expired"], 0)
         server.stop()
+
+    def stays_in_memory(self, client, thread, steps, ttl_s):
+        """Where it is looked for again within its ttl, which a slow machine may take some tries for."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            start = time.monotonic()
+            self.exact(client, thread, steps)
+            where = {s.source for s in self.exact(client, thread, steps).steps}
+            where |= {client.stat(thread).tier, *(e.tier for e in client.iter_threads())}
+            if where == {"memory"}:
+                return
+            self.assertGreater(time.monotonic(), start + ttl_s - 0.01, "it left memory early")
+            self.assertLess(time.monotonic(), deadline, "it is never found in memory")
 
     def test_a_look_without_touch_does_not_promote(self):
         server, client = self.start("--ttl", "200ms")

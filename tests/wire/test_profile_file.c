@@ -1,4 +1,5 @@
 /* Files of profiles: rows that come first, wrong lines, limits, and any bytes. */
+#include "tests/lib/suite.h"
 #include "tests/lib/trial.h"
 #include "tests/wire/test_profile.h"
 #include "wire/profile.h"
@@ -395,7 +396,7 @@ int main(void)
     Suite *suite = suite_create("profile file");
     TCase *tcase = tcase_create("file");
     tcase_add_checked_fixture(tcase, make_file, remove_file);
-    tcase_set_timeout(tcase, 60);
+    tcase_set_timeout(tcase, suite_limit(60));
     tcase_add_test(tcase, the_readmes_file_of_profiles);
     tcase_add_test(tcase, rows_of_a_file_come_first);
     tcase_add_test(tcase, a_star_in_a_file_takes_all_the_others);
