@@ -27,6 +27,9 @@ CANARY = "canary-5f0c1d-thoughts"
 DONE, MISS, USAGE, FAILED = 0, 1, 2, 3
 
 
+PATIENCE_S = 120  # for what must come: only what hangs takes so long
+
+
 class Server:
     """A server of its own on a free port."""
 
@@ -36,7 +39,7 @@ class Server:
             [SERVER, "--listen", "127.0.0.1:0", "--data", "none", *flags],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.log)
         self.address = None
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while self.address is None:
             text = os.pread(self.log.fileno(), 1 << 16, 0).decode()
             found = re.search(r"^rethread-server: ready on (\S+)$", text, re.M)
@@ -52,7 +55,7 @@ class Server:
         """Ends it; returns its exit code and all it logged."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(timeout=30)
+        code = self.process.wait(timeout=PATIENCE_S)
         log = os.pread(self.log.fileno(), 1 << 24, 0).decode()
         self.log.close()
         return code, log
@@ -66,7 +69,7 @@ def run(*arguments, address=None, stdin=b"", env=None):
     if isinstance(stdin, str):
         stdin = stdin.encode()
     return subprocess.run([CLI, *arguments], input=stdin, capture_output=True, env=environment,
-                          timeout=120)
+                          timeout=PATIENCE_S)
 
 
 def contract_options():
@@ -418,7 +421,7 @@ class TestCommandLine(unittest.TestCase):
             done = run("ping", "--timeout", "200ms", "--server", "127.0.0.1:%d" % silent.getsockname()[1])
             self.assertEqual(done.returncode, FAILED)
             self.assertIn("no answer in time", done.stderr.decode())
-            self.assertLess(time.monotonic() - started, 10)
+            self.assertLess(time.monotonic() - started, 25)  # 30 s unless told otherwise
 
     def test_no_rethread_server(self):
         import socket
@@ -682,14 +685,14 @@ class TestImportExport(WithServer):
                                    stdout=subprocess.DEVNULL if stderr_only else theirs)
         os.close(theirs)
         shown = b""
-        while select.select([ours], [], [], 30)[0]:
+        while select.select([ours], [], [], PATIENCE_S)[0]:
             try:
                 shown += os.read(ours, 65536)
             except OSError:
                 break
             look(shown)
         os.close(ours)
-        return process.wait(timeout=30), shown.decode()
+        return process.wait(timeout=PATIENCE_S), shown.decode()
 
     def test_export_to_a_terminal_needs_reveal(self):
         self.cli("append", self.thread, "--text", CANARY)
@@ -730,7 +733,7 @@ class TestImportExport(WithServer):
 
     def test_no_progress_elsewhere(self):
         done = subprocess.run([CLI, "import", "-", "--server", self.server.address], stdin=self.slow_rows()[0],
-                              capture_output=True, timeout=30)
+                              capture_output=True, timeout=PATIENCE_S)
         self.assertEqual((done.returncode, done.stderr), (DONE, b""))
 
 
@@ -778,7 +781,7 @@ class TestSharedData(WithServer):
 class TestDemo(unittest.TestCase):
     def demo(self, server):
         return subprocess.run(["sh", os.path.join(ROOT, "src", "cli", "demo.sh"), server, CLI],
-                              capture_output=True, timeout=60)
+                              capture_output=True, timeout=PATIENCE_S)
 
     def test_demo(self):
         done = self.demo(SERVER)

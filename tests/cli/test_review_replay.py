@@ -9,14 +9,14 @@ import threading
 import time
 import unittest
 
-from test_cli import CANARY, CLI, DONE, FAILED, MISS, Server, WithServer, run
+from test_cli import CANARY, CLI, DONE, FAILED, MISS, PATIENCE_S, Server, WithServer, run
 
 
 class Closed(WithServer):
     def shell(self, redirection, *arguments):
         """The command with a standard file closed, as a careless daemon would start it."""
         return subprocess.run(["sh", "-c", f'exec "$@" {redirection}', "sh", CLI, *arguments, "--server",
-                               self.server.address], capture_output=True, timeout=20)
+                               self.server.address], capture_output=True, timeout=PATIENCE_S)
 
     def test_no_standard_input(self):
         done = self.shell("<&-", "stream", self.thread)
@@ -45,8 +45,8 @@ class Closed(WithServer):
     def test_no_standard_error(self):
         port, thread, got = self.listen()
         done = subprocess.run(["sh", "-c", 'exec "$@" 2>&-', "sh", CLI, "ping", "--server", f"127.0.0.1:{port}"],
-                              capture_output=True, timeout=20)
-        thread.join(20)
+                              capture_output=True, timeout=PATIENCE_S)
+        thread.join(PATIENCE_S)
         self.assertEqual(done.returncode, FAILED)
         self.assertNotIn(b"rethread-cli", b"".join(got))  # a message meant for people
 
@@ -63,15 +63,16 @@ class Closed(WithServer):
 
 class Streams(WithServer):
     def test_a_server_that_dies_is_noticed_in_silence(self):
-        other = Server()
+        other = Server("--claim-timeout", "1h")
         process = subprocess.Popen([CLI, "stream", self.thread, "--server", other.address], stdin=subprocess.PIPE,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + PATIENCE_S
             while b"in_flight" not in run("stat", self.thread, "--json", address=other.address).stdout:
                 self.assertLess(time.monotonic(), deadline)
             other.process.kill()
-            self.assertEqual(process.wait(timeout=15), FAILED)  # a third of the claim would be 20 s
+            # It has nothing to say before a third of the claim is over.
+            self.assertEqual(process.wait(timeout=PATIENCE_S), FAILED)
             self.assertEqual(process.stderr.read(),
                              b"rethread-cli stream: the server closed the connection before it answered\n")
         finally:
@@ -106,7 +107,7 @@ class Streams(WithServer):
                     not self.json("info")["memory"]["streaming_bytes"]:
                 time.sleep(0.01)
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=20)
+            out, err = process.communicate(timeout=PATIENCE_S)
             self.assertEqual((process.returncode, out, err), (
                 -signal.SIGINT, b"", b"rethread-cli stream: interrupted: nothing of the step was kept\n"))
 
@@ -140,25 +141,40 @@ class Streams(WithServer):
             time.sleep(0.5)
             started = time.monotonic()
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=20)
+            _, err = process.communicate(timeout=PATIENCE_S)
             self.assertLess(time.monotonic() - started, 10)
             self.assertEqual((process.returncode, err), (
                 -signal.SIGINT, b"rethread-cli stream: interrupted: nothing of the step was kept\n"))
 
     def test_an_interrupt_while_it_begins_gives_the_claim_back(self):
+        """To a server that answers within a second; on a machine that stands still longer, that one
+        may be over before the server goes on, and then it is tried again."""
+        for _ in range(20):
+            if self.gives_back_while_it_begins():
+                return
+        self.fail("the claim is not given back")
+
+    def gives_back_while_it_begins(self):
         other = Server()
-        self.addCleanup(other.stop)
-        other.process.send_signal(signal.SIGSTOP)
-        process = subprocess.Popen([CLI, "stream", self.thread, "--server", other.address],
-                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.wait_until_it_catches(process)
-        time.sleep(0.5)
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.2)
-        other.process.send_signal(signal.SIGCONT)
-        process.communicate(timeout=20)
-        self.assertEqual(process.returncode, -signal.SIGINT)
-        self.assertNotIn(b"in_flight", run("stat", self.thread, "--json", address=other.address).stdout)
+        try:
+            other.process.send_signal(signal.SIGSTOP)
+            process = subprocess.Popen([CLI, "stream", self.thread, "--server", other.address],
+                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            self.wait_until_it_catches(process)
+            time.sleep(0.5)
+            sent = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.2)
+            other.process.send_signal(signal.SIGCONT)
+            process.communicate(timeout=PATIENCE_S)
+            took_s = time.monotonic() - sent
+            self.assertEqual(process.returncode, -signal.SIGINT)
+            given_back = b"in_flight" not in run("stat", self.thread, "--json", address=other.address).stdout
+            self.assertTrue(given_back or took_s > 0.9, "it did not wait for its claim")
+            return given_back
+        finally:
+            other.process.send_signal(signal.SIGCONT)
+            other.stop()
 
     def test_chunks_fit_into_frames(self):
         text = b"x" * 200000
@@ -166,7 +182,7 @@ class Streams(WithServer):
             f.write(text)
             f.seek(0)
             done = subprocess.run([CLI, "stream", self.thread, "--frame-max", "64K", "--chunk-bytes", "128K", "--server",
-                                   self.server.address], stdin=f, capture_output=True, timeout=20)
+                                   self.server.address], stdin=f, capture_output=True, timeout=PATIENCE_S)
         self.assertEqual((done.returncode, done.stderr), (DONE, b""))
         self.assertEqual(self.json("stat", self.thread)["bytes"], len(text))
 

@@ -30,7 +30,7 @@ class Server:
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen([SERVER, "--listen", "127.0.0.1:0", "--data", data],
                                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.log)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         self.address = None
         while self.address is None:
             text = os.pread(self.log.fileno(), 1 << 16, 0).decode()
@@ -49,7 +49,7 @@ class Server:
 
     def end(self, how=signal.SIGTERM):
         self.process.send_signal(how)
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=120)
         self.log.close()
 
 

@@ -55,7 +55,7 @@ class Aio(unittest.IsolatedAsyncioTestCase):
             else:
                 echo(server, connection, request)
         with FakeServer(script) as server:
-            c = rethread.AsyncClient(server.address, request_timeout=5)
+            c = rethread.AsyncClient(server.address, request_timeout=60)
             with self.assertRaises(rethread.NotFound) as caught:
                 await c.stat("t")
             self.assertEqual(caught.exception.reason, "expired")

@@ -23,7 +23,9 @@ class Live(unittest.IsolatedAsyncioTestCase):
         cls.server = cls.enterClassContext(Server("--claim-timeout", "3s"))
 
     def test_a_stream(self):
-        with rethread.Client(self.server.address) as c, rethread.Client(self.server.address) as other:
+        # A server of its own: this one's claims end with the stream.
+        address = self.enterContext(Server()).address
+        with rethread.Client(address) as c, rethread.Client(address) as other:
             with c.stream("sync", chunk_bytes=8) as stream:
                 for _ in range(100):
                     stream.write(b"thought ")
