@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { TEXT_MAX = 1 << 20, SHORT_PAYLOAD = 100, PATIENCE_MS = 20000 };
+enum { TEXT_MAX = 1 << 20, SHORT_PAYLOAD = 100, PATIENCE_MS = 60000 };
 
 struct text {
     char bytes[TEXT_MAX];

@@ -31,7 +31,7 @@ enum {
     FIRST_BYTES = 2 << 12, /* the meta pages */
     PAGE_FIRST_BYTES = 64, /* of every page */
     RANGE = 2048,          /* bytes that one child goes over */
-    FLIP_SECONDS = 20,
+    FLIP_SECONDS = 120,
     GROUPS_MAX = 64,
 };
 

@@ -103,7 +103,7 @@ START_TEST(erased_bytes_leave_the_log_of_an_idle_store)
     free_put(put);
     unsigned waited_s = 0;
     while (count_word("log-", word) > 0) {
-        ck_assert_uint_lt(waited_s++, 40);
+        ck_assert_uint_lt(waited_s++, 100);
         sleep_ms(1000);
     }
 }

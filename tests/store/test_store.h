@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { START_MS = 1700000000, STEPS_MAX = 4, PATIENCE_MS = 20000, RETENTION_MS = 60 * 60 * 1000 };
+enum { START_MS = 1700000000, STEPS_MAX = 4, PATIENCE_MS = 60000, RETENTION_MS = 60 * 60 * 1000 };
 
 static struct domain domain; /* only to make steps */
 static struct clock_driven wall;
