@@ -15,8 +15,9 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
-enum { CREW_MAX = 8 };
+enum { CREW_MAX = 8, CREW_TRIES_MAX = 60000, CREW_TRIES_QUICK = 1000 };
 
 struct crew;
 
@@ -69,6 +70,24 @@ static inline void crew_turn(struct mate *mate)
     sched_yield();
     lane_online(mate->lane);
     lane_read_clock(mate->lane);
+}
+
+/*
+ * Before what others are in the way of is tried again; *tries counts. The last try comes a minute
+ * later at the earliest: those who are kept off the processor get to it by then, and only what
+ * hangs does not.
+ */
+static inline void crew_try_again(struct mate *mate, unsigned *tries)
+{
+    CREW_HOLDS(++*tries < CREW_TRIES_MAX);
+    crew_turn(mate);
+    if (*tries > CREW_TRIES_QUICK) {
+        const struct timespec moment = {.tv_nsec = 1000000};
+        lane_offline(mate->lane);
+        nanosleep(&moment, NULL);
+        lane_online(mate->lane);
+        lane_read_clock(mate->lane);
+    }
 }
 
 static void *crew_main(void *argument)

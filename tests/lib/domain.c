@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { TRIES_MAX = 5000, ANSWER_MAX = 1 << 18 };
+enum { TRIES_MAX = 100000, ANSWER_MAX = 1 << 18 };
 
 struct writing {
     char text[ANSWER_MAX];

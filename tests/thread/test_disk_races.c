@@ -21,7 +21,6 @@ enum {
     RETENTION_MS = 1000 * 1000 * 1000,
     TURN_MS = 30,
     PAYLOAD_MAX = 30000,
-    TRIES_MAX = 200000,
 };
 
 static struct clock_driven wall;
@@ -91,8 +90,8 @@ static bool put_back(struct mate *mate, enum status status, unsigned *tries)
     if (status != STATUS_AGAIN) {
         return false;
     }
-    CREW_HOLDS(++*tries < TRIES_MAX);
     turn_over(mate);
+    crew_try_again(mate, tries);
     return true;
 }
 

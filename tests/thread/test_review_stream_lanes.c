@@ -27,7 +27,6 @@ enum {
     ROUNDS_MIN = 5000,
     ROUNDS_MAX = 20000,
     STREAMS_MAX = 1 << 16, /* above MATES - 1 in each round */
-    TRIES_MAX = 100000,
 };
 
 static struct clock_driven wall;
@@ -61,8 +60,7 @@ static bool put_back(struct mate *mate, enum status status, unsigned *tries)
     if (status != STATUS_AGAIN) {
         return false;
     }
-    CREW_HOLDS(++*tries < TRIES_MAX);
-    crew_turn(mate);
+    crew_try_again(mate, tries);
     return true;
 }
 

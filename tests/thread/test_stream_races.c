@@ -19,7 +19,6 @@ enum {
     TURN_MS = 16,
     CHUNKS_MAX = 6,
     CHUNK_BYTES_MAX = 3000,
-    TRIES_MAX = 100000,
 };
 
 static struct clock_driven wall;
@@ -48,8 +47,7 @@ static bool put_back(struct mate *mate, enum status status, unsigned *tries)
     if (status != STATUS_AGAIN) {
         return false;
     }
-    CREW_HOLDS(++*tries < TRIES_MAX);
-    crew_turn(mate);
+    crew_try_again(mate, tries);
     return true;
 }
 
