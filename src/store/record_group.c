@@ -70,7 +70,8 @@ static struct tier_head head_of(const struct tier_change *change)
                               .id = head->id,
                               .tenant = head->tenant,
                               .version = head->version,
-                              .length = head->length};
+                              .length = head->length,
+                              .used_ms = change->asked_used_ms};
 }
 
 static bool put_front(struct record_buffer *buffer, const struct tier_change *change,

@@ -436,19 +436,25 @@ static int apply_erase(struct apply *apply)
     enum leads leads = LEADS_NOWHERE;
     int code = read_head(apply);
     bool was_there = apply->has_head;
+    bool asked = head->used_ms > 0; /* asked_used_ms, in an erasure's head */
+    if (code == 0 && asked && apply->has_old && apply->old.used_ms != head->used_ms) {
+        return 0; /* it was used since */
+    }
+    uint32_t version = asked && apply->has_old ? apply->old.version : head->version;
+    uint32_t steps = asked && apply->has_old ? apply->old.length : head->length;
     code = code ? code : tree_arm(&apply->txn, head->uid, UINT64_MAX);
     code = code ? code : delete_head(apply);
     code = code ? code : delete_name(apply, &leads);
     /* A younger thread has the name, or had it: that one, or its tombstone, stays. */
     bool taken_over = leads == LEADS_TO_YOUNGER || (was_there && leads == LEADS_NOWHERE);
-    if (code == 0 && apply->group.reason != REASON_NONE && !taken_over) {
+    if (code == 0 && apply->group.reason != REASON_NONE && !taken_over && (was_there || !asked)) {
         if (leads == LEADS_NOWHERE) {
             tell_name(apply, head->name);
         }
         code = tree_bury(&apply->txn, apply->now_ms, head->name,
                          (struct tree_tomb){.reason = (uint8_t)apply->group.reason,
-                                            .version = head->version,
-                                            .steps = head->length,
+                                            .version = version,
+                                            .steps = steps,
                                             .owner = head->name});
     }
     return code ? code

@@ -76,6 +76,7 @@ static int ask_for(struct look *look, const struct tier_head *head)
     due->name = head->name;
     due->version = head->version;
     due->length = head->length;
+    due->used_ms = head->used_ms;
     due->id_size = (uint8_t)head->id.size;
     if (head->id.size) {
         memcpy(due->id, head->id.data, head->id.size);

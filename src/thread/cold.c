@@ -261,7 +261,7 @@ static void end_of_image(struct lane *lane, struct cold *marker, const struct ti
         .reason = reason, .version = head->version, .steps = head->length};
     if (lane->now_ms >= lane->doubt_until_ms) {
         lane_count(lane, METRIC_EXPIRED, 1);
-        journal_erase_cold(lane, head, reason, JOURNAL_NO_WAIT, NULL);
+        journal_erase_cold(lane, head, reason, JOURNAL_NO_WAIT, NULL, 0);
     }
     answer(lane, marker, cold_gone(lane, marker, &tombstone));
 }
@@ -400,15 +400,16 @@ struct tier_change *cold_forget(struct lane *lane, const struct lookup *corrupt)
 {
     struct tier_head head = corrupt_head(corrupt);
     struct cold *marker = head.uid ? hold_name(lane, &corrupt->key) : NULL;
-    return marker ? journal_erase_cold(lane, &head, REASON_FORGOTTEN, JOURNAL_WAIT_DURABLE, marker)
-                  : NULL;
+    return marker
+               ? journal_erase_cold(lane, &head, REASON_FORGOTTEN, JOURNAL_WAIT_DURABLE, marker, 0)
+               : NULL;
 }
 
 void cold_replaced(struct lane *lane, const struct lookup *corrupt)
 {
     struct tier_head head = corrupt_head(corrupt);
     if (head.uid) {
-        journal_erase_cold(lane, &head, REASON_NONE, JOURNAL_NO_WAIT, NULL);
+        journal_erase_cold(lane, &head, REASON_NONE, JOURNAL_NO_WAIT, NULL, 0);
     }
 }
 
@@ -424,16 +425,23 @@ static bool is_due(struct lane *lane, struct thread *thread, uint64_t uid, bool 
     return same;
 }
 
-static void due_erase(struct lane *lane, const struct tier_due *due, struct cold *marker)
+static void due_erase(struct lane *lane, const struct tier_due *due, uint32_t version,
+                      uint32_t length, struct cold *marker, uint64_t asked_used_ms)
 {
     struct tier_head head = {.uid = due->uid,
                              .name = due->name,
                              .id = bytes_of(due->id, due->id_size),
                              .tenant = due->tenant,
-                             .version = due->version,
-                             .length = due->length};
+                             .version = version,
+                             .length = length};
     lane_count(lane, due->reason == REASON_EVICTED ? METRIC_EVICTED : METRIC_EXPIRED, 1);
-    journal_erase_cold(lane, &head, due->reason, JOURNAL_NO_WAIT, marker);
+    journal_erase_cold(lane, &head, due->reason, JOURNAL_NO_WAIT, marker, asked_used_ms);
+}
+
+/* Memory knows nothing of it, and the tier knows better by now than when it asked. */
+static void due_unknown(struct lane *lane, const struct tier_due *due, struct cold *marker)
+{
+    due_erase(lane, due, due->version, due->length, marker, due->used_ms);
 }
 
 /* Ended while it was in memory, and the erasure has not come through. Nothing loads it. The disk
@@ -442,9 +450,7 @@ static void due_ended(struct lane *lane, struct tier_due *due, enum reason reaso
                       uint32_t length)
 {
     due->reason = reason;
-    due->version = version;
-    due->length = length;
-    due_erase(lane, due, NULL);
+    due_erase(lane, due, version, length, NULL, 0);
 }
 
 void cold_due(struct lane *lane, struct tier_due *due)
@@ -460,7 +466,7 @@ void cold_due(struct lane *lane, struct tier_due *due)
     if (record && record->kind == RECORD_THREAD && thread_is_unborn((struct thread *)record)) {
         struct snapshot before = spine_snapshot(lane, (struct thread *)record);
         if (before.spine->lost_reason == REASON_CORRUPT) {
-            due_erase(lane, due, NULL); /* of it nothing is known here */
+            due_unknown(lane, due, NULL);
         } else {
             due_ended(lane, due, (enum reason)before.spine->lost_reason, before.version,
                       before.length);
@@ -472,7 +478,7 @@ void cold_due(struct lane *lane, struct tier_due *due)
             /* Used since the disk last heard of it: tell. An end that has come is the sweep's. */
             journal_settle(lane, thread, true);
         } else if (known) {
-            due_erase(lane, due, NULL); /* an earlier life, that the disk would not let go of */
+            due_unknown(lane, due, NULL); /* an earlier life, that the disk would not let go of */
         }
     } else if (record && record_is_tombstone(record)) {
         const struct tombstone *tombstone = (const struct tombstone *)record;
@@ -480,7 +486,7 @@ void cold_due(struct lane *lane, struct tier_due *due)
     } else {
         struct cold *marker = hold_name(lane, &key);
         if (marker) {
-            due_erase(lane, due, marker);
+            due_unknown(lane, due, marker);
         }
     }
     free(due);

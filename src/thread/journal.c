@@ -310,7 +310,7 @@ struct tier_change *journal_erase(struct lane *lane, struct thread *thread, enum
 
 struct tier_change *journal_erase_cold(struct lane *lane, const struct tier_head *head,
                                        enum reason reason, enum journal_wait wait,
-                                       struct cold *marker)
+                                       struct cold *marker, uint64_t asked_used_ms)
 {
     struct journal_change *change = change_create(0);
     if (!change) {
@@ -322,6 +322,7 @@ struct tier_change *journal_erase_cold(struct lane *lane, const struct tier_head
         return NULL;
     }
     change->marker = marker ? lane_ref(lane, marker) : 0;
+    change->tier.asked_used_ms = asked_used_ms;
     struct tier_head own = *head;
     memcpy(change->id, head->id.data, head->id.size);
     own.id = bytes_of(change->id, head->id.size);

@@ -48,10 +48,11 @@ struct tier_change *journal_erase(struct lane *lane, struct thread *thread, enum
                                   enum journal_wait wait);
 
 /* The same of a thread that is not in memory. `marker` holds its name until it is done, so that
- * nobody loads it meanwhile; NULL: nobody would believe it anyway. The disk keeps the tombstone. */
+ * nobody loads it meanwhile; NULL: nobody would believe it anyway. The disk keeps the tombstone.
+ * `asked_used_ms`: as in struct tier_change. */
 struct tier_change *journal_erase_cold(struct lane *lane, const struct tier_head *head,
                                        enum reason reason, enum journal_wait wait,
-                                       struct cold *marker);
+                                       struct cold *marker, uint64_t asked_used_ms);
 
 /* Whether the disk has all of it, so that memory may let it go. */
 bool journal_is_saved(const struct thread *thread);

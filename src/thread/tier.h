@@ -111,6 +111,13 @@ struct tier_change {
     uint32_t generation;
     struct tier_head head; /* of an ERASE only uid, name, id, tenant, version and length count */
     /*
+     * Of an ERASE that the tier asked for (struct tier_due) and memory knows nothing of: the last
+     * use that the tier knew of then; else 0. If it knows of another by now the thread stays. It
+     * is remembered with the version and length that the tier has of it, and not at all when the
+     * tier has it no more: by now a later life may have left its tombstone.
+     */
+    uint64_t asked_used_ms;
+    /*
      * Why what is removed is gone: a tombstone with this reason is kept for the thread (ERASE) and
      * for each key that led to a removed step. REASON_NONE: without tombstones.
      */
@@ -241,6 +248,7 @@ struct tier_due {
     struct index_hash name;
     uint32_t version;
     uint32_t length;
+    uint64_t used_ms; /* the last use that the tier knew of when it asked */
     uint8_t id_size;
     uint8_t id[TIER_ID_BYTES_MAX];
 };

@@ -388,16 +388,24 @@ static void apply_erase(struct tier_kept *kept, const struct tier_change *change
     bool to_younger = leads && entry->uid > head->uid;
     /* A younger thread has the name, or had it: that one, or its tombstone, stays. */
     bool taken_over = to_younger || (thread && !leads);
+    struct tier_tombstone tombstone = {
+        .reason = change->reason, .version = head->version, .steps = head->length};
+    bool asked = change->asked_used_ms > 0;
+    if (thread && asked) {
+        if (change->asked_used_ms != thread->head.used_ms) {
+            return;
+        }
+        tombstone.version = thread->head.version;
+        tombstone.steps = thread->head.length;
+    }
     if (thread) {
         steps_leave(kept, thread, 0, NULL, NULL);
         keys_left(kept, change->reason);
         thread_remove(kept, thread);
         kept->erasures++;
     }
-    if (change->reason != REASON_NONE && !taken_over) {
-        bury(kept, head->name,
-             (struct tier_tombstone){
-                 .reason = change->reason, .version = head->version, .steps = head->length});
+    if (change->reason != REASON_NONE && !taken_over && (thread || !asked)) {
+        bury(kept, head->name, tombstone);
     } else if (leads && !to_younger) {
         entry_remove(kept, head->name);
     }

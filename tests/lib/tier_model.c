@@ -457,6 +457,7 @@ static void ask(struct tier_model *model, const struct tier_head *head, enum rea
                              .name = head->name,
                              .version = head->version,
                              .length = head->length,
+                             .used_ms = head->used_ms,
                              .id_size = (uint8_t)head->id.size};
     memcpy(due->id, head->id.data, head->id.size);
     deliver(port, &due->event, TIER_DUE);

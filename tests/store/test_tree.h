@@ -194,6 +194,16 @@ static inline enum status try_erase(uint64_t uid, const char *id, enum reason re
     return apply_change(&change);
 }
 
+/* As the tree asked for it when it knew of that last use. */
+static inline void erase_asked(uint64_t uid, const char *id, uint64_t used_ms)
+{
+    struct tier_change change = {.kind = TIER_ERASE,
+                                 .head = head_of(uid, id, 7, 9),
+                                 .reason = REASON_EXPIRED,
+                                 .asked_used_ms = used_ms};
+    ck_assert_int_eq(apply_change(&change), STATUS_OK);
+}
+
 static inline void erase(uint64_t uid, const char *id, enum reason reason)
 {
     ck_assert_int_eq(try_erase(uid, id, reason), STATUS_OK);

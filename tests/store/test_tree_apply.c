@@ -211,6 +211,33 @@ START_TEST(an_erasure_of_the_older_thread_leaves_the_younger)
 }
 END_TEST
 
+/* What the tree asked for may be done late, or twice: by then it knows better. */
+START_TEST(an_erasure_that_was_asked_for_goes_by_what_is_there)
+{
+    uint64_t used_ms = head_of(1, "t", 1, 1).used_ms;
+    append(1, "t", 0, "r0");
+    erase_asked(1, "t", used_ms - 1); /* it was used since */
+    ck_assert_int_eq(find_thread("t"), TIER_FOUND);
+    KEY("r0", "found 1/0 v1");
+    append(1, "t", 1, NULL);
+    erase_asked(1, "t", used_ms);
+    struct tier_load load = load_thread("t");
+    ck_assert_int_eq(load.found, TIER_TOMBSTONE);
+    ck_assert_uint_eq(load.tombstone.version, 2); /* its own */
+    ck_assert_uint_eq(load.tombstone.steps, 2);
+    KEY("r0", "gone expired");
+    append(2, "t", 0, "r1"); /* a later life, which ends */
+    erase(2, "t", REASON_FORGOTTEN);
+    erase_asked(1, "t", used_ms);
+    load = load_thread("t");
+    ck_assert_int_eq(load.found, TIER_TOMBSTONE);
+    ck_assert_int_eq(load.tombstone.reason, REASON_FORGOTTEN);
+    ck_assert_uint_eq(load.tombstone.version, 9);
+    ck_assert_uint_eq(tree_numbers(tree).threads, 0);
+    check_tree();
+}
+END_TEST
+
 START_TEST(tombstones_are_bounded_and_vouched_for)
 {
     close_tree();
@@ -489,7 +516,8 @@ int main(void)
         a_rewind_takes_steps_and_their_keys, a_key_is_shared_once_two_threads_wrote_it,
         a_fork_does_not_take_the_keys_of_its_origin, a_whole_put_again_leaves_its_keys_alone,
         an_erasure_leaves_a_tombstone_or_nothing, an_erasure_of_the_older_thread_leaves_the_younger,
-        tombstones_are_bounded_and_vouched_for, a_long_thread_is_erased_in_several_transactions,
-        a_group_that_was_broken_off_is_done_again, a_batch_is_applied_once_and_in_order,
-        a_full_map_is_lack_of_space_and_no_more, damaged_records_are_replaced_by_what_is_put);
+        an_erasure_that_was_asked_for_goes_by_what_is_there, tombstones_are_bounded_and_vouched_for,
+        a_long_thread_is_erased_in_several_transactions, a_group_that_was_broken_off_is_done_again,
+        a_batch_is_applied_once_and_in_order, a_full_map_is_lack_of_space_and_no_more,
+        damaged_records_are_replaced_by_what_is_put);
 }

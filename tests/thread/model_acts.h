@@ -473,10 +473,9 @@ static void do_something(void)
 /* ---- all ---- */
 
 /* `besides`: what else happens now and then; NULL: nothing. */
-static void run_operations(uint64_t operations, void (*besides)(void))
+static void run_operations_of(uint64_t chosen, uint64_t operations, void (*besides)(void))
 {
-    const char *chosen = getenv("RETHREAD_TEST_SEED");
-    seed = chosen ? strtoull(chosen, NULL, 10) : (uint64_t)time(NULL);
+    seed = chosen;
     state = seed;
     for (unsigned t = 0; t < THREADS; t++) {
         threads[t] = (struct model_thread){.reason = REASON_NEVER_SEEN};
@@ -491,6 +490,13 @@ static void run_operations(uint64_t operations, void (*besides)(void))
             check_totals();
         }
     }
+}
+
+static void run_operations(uint64_t operations, void (*besides)(void))
+{
+    const char *chosen = getenv("RETHREAD_TEST_SEED");
+    run_operations_of(chosen ? strtoull(chosen, NULL, 10) : (uint64_t)time(NULL), operations,
+                      besides);
 }
 
 static struct threads_settings model_settings(void)

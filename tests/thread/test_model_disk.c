@@ -131,6 +131,23 @@ START_TEST(no_answer_shows_what_the_disk_lacks)
 }
 END_TEST
 
+/* Runs that found something. An old life that was due was erased a second time, and its numbers
+ * took the place of a later one's. */
+START_TEST(what_is_erased_again_leaves_later_lives_alone)
+{
+    in_trouble = true;
+    run_operations_of(1795367069, 19500, do_disk);
+}
+END_TEST
+
+/* A thread that was due, had told of a use meanwhile and left memory was erased all the same. */
+START_TEST(what_was_used_since_it_was_due_stays)
+{
+    in_trouble = true;
+    run_operations_of(95028, 19500, do_disk);
+}
+END_TEST
+
 static void setup(void)
 {
     clock_driven_init(&wall, 1700000000000);
@@ -156,5 +173,7 @@ static void teardown(void)
 int main(void)
 {
     return SUITE_RUN("model: disk", setup, teardown, 0, no_answer_shows_what_is_in_memory,
-                     no_answer_shows_what_the_disk_lacks);
+                     no_answer_shows_what_the_disk_lacks,
+                     what_is_erased_again_leaves_later_lives_alone,
+                     what_was_used_since_it_was_due_stays);
 }
