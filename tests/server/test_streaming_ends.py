@@ -203,7 +203,9 @@ class Workers(StreamCase):
         self.assertGreater(codes[None], 1000)
         self.wait(lambda: client.info()["memory"]["streaming_bytes"] == 0, "all claims end")
         self.wait(lambda: client.info()["threads"]["live"] == 0, "nobody's threads go")
-        self.wait(lambda: client.info()["memory"]["used_bytes"] < before["used_bytes"] + 2 * MIB,
+        # The index and the like keep the size of their fullest moment, up to 2 MiB here; what was
+        # streamed and the threads' own records would be more than 10.
+        self.wait(lambda: client.info()["memory"]["used_bytes"] < before["used_bytes"] + 4 * MIB,
                   "their memory comes back")
         self.assertEqual(client.append(b"t1", b"x", expect=0)["step"], 0)
         server.stop()
