@@ -31,15 +31,10 @@ struct kept_place {
 
 /* ---- names ---- */
 
-static bool same_name(struct index_hash a, struct index_hash b)
-{
-    return a.low == b.low && a.high == b.high;
-}
-
 static struct kept_entry **entry_slot(struct tier_kept *kept, struct index_hash name)
 {
     struct kept_entry **slot = &kept->entries[name.low % KEPT_BUCKETS];
-    while (*slot && !same_name((*slot)->name, name)) {
+    while (*slot && !tier_kept_same_name((*slot)->name, name)) {
         slot = &(*slot)->next;
     }
     return slot;
@@ -264,7 +259,7 @@ static void key_enters(struct tier_kept *kept, const struct kept_thread *thread,
     if (before && before->kind == ENTRY_TOMBSTONE) {
         shared = before->tombstone.shared || before->tombstone.version != (uint32_t)self.high;
     } else if (before) {
-        shared = before->shared || !same_name(before->owner, self);
+        shared = before->shared || !tier_kept_same_name(before->owner, self);
     }
     entry_put(kept, &(struct kept_entry){.name = name,
                                          .kind = ENTRY_KEY,
@@ -360,7 +355,7 @@ static void apply_put(struct tier_kept *kept, const struct tier_change *change,
         assert(change->drop_from == 0 && first_position(change) == head->lost);
         thread = thread_add(kept, head->uid);
     } else {
-        assert(same_name(thread->head.name, head->name));
+        assert(tier_kept_same_name(thread->head.name, head->name));
     }
     uint32_t first = first_position(change);
     first = change->drop_from < first ? change->drop_from : first;
@@ -383,21 +378,16 @@ static void apply_erase(struct tier_kept *kept, const struct tier_change *change
 {
     const struct tier_head *head = &change->head;
     struct kept_thread *thread = thread_find(kept, head->uid);
+    bool asked = change->asked_used_ms > 0;
+    if (asked && thread && change->asked_used_ms != thread->head.used_ms) {
+        return;
+    }
     const struct kept_entry *entry = entry_find(kept, head->name);
     bool leads = entry && entry->kind == ENTRY_THREAD;
     bool to_younger = leads && entry->uid > head->uid;
     /* A younger thread has the name, or had it: that one, or its tombstone, stays. */
     bool taken_over = to_younger || (thread && !leads);
-    struct tier_tombstone tombstone = {
-        .reason = change->reason, .version = head->version, .steps = head->length};
-    bool asked = change->asked_used_ms > 0;
-    if (thread && asked) {
-        if (change->asked_used_ms != thread->head.used_ms) {
-            return;
-        }
-        tombstone.version = thread->head.version;
-        tombstone.steps = thread->head.length;
-    }
+    struct tier_head last = asked && thread ? thread->head : *head;
     if (thread) {
         steps_leave(kept, thread, 0, NULL, NULL);
         keys_left(kept, change->reason);
@@ -405,7 +395,9 @@ static void apply_erase(struct tier_kept *kept, const struct tier_change *change
         kept->erasures++;
     }
     if (change->reason != REASON_NONE && !taken_over && (thread || !asked)) {
-        bury(kept, head->name, tombstone);
+        bury(kept, head->name,
+             (struct tier_tombstone){
+                 .reason = change->reason, .version = last.version, .steps = last.length});
     } else if (leads && !to_younger) {
         entry_remove(kept, head->name);
     }
@@ -599,9 +591,9 @@ bool tier_kept_has(struct tier_kept *kept, struct index_hash name)
 bool tier_kept_damage_key(struct tier_kept *kept, struct index_hash name)
 {
     struct kept_entry *entry = entry_find(kept, name);
-    if (!entry || entry->kind != ENTRY_KEY) {
-        return false;
+    bool is_key = entry && entry->kind == ENTRY_KEY;
+    if (is_key) {
+        entry->damaged = true;
     }
-    entry->damaged = true;
-    return true;
+    return is_key;
 }

@@ -63,6 +63,11 @@ bool tier_kept_has(struct tier_kept *kept, struct index_hash name);
 struct kept_thread *tier_kept_named(struct tier_kept *kept, struct bytes id); /* NULL: not there */
 bool tier_kept_damage_key(struct tier_kept *kept, struct index_hash name);
 
+static inline bool tier_kept_same_name(struct index_hash a, struct index_hash b)
+{
+    return a.low == b.low && a.high == b.high;
+}
+
 static inline void *tier_kept_have(void *block) /* or the process ends */
 {
     if (!block) {
