@@ -193,6 +193,8 @@ static void check_by_key(enum key_kind kind, unsigned id, bool touch,
            (got->reason == REASON_EXPIRED || got->reason == REASON_FORGOTTEN)));
     if (lives && touch) {
         adopt_deadline(writer);
+    } else if (disk) {
+        adopt_use(got, touch); /* as above: what its next life has lost may be expired as well */
     }
 }
 
