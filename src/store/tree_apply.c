@@ -440,8 +440,7 @@ static int apply_erase(struct apply *apply)
     if (code == 0 && asked && apply->has_old && apply->old.used_ms != head->used_ms) {
         return 0; /* it was used since */
     }
-    uint32_t version = asked && apply->has_old ? apply->old.version : head->version;
-    uint32_t steps = asked && apply->has_old ? apply->old.length : head->length;
+    struct tier_head last = asked && apply->has_old ? apply->old : *head;
     code = code ? code : tree_arm(&apply->txn, head->uid, UINT64_MAX);
     code = code ? code : delete_head(apply);
     code = code ? code : delete_name(apply, &leads);
@@ -453,8 +452,8 @@ static int apply_erase(struct apply *apply)
         }
         code = tree_bury(&apply->txn, apply->now_ms, head->name,
                          (struct tree_tomb){.reason = (uint8_t)apply->group.reason,
-                                            .version = version,
-                                            .steps = steps,
+                                            .version = last.version,
+                                            .steps = last.length,
                                             .owner = head->name});
     }
     return code ? code

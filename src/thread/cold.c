@@ -425,32 +425,28 @@ static bool is_due(struct lane *lane, struct thread *thread, uint64_t uid, bool 
     return same;
 }
 
-static void due_erase(struct lane *lane, const struct tier_due *due, uint32_t version,
-                      uint32_t length, struct cold *marker, uint64_t asked_used_ms)
+static void due_erase(struct lane *lane, const struct tier_due *due, struct cold *marker)
 {
     struct tier_head head = {.uid = due->uid,
                              .name = due->name,
                              .id = bytes_of(due->id, due->id_size),
                              .tenant = due->tenant,
-                             .version = version,
-                             .length = length};
+                             .version = due->version,
+                             .length = due->length};
     lane_count(lane, due->reason == REASON_EVICTED ? METRIC_EVICTED : METRIC_EXPIRED, 1);
-    journal_erase_cold(lane, &head, due->reason, JOURNAL_NO_WAIT, marker, asked_used_ms);
-}
-
-/* Memory knows nothing of it, and the tier knows better by now than when it asked. */
-static void due_unknown(struct lane *lane, const struct tier_due *due, struct cold *marker)
-{
-    due_erase(lane, due, due->version, due->length, marker, due->used_ms);
+    journal_erase_cold(lane, &head, due->reason, JOURNAL_NO_WAIT, marker, due->used_ms);
 }
 
 /* Ended while it was in memory, and the erasure has not come through. Nothing loads it. The disk
- * may not have had its last versions. */
+ * may not have had its last versions, so that its word does not count. */
 static void due_ended(struct lane *lane, struct tier_due *due, enum reason reason, uint32_t version,
                       uint32_t length)
 {
     due->reason = reason;
-    due_erase(lane, due, version, length, NULL, 0);
+    due->version = version;
+    due->length = length;
+    due->used_ms = 0;
+    due_erase(lane, due, NULL);
 }
 
 void cold_due(struct lane *lane, struct tier_due *due)
@@ -466,7 +462,7 @@ void cold_due(struct lane *lane, struct tier_due *due)
     if (record && record->kind == RECORD_THREAD && thread_is_unborn((struct thread *)record)) {
         struct snapshot before = spine_snapshot(lane, (struct thread *)record);
         if (before.spine->lost_reason == REASON_CORRUPT) {
-            due_unknown(lane, due, NULL);
+            due_erase(lane, due, NULL); /* of it nothing is known here */
         } else {
             due_ended(lane, due, (enum reason)before.spine->lost_reason, before.version,
                       before.length);
@@ -478,7 +474,7 @@ void cold_due(struct lane *lane, struct tier_due *due)
             /* Used since the disk last heard of it: tell. An end that has come is the sweep's. */
             journal_settle(lane, thread, true);
         } else if (known) {
-            due_unknown(lane, due, NULL); /* an earlier life, that the disk would not let go of */
+            due_erase(lane, due, NULL); /* an earlier life, that the disk would not let go of */
         }
     } else if (record && record_is_tombstone(record)) {
         const struct tombstone *tombstone = (const struct tombstone *)record;
@@ -486,7 +482,7 @@ void cold_due(struct lane *lane, struct tier_due *due)
     } else {
         struct cold *marker = hold_name(lane, &key);
         if (marker) {
-            due_unknown(lane, due, marker);
+            due_erase(lane, due, marker);
         }
     }
     free(due);

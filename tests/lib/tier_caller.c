@@ -1,6 +1,7 @@
 /* A lane's half of the talk with a tier. */
 #include "tests/lib/tier_caller.h"
 
+#include "tests/lib/tier_kept.h"
 #include "thread/compact.h"
 #include "wire/parse.h"
 
@@ -475,7 +476,7 @@ static void put_load(struct text *text, const struct tier_caller *caller, bool w
         } else {
             struct bytes id = bytes_of(found->key.id, found->key.id_size);
             struct index_hash owner = caller_name(caller, RECORD_THREAD, id);
-            assert(found->key.owner.low == owner.low && found->key.owner.high == owner.high);
+            assert(tier_kept_same_name(found->key.owner, owner));
             put_payload(text, id);
             put(text, " %u v%u%s", found->key.number, found->key.version,
                 found->key.shared ? " shared" : "");
@@ -522,7 +523,7 @@ const char *caller_show_due(struct tier_caller *caller)
         struct tier_due *due = caller->due[i];
         struct bytes id = bytes_of(due->id, due->id_size);
         struct index_hash name = caller_name(caller, RECORD_THREAD, id);
-        assert(due->name.low == name.low && due->name.high == name.high);
+        assert(tier_kept_same_name(due->name, name));
         put(&text, "%s%.*s %s v%u steps %u", i > 0 ? ", " : "", (int)id.size, (const char *)id.data,
             reason_name(due->reason), due->version, due->length);
         free(due);
