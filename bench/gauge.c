@@ -55,6 +55,7 @@ static const struct row rows[] = {
     {"threads", "live", AT(keys)},
     {"memory", "payload_bytes", AT(held_bytes)},
     {"memory", "used_bytes", AT(accounted_bytes)},
+    {"memory", "stock_bytes", AT(stock_bytes)},
     {"disk", "batches", AT(disk_batches)},
     {"disk", "changes", AT(disk_changes)},
     {"disk", "batch_bytes", AT(disk_batch_bytes)},

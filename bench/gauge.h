@@ -23,6 +23,7 @@ struct gauge_reading {
     uint64_t keys;             /* threads, keys, items that are in memory, overdue ones included */
     uint64_t held_bytes;       /* rethread: of payloads not yet freed; memcached: of items */
     uint64_t accounted_bytes;  /* all memory that the server says it uses */
+    uint64_t stock_bytes;      /* and that it keeps beside that, free; rethread */
     uint64_t disk_batches;     /* of rethread's log, each with one flush */
     uint64_t disk_changes;     /* in these batches */
     uint64_t disk_batch_bytes; /* of a batch, a moving mean */

@@ -292,7 +292,8 @@ static bool churn_side(struct memory *memory, const struct side *side, const voi
         stock_complain(name, "the server does not hold what it was given");
         return false;
     }
-    *sample = (double)gauge_resident_bytes(&side->server) / (double)reading.accounted_bytes;
+    *sample = (double)gauge_resident_bytes(&side->server) /
+              (double)(reading.accounted_bytes + reading.stock_bytes);
     return good;
 }
 

@@ -112,6 +112,7 @@ struct arena *arena_create(uint64_t budget_bytes, unsigned caches_max)
         cache->id = (uint16_t)id;
         cache->word_first = (uint32_t)((uint64_t)arena->words * id / caches_max);
     }
+    arena_stock_init(arena);
     if (!arena_runs_reserve(arena)) {
         free(arena);
         return NULL;
@@ -140,7 +141,8 @@ static bool span_create(struct arena_cache *cache, unsigned size_class, enum are
 {
     struct arena *arena = cache->arena;
     const struct arena_class *shape = &arena->classes[size_class];
-    uint32_t first = arena_run_claim(cache, shape->chunks, need);
+    uint32_t populated;
+    uint32_t first = arena_run_claim(cache, shape->chunks, need, &populated);
     if (first == 0) {
         return false;
     }
@@ -152,7 +154,8 @@ static bool span_create(struct arena_cache *cache, unsigned size_class, enum are
     span->chunks = shape->chunks;
     span->object_bytes = shape->object_bytes;
     span->capacity = shape->capacity;
-    span->used = span->fresh = span->free_head = span->free_tail = span->populated = 0;
+    span->used = span->fresh = span->free_head = span->free_tail = 0;
+    span->populated = populated * CHUNK_BYTES;
     /* Pairs with the load in arena_send_home: the objects are given out after this. */
     atomic_store_explicit(&span->owner, cache->id, memory_order_relaxed);
     ARENA_POISON(arena_chunk_at(arena, first), (size_t)shape->chunks * CHUNK_BYTES);
@@ -165,7 +168,7 @@ static void span_give_back(struct arena_cache *cache, uint32_t first)
 {
     struct arena_span *span = &cache->arena->spans[first];
     assert(span->used == 0);
-    arena_run_give_back(cache, first, span->chunks);
+    arena_run_give_back(cache, first, span->chunks, span->populated / CHUNK_BYTES);
 }
 
 static uint64_t span_bytes(const struct arena_span *span)
@@ -295,11 +298,12 @@ static void *run_alloc(struct arena_cache *cache, size_t size_bytes, enum arena_
         return NULL;
     }
     uint32_t chunks = (uint32_t)((size_bytes + CHUNK_BYTES - 1) / CHUNK_BYTES);
-    uint32_t first = arena_run_claim(cache, chunks, need);
+    uint32_t populated;
+    uint32_t first = arena_run_claim(cache, chunks, need, &populated);
     if (first == 0) {
         arena_cache_drain(cache);
         arena_spares_give_back(cache);
-        first = arena_run_claim(cache, chunks, need);
+        first = arena_run_claim(cache, chunks, need, &populated);
         if (first == 0) {
             return NULL;
         }
@@ -311,7 +315,10 @@ static void *run_alloc(struct arena_cache *cache, size_t size_bytes, enum arena_
     size_t run_bytes = (size_t)chunks * CHUNK_BYTES;
     ARENA_POISON(object + size_bytes / 8 * 8, run_bytes - size_bytes / 8 * 8);
     ARENA_UNPOISON(object, size_bytes);
-    arena_run_populate(object, size_bytes);
+    size_t there = (size_t)populated * CHUNK_BYTES;
+    if (there < size_bytes) {
+        arena_run_populate(object + there, size_bytes - there);
+    }
     count_live(cache, (int64_t)run_bytes);
     return object;
 }
@@ -356,7 +363,8 @@ void arena_free(struct arena_cache *cache, void *object)
     struct arena_span *span = &arena->spans[first];
     if (span->size_class == CLASS_RUN) {
         count_live(cache, -(int64_t)span_bytes(span));
-        arena_run_give_back(cache, first, span->chunks);
+        /* As far as it was written its pages are there: nearly all of them. */
+        arena_run_give_back(cache, first, span->chunks, span->chunks);
         return;
     }
     count_live(cache, -(int64_t)span->object_bytes);

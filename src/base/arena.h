@@ -5,8 +5,9 @@
  * in 16-byte units (0 = none) as well as by pointer. Small objects (up to 32 KiB) come from spans
  * of one size class each, 16 bytes apart up to 2 KiB and at most 6.25% beyond (12.5% with less than
  * 16 MiB of budget for each cache); larger ones are runs
- * of whole units. Spans and runs that fall empty go back to the system (MADV_DONTNEED) and no
- * longer count.
+ * of whole units. Of spans and runs that fall empty up to an eighth of the budget (256 MiB at most)
+ * stays in stock for what comes next; the stock and all else goes back to the system
+ * (MADV_DONTNEED).
  *
  * Ownership. An arena is shared. Each operating-system thread that allocates has one arena_cache
  * of its own; an object may be freed through any cache. Objects are 16-byte aligned, those of a
@@ -16,7 +17,8 @@
  *
  * Budget. committed bytes = spans and runs in use + what others charged (arena_charge). An
  * ordinary allocation that needs new memory fails when committed would exceed the budget; a
- * structural one (the index's own tables, bounded by the records they hold) may exceed it.
+ * structural one (the index's own tables, bounded by the records they hold) may exceed it. The
+ * stock fits beside what is committed, or goes: committed + stock stay within the budget as well.
  *
  * Progress. Allocation and free are lock-free: a failed compare-and-swap means that another caller
  * succeeded. No mutex, no spinning on another's progress.
@@ -55,6 +57,13 @@ void arena_free(struct arena_cache *cache, void *object); /* NULL is allowed */
  */
 void arena_cache_drain(struct arena_cache *cache);
 
+/*
+ * Gives part of the stock back to the system when it is time: to be called again and again, some
+ * hundred times a second if it is to be even, with a time that does not go backwards. From any
+ * operating-system thread.
+ */
+void arena_stock_decay(struct arena *arena, uint64_t now_ms);
+
 /* What the object really takes: its class or run size. */
 size_t arena_size(const struct arena *arena, const void *object);
 
@@ -75,7 +84,8 @@ static inline uint32_t arena_ref(const uint8_t *base, const void *object)
 void arena_charge(struct arena *arena, int64_t bytes);
 
 uint64_t arena_budget_bytes(const struct arena *arena);
-uint64_t arena_committed_bytes(const struct arena *arena); /* physical: spans, runs, charges */
+uint64_t arena_committed_bytes(const struct arena *arena); /* spans, runs, charges */
+uint64_t arena_stock_bytes(const struct arena *arena);     /* resident beside that, and free */
 uint64_t
 arena_live_bytes(const struct arena *arena); /* allocated objects (class sizes) and charges */
 

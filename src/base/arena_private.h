@@ -1,6 +1,7 @@
 /*
- * What arena.c (objects and their spans), arena_caches.c (caches, and frees that travel home) and
- * arena_runs.c (the range and its chunks) share. Nobody else includes this, but for their tests.
+ * What arena.c (objects and their spans), arena_caches.c (caches, and frees that travel home),
+ * arena_runs.c (the range and its chunks) and arena_stock.c (free chunks whose pages stay) share.
+ * Nobody else includes this, but for their tests.
  *
  * The range is cut into 16 KiB chunks. A run is one or more adjacent chunks, named by its first
  * chunk; it is either a span (objects of one class, owned by one cache) or one large object. A
@@ -109,14 +110,20 @@ struct arena {
     bool coarse;              /* every other class and more is left out, see class_of */
     struct arena_class classes[CLASS_COUNT];
 
-    void *tables; /* one mapping: bitmap, spans, offsets */
+    void *tables; /* one mapping: bitmap, stocked, spans, offsets */
     size_t tables_bytes;
     _Atomic uint64_t *bitmap;
+    _Atomic uint64_t *stocked; /* of free chunks: whose pages are kept; see arena_stock.c */
     struct arena_span *spans;
     uint8_t *offsets; /* of a chunk of a span: how many chunks its first one lies before it */
 
-    _Alignas(128) _Atomic uint64_t committed_bytes;
+    uint64_t stock_bytes_max;
+
+    _Alignas(128) _Atomic uint64_t physical_bytes; /* spans, runs, charges, and what is in stock */
     _Atomic uint64_t charged_bytes;
+    _Atomic uint64_t stock_bytes;
+    _Atomic uint64_t stock_due_ms;            /* when it decays next */
+    _Atomic uint32_t stock_word;              /* where trimming goes on */
     _Alignas(128) _Atomic uint32_t abandoned; /* spans of closed caches, by `next` */
     _Atomic uint32_t orphans;                 /* freed objects of spans that had no owner */
     struct arena_cache caches[];
@@ -126,14 +133,50 @@ struct arena {
 bool arena_runs_reserve(struct arena *arena);
 void arena_runs_release(struct arena *arena);
 
-/* Commits and claims `chunks` adjacent chunks. 0 when the budget or the range has no room. */
-uint32_t arena_run_claim(struct arena_cache *cache, uint32_t chunks, enum arena_need need);
+/*
+ * Commits and claims `chunks` adjacent chunks. 0 when the budget or the range has no room.
+ * `populated`: of so many from its start on the pages are there.
+ */
+uint32_t arena_run_claim(struct arena_cache *cache, uint32_t chunks, enum arena_need need,
+                         uint32_t *populated);
 
-/* Gives the run back to the system. Nobody may hold a pointer into it. */
-void arena_run_give_back(struct arena_cache *cache, uint32_t first, uint32_t chunks);
+/*
+ * Gives the run back: the pages of its first `populated` chunks to the stock if that has room, all
+ * others to the system. Nobody may hold a pointer into it.
+ */
+void arena_run_give_back(struct arena_cache *cache, uint32_t first, uint32_t chunks,
+                         uint32_t populated);
 /* Has the pages of a fresh run, which is to be written whole, there at once: a fault for each takes
  * longer. */
 void arena_run_populate(void *at, size_t bytes);
+
+/* Takes bytes whose pages have gone out of the count. */
+void arena_uncommit(struct arena *arena, uint64_t bytes);
+
+/* ---- the stock; the chunks' bits in `bitmap` are the caller's throughout ---- */
+
+void arena_stock_init(struct arena *arena); /* its limit, by the budget */
+
+/* Puts the chunks, whose pages are there, in stock; false when it has no room, and nothing is done.
+ */
+bool arena_stock_add(struct arena *arena, uint32_t first, uint32_t chunks);
+
+struct arena_taken {
+    uint32_t chunks;  /* so many were in stock, and are counted in physical_bytes */
+    uint32_t leading; /* of these so many from the first one on, without a gap */
+};
+
+/* Takes what of the chunks is in stock out of it. */
+struct arena_taken arena_stock_take(struct arena *arena, uint32_t first, uint32_t chunks);
+
+/* Gives at least so much of the stock back to the system, or all that it has. */
+void arena_stock_trim(struct arena *arena, uint64_t bytes);
+
+static inline uint64_t arena_low_bits(uint32_t count)
+{
+    assert(count >= 1 && count <= WORD_CHUNKS);
+    return ~UINT64_C(0) >> (WORD_CHUNKS - count);
+}
 
 static inline uint8_t *arena_chunk_at(const struct arena *arena, uint32_t chunk)
 {

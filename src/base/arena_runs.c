@@ -33,7 +33,7 @@ bool arena_runs_reserve(struct arena *arena)
 {
     size_t chunks = (size_t)arena->words * WORD_CHUNKS;
     size_t bitmap_bytes = arena->words * sizeof *arena->bitmap;
-    size_t spans_at = (bitmap_bytes + 63) / 64 * 64;
+    size_t spans_at = (2 * bitmap_bytes + 63) / 64 * 64;
     size_t offsets_at = spans_at + chunks * sizeof *arena->spans;
 
     assert(arena->range_bytes == chunks * CHUNK_BYTES);
@@ -48,6 +48,7 @@ bool arena_runs_reserve(struct arena *arena)
         return false;
     }
     arena->bitmap = arena->tables;
+    arena->stocked = arena->bitmap + arena->words;
     arena->spans = (void *)((uint8_t *)arena->tables + spans_at);
     arena->offsets = (uint8_t *)arena->tables + offsets_at;
     atomic_init(&arena->bitmap[0], 1); /* chunk 0 is none */
@@ -62,30 +63,34 @@ void arena_runs_release(struct arena *arena)
     munmap(arena->base, arena->range_bytes);
 }
 
-/* The counter orders nothing: the bitmap does. Pairs with the subtraction in uncommit. */
+/* The counter orders nothing: the bitmap does. Pairs with the subtraction in arena_uncommit. */
 static bool commit(struct arena *arena, uint64_t bytes, enum arena_need need)
 {
-    uint64_t old = atomic_load_explicit(&arena->committed_bytes, memory_order_relaxed);
+    uint64_t old = atomic_load_explicit(&arena->physical_bytes, memory_order_relaxed);
     do {
         if (need == ARENA_ORDINARY &&
             (old > arena->budget_bytes || bytes > arena->budget_bytes - old)) {
             return false;
         }
-    } while (!atomic_compare_exchange_weak_explicit(&arena->committed_bytes, &old, old + bytes,
+    } while (!atomic_compare_exchange_weak_explicit(&arena->physical_bytes, &old, old + bytes,
                                                     memory_order_relaxed, memory_order_relaxed));
     return true;
 }
 
-static void uncommit(struct arena *arena, uint64_t bytes)
+/* What may exceed the budget drives out the stock first. */
+static void hold_to_budget(struct arena *arena)
 {
-    uint64_t old = atomic_fetch_sub_explicit(&arena->committed_bytes, bytes, memory_order_relaxed);
-    assert(old >= bytes);
+    /* Relaxed: where it is missed, the next decay makes good for it. */
+    uint64_t held = atomic_load_explicit(&arena->physical_bytes, memory_order_relaxed);
+    if (held > arena->budget_bytes && arena_stock_bytes(arena) > 0) {
+        arena_stock_trim(arena, held - arena->budget_bytes);
+    }
 }
 
-static uint64_t low_bits(uint32_t count)
+void arena_uncommit(struct arena *arena, uint64_t bytes)
 {
-    assert(count >= 1 && count <= WORD_CHUNKS);
-    return ~UINT64_C(0) >> (WORD_CHUNKS - count);
+    uint64_t old = atomic_fetch_sub_explicit(&arena->physical_bytes, bytes, memory_order_relaxed);
+    assert(old >= bytes);
 }
 
 /* The lowest place of `count` adjacent clear bits, or WORD_CHUNKS. */
@@ -111,7 +116,7 @@ static uint32_t claim_narrow(struct arena_cache *cache, uint32_t chunks)
         while (at < WORD_CHUNKS) {
             /* Acquire pairs with the release in clear: the former owner is done with the run. */
             if (atomic_compare_exchange_weak_explicit(&arena->bitmap[word], &old,
-                                                      old | low_bits(chunks) << at,
+                                                      old | arena_low_bits(chunks) << at,
                                                       memory_order_acquire, memory_order_relaxed)) {
                 cache->word_narrow = word;
                 return word * WORD_CHUNKS + at;
@@ -129,7 +134,7 @@ static void clear(struct arena *arena, uint32_t first, uint32_t chunks)
     while (chunks > 0) {
         uint32_t at = first % WORD_CHUNKS;
         uint32_t here = chunks < WORD_CHUNKS - at ? chunks : WORD_CHUNKS - at;
-        uint64_t mask = low_bits(here) << at;
+        uint64_t mask = arena_low_bits(here) << at;
         uint64_t old = atomic_fetch_and_explicit(&arena->bitmap[first / WORD_CHUNKS], ~mask,
                                                  memory_order_release);
         assert((old & mask) == mask);
@@ -146,7 +151,7 @@ static uint32_t claim_wide_at(struct arena *arena, uint32_t word, uint32_t chunk
     uint32_t claimed = 0;
     while (claimed < chunks) {
         uint32_t here = chunks - claimed < WORD_CHUNKS ? chunks - claimed : WORD_CHUNKS;
-        uint64_t mask = low_bits(here);
+        uint64_t mask = arena_low_bits(here);
         uint32_t at = word + claimed / WORD_CHUNKS;
         uint64_t old = atomic_load_explicit(&arena->bitmap[at], memory_order_relaxed);
         /* Acquire pairs with the release in clear. */
@@ -186,18 +191,54 @@ static uint32_t claim_wide(struct arena_cache *cache, uint32_t chunks)
     return 0;
 }
 
-uint32_t arena_run_claim(struct arena_cache *cache, uint32_t chunks, enum arena_need need)
+/* Gives the pages of held chunks back to the system, then the chunks; so many were counted. */
+static void give_back(struct arena *arena, uint32_t first, uint32_t chunks, uint32_t counted)
 {
-    uint64_t bytes = (uint64_t)chunks * CHUNK_BYTES;
+    /* Before the bits: afterwards the next owner's bytes would go. It fails on locked memory only,
+     * which then stays resident, and nothing else is wrong. */
+    (void)madvise(arena_chunk_at(arena, first), (size_t)chunks * CHUNK_BYTES, MADV_DONTNEED);
+    arena_uncommit(arena, (uint64_t)counted * CHUNK_BYTES);
+    clear(arena, first, chunks);
+}
+
+/* Whether a claim can succeed that has all of the stock to fall back on. A hint: commit decides. */
+static bool may_fit(const struct arena *arena, uint64_t bytes, enum arena_need need)
+{
+    uint64_t used = arena_committed_bytes(arena);
+    return need == ARENA_STRUCTURAL ||
+           (used <= arena->budget_bytes && bytes <= arena->budget_bytes - used);
+}
+
+/* Commits what the run has not brought along from the stock, at the cost of the rest of that. */
+static bool commit_rest(struct arena *arena, uint64_t bytes, enum arena_need need)
+{
+    if (bytes == 0 || commit(arena, bytes, need)) {
+        hold_to_budget(arena);
+        return true;
+    }
+    arena_stock_trim(arena, bytes);
+    return commit(arena, bytes, need);
+}
+
+uint32_t arena_run_claim(struct arena_cache *cache, uint32_t chunks, enum arena_need need,
+                         uint32_t *populated)
+{
+    struct arena *arena = cache->arena;
     assert(chunks > 0);
-    if (!commit(cache->arena, bytes, need)) {
+    if (!may_fit(arena, (uint64_t)chunks * CHUNK_BYTES, need)) {
         return 0;
     }
     uint32_t first =
         chunks <= WORD_CHUNKS ? claim_narrow(cache, chunks) : claim_wide(cache, chunks);
     if (first == 0) {
-        uncommit(cache->arena, bytes);
+        return 0;
     }
+    struct arena_taken taken = arena_stock_take(arena, first, chunks);
+    if (!commit_rest(arena, (uint64_t)(chunks - taken.chunks) * CHUNK_BYTES, need)) {
+        give_back(arena, first, chunks, taken.chunks);
+        return 0;
+    }
+    *populated = taken.leading;
     return first;
 }
 
@@ -210,40 +251,46 @@ void arena_run_populate(void *at, size_t bytes)
     (void)madvise(at, bytes, MADV_POPULATE_WRITE);
 }
 
-void arena_run_give_back(struct arena_cache *cache, uint32_t first, uint32_t chunks)
+void arena_run_give_back(struct arena_cache *cache, uint32_t first, uint32_t chunks,
+                         uint32_t populated)
 {
     struct arena *arena = cache->arena;
-    uint8_t *at = arena_chunk_at(arena, first);
-    size_t bytes = (size_t)chunks * CHUNK_BYTES;
     uint32_t word = first / WORD_CHUNKS;
 
-    assert(first > 0 && chunks > 0);
-    ARENA_POISON(at, bytes);
-    /* Before the bits: afterwards the next owner's bytes would go. It fails on locked memory only,
-     * which then stays resident, and nothing else is wrong. */
-    (void)madvise(at, bytes, MADV_DONTNEED);
-    clear(arena, first, chunks);
-    uncommit(arena, bytes);
+    assert(first > 0 && chunks > 0 && populated <= chunks);
+    ARENA_POISON(arena_chunk_at(arena, first), (size_t)chunks * CHUNK_BYTES);
     /* Reuse low addresses of the cache's own part first, so that the rest stays whole. */
     if (chunks <= WORD_CHUNKS && word >= cache->word_first && word < cache->word_narrow) {
         cache->word_narrow = word;
+    }
+    if (arena_stock_add(arena, first, populated)) {
+        clear(arena, first, populated);
+        first += populated;
+        chunks -= populated;
+    }
+    if (chunks > 0) {
+        give_back(arena, first, chunks, chunks);
     }
 }
 
 void arena_charge(struct arena *arena, int64_t bytes)
 {
     if (bytes >= 0) {
-        atomic_fetch_add_explicit(&arena->committed_bytes, (uint64_t)bytes, memory_order_relaxed);
+        atomic_fetch_add_explicit(&arena->physical_bytes, (uint64_t)bytes, memory_order_relaxed);
         atomic_fetch_add_explicit(&arena->charged_bytes, (uint64_t)bytes, memory_order_relaxed);
+        hold_to_budget(arena);
         return;
     }
     uint64_t less = (uint64_t)-bytes;
     uint64_t old = atomic_fetch_sub_explicit(&arena->charged_bytes, less, memory_order_relaxed);
     assert(old >= less);
-    uncommit(arena, less);
+    arena_uncommit(arena, less);
 }
 
 uint64_t arena_committed_bytes(const struct arena *arena)
 {
-    return atomic_load_explicit(&arena->committed_bytes, memory_order_relaxed);
+    /* Relaxed: about right while others claim and free. */
+    uint64_t held = atomic_load_explicit(&arena->physical_bytes, memory_order_relaxed);
+    uint64_t stock = arena_stock_bytes(arena);
+    return held > stock ? held - stock : 0;
 }

@@ -384,6 +384,7 @@ bool lane_tend(struct lane *lane)
     lane->work = 0;
     more = spine_tend_burials(lane, BURIALS_AT_ONCE) || more;
     arena_cache_drain(lane->cache);
+    arena_stock_decay(lane->threads->arena, lane->now_ms);
     /* Our own pointers of this turn are no longer used: announce it, so that the epoch can move. */
     lane->turn++;
     epoch_online(lane->member);

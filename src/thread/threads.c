@@ -355,6 +355,7 @@ void threads_metrics(struct lane *asking, uint64_t values[METRIC_COUNT])
     values[METRIC_BUDGET_BYTES] = threads->settings.memory_bytes;
     values[METRIC_PAYLOAD_BYTES] = payload_bytes > 0 ? (uint64_t)payload_bytes : 0;
     values[METRIC_USED_BYTES] = used;
+    values[METRIC_STOCK_BYTES] = arena_stock_bytes(threads->arena);
     values[METRIC_OVERHEAD_BYTES] = used - values[METRIC_PAYLOAD_BYTES];
     /* Relaxed: a sum by itself. */
     values[METRIC_STREAMING_BYTES] =

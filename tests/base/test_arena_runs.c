@@ -96,6 +96,7 @@ START_TEST(long_runs_hold_their_bytes)
             sum -= (sizes[i] + 16383) / 16384 * 16384;
             ck_assert_uint_eq(arena_committed_bytes(arena), sum);
         }
+        arena_stock_trim(arena, UINT64_MAX);
         ck_assert_uint_eq(resident_bytes(arena), 0);
         ck_assert_uint_eq(chunks_held(arena), 1);
     }
@@ -128,9 +129,13 @@ START_TEST(memory_goes_back_to_the_system)
             arena_free(cache, objects[i]);
         }
         ck_assert_uint_le(arena_committed_bytes(arena), 256 * MIB / 32);
+        ck_assert_uint_le(resident_bytes(arena),
+                          arena_committed_bytes(arena) + arena_stock_bytes(arena));
+        arena_stock_trim(arena, UINT64_MAX);
         ck_assert_uint_le(resident_bytes(arena), arena_committed_bytes(arena));
     }
     arena_cache_close(cache);
+    arena_stock_trim(arena, UINT64_MAX);
     ck_assert_uint_eq(resident_bytes(arena), 0);
     ck_assert_uint_eq(chunks_held(arena), 1);
     arena_destroy(arena);

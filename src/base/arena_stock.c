@@ -1,0 +1,181 @@
+/*
+ * The arena's stock: chunks that nobody uses and whose pages stay, for whoever claims them next.
+ *
+ * To give pages back and fault them in again costs several times what is done with the memory in
+ * between, and what lives by a ttl frees as much as it allocates. So the pages of a freed run stay,
+ * within a limit; they leave little by little (arena_stock_decay), and at once where the budget has
+ * no room for them beside what is asked for.
+ *
+ * A chunk is in stock while its bit in `stocked` is set and that in `bitmap` is clear. Whoever
+ * holds its bit in `bitmap` alone changes the one in `stocked`: after the acquire that won it,
+ * before the release that gives it up, so that `stocked` needs no order of its own. Pages in stock
+ * are counted in physical_bytes from before their bit is set until they have gone, or are
+ * another's.
+ *
+ * Progress. Lock-free as the range is; no call goes round the words more than once.
+ */
+#include "base/arena_private.h"
+
+#include <assert.h>
+#include <sys/mman.h>
+
+enum {
+    STOCK_PART = 8,         /* at most this part of the budget */
+    STOCK_MIB_MAX = 256,    /* nor more than this, for the time it takes to give back */
+    DECAY_STEP_MS = 10,     /* so often */
+    DECAY_STEPS_MAX = 100,  /* at once, when nobody has called for long */
+    DECAY_PART = 512,       /* leaves: e-fold in some 5 s */
+    DECAY_CHUNKS_LEAST = 4, /* so that it ends */
+};
+
+void arena_stock_init(struct arena *arena)
+{
+    const uint64_t most = (uint64_t)STOCK_MIB_MAX << 20;
+    uint64_t part = arena->budget_bytes / STOCK_PART;
+    arena->stock_bytes_max = part < most ? part : most;
+}
+
+/* Whether the stock has, and keeps, room for so many bytes more. */
+static bool reserve(struct arena *arena, uint64_t bytes)
+{
+    /* Relaxed: a budget over budget needs no exact answer. */
+    if (atomic_load_explicit(&arena->physical_bytes, memory_order_relaxed) > arena->budget_bytes) {
+        return false;
+    }
+    /* Pairs with the subtractions in arena_stock_take and drop; wants no order. */
+    uint64_t old = atomic_load_explicit(&arena->stock_bytes, memory_order_relaxed);
+    do {
+        if (bytes > arena->stock_bytes_max || old > arena->stock_bytes_max - bytes) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak_explicit(&arena->stock_bytes, &old, old + bytes,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    return true;
+}
+
+bool arena_stock_add(struct arena *arena, uint32_t first, uint32_t chunks)
+{
+    if (chunks == 0 || !reserve(arena, (uint64_t)chunks * CHUNK_BYTES)) {
+        return false;
+    }
+    while (chunks > 0) {
+        uint32_t at = first % WORD_CHUNKS;
+        uint32_t here = chunks < WORD_CHUNKS - at ? chunks : WORD_CHUNKS - at;
+        uint64_t mask = arena_low_bits(here) << at;
+        /* Relaxed: see above. Others change other bits of the word. */
+        uint64_t old = atomic_fetch_or_explicit(&arena->stocked[first / WORD_CHUNKS], mask,
+                                                memory_order_relaxed);
+        assert((old & mask) == 0);
+        first += here;
+        chunks -= here;
+    }
+    return true;
+}
+
+/* Takes the bits of `mask` that are in stock out of it. The caller holds all of them. */
+static uint64_t take_bits(struct arena *arena, uint32_t word, uint64_t mask)
+{
+    /* Relaxed, both: see above. */
+    if ((atomic_load_explicit(&arena->stocked[word], memory_order_relaxed) & mask) == 0) {
+        return 0;
+    }
+    uint64_t old =
+        atomic_fetch_and_explicit(&arena->stocked[word], ~mask, memory_order_relaxed) & mask;
+    uint64_t bytes = (uint64_t)__builtin_popcountll(old) * CHUNK_BYTES;
+    uint64_t had = atomic_fetch_sub_explicit(&arena->stock_bytes, bytes, memory_order_relaxed);
+    assert(had >= bytes);
+    return old;
+}
+
+struct arena_taken arena_stock_take(struct arena *arena, uint32_t first, uint32_t chunks)
+{
+    struct arena_taken taken = {0};
+    bool leads = true;
+    while (chunks > 0) {
+        uint32_t at = first % WORD_CHUNKS;
+        uint32_t here = chunks < WORD_CHUNKS - at ? chunks : WORD_CHUNKS - at;
+        uint64_t all = arena_low_bits(here);
+        uint64_t bits = take_bits(arena, first / WORD_CHUNKS, all << at) >> at;
+        taken.chunks += (uint32_t)__builtin_popcountll(bits);
+        if (leads) {
+            leads = bits == all;
+            taken.leading += leads ? here : (uint32_t)__builtin_ctzll(~bits);
+        }
+        first += here;
+        chunks -= here;
+    }
+    return taken;
+}
+
+/* Gives up to `chunks_max` of the word's chunks in stock back to the system: so many it were. */
+static uint32_t drop(struct arena *arena, uint32_t word, uint32_t chunks_max)
+{
+    uint64_t bits;
+    uint64_t used = atomic_load_explicit(&arena->bitmap[word], memory_order_relaxed);
+    do {
+        bits = atomic_load_explicit(&arena->stocked[word], memory_order_relaxed) & ~used;
+        for (uint64_t rest = bits; rest != 0 && chunks_max < WORD_CHUNKS;) {
+            uint32_t more = (uint32_t)__builtin_popcountll(rest);
+            if (more <= chunks_max) {
+                break;
+            }
+            rest &= ~(UINT64_C(1) << (63 - __builtin_clzll(rest)));
+            bits = rest;
+        }
+        if (bits == 0) {
+            return 0;
+        }
+        /* Acquire pairs with the release in arena_chunks_clear, as any claim's does. */
+    } while (!atomic_compare_exchange_weak_explicit(&arena->bitmap[word], &used, used | bits,
+                                                    memory_order_acquire, memory_order_relaxed));
+    /* What was claimed and freed between the two loads need not be in stock any more. */
+    uint64_t mine = take_bits(arena, word, bits);
+    for (uint64_t rest = mine; rest != 0;) {
+        uint32_t at = (uint32_t)__builtin_ctzll(rest);
+        uint32_t count = (uint32_t)__builtin_ctzll(~(rest >> at));
+        (void)madvise(arena_chunk_at(arena, word * WORD_CHUNKS + at), (size_t)count * CHUNK_BYTES,
+                      MADV_DONTNEED);
+        rest &= ~(arena_low_bits(count) << at);
+    }
+    uint32_t chunks = (uint32_t)__builtin_popcountll(mine);
+    arena_uncommit(arena, (uint64_t)chunks * CHUNK_BYTES);
+    /* Release pairs with the acquire of who claims them next. */
+    atomic_fetch_and_explicit(&arena->bitmap[word], ~bits, memory_order_release);
+    return chunks;
+}
+
+void arena_stock_trim(struct arena *arena, uint64_t bytes)
+{
+    uint64_t left = bytes / CHUNK_BYTES + (bytes % CHUNK_BYTES != 0);
+    /* A hint where to look: whoever trims at the same time moves it too. */
+    uint32_t word = atomic_load_explicit(&arena->stock_word, memory_order_relaxed);
+    for (uint32_t looked = 0; looked < arena->words && left > 0 && arena_stock_bytes(arena) > 0;
+         looked++) {
+        left -= drop(arena, word, left < WORD_CHUNKS ? (uint32_t)left : WORD_CHUNKS);
+        if (left > 0) {
+            word = word + 1 == arena->words ? 0 : word + 1;
+        }
+    }
+    atomic_store_explicit(&arena->stock_word, word, memory_order_relaxed);
+}
+
+void arena_stock_decay(struct arena *arena, uint64_t now_ms)
+{
+    /* Relaxed, all: who wins the exchange does the step, and nothing hangs on when. */
+    uint64_t due_ms = atomic_load_explicit(&arena->stock_due_ms, memory_order_relaxed);
+    if (now_ms < due_ms || !atomic_compare_exchange_strong_explicit(
+                               &arena->stock_due_ms, &due_ms, now_ms + DECAY_STEP_MS,
+                               memory_order_relaxed, memory_order_relaxed)) {
+        return;
+    }
+    uint64_t steps = (now_ms - due_ms) / DECAY_STEP_MS + 1;
+    steps = steps < DECAY_STEPS_MAX ? steps : DECAY_STEPS_MAX;
+    uint64_t part = arena_stock_bytes(arena) / DECAY_PART;
+    uint64_t least = (uint64_t)DECAY_CHUNKS_LEAST * CHUNK_BYTES;
+    arena_stock_trim(arena, steps * (part > least ? part : least));
+}
+
+uint64_t arena_stock_bytes(const struct arena *arena)
+{
+    return atomic_load_explicit(&arena->stock_bytes, memory_order_relaxed);
+}

@@ -1,0 +1,345 @@
+/* The arena's stock: pages that stay, pages that go, and what is counted. */
+#include "base/arena_private.h"
+#include "tests/lib/suite.h"
+#include "tests/lib/trial.h"
+
+#include <check.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define MIB ((uint64_t)1 << 20)
+
+/* Pages of the chunks from `first` on that are in memory. */
+static uint64_t resident_bytes(const struct arena *arena, uint32_t first, uint64_t bytes)
+{
+    static unsigned char present[65536];
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), step = sizeof present * page;
+    uint64_t found = 0;
+    for (uint64_t at = 0; at < bytes; at += step) {
+        size_t here = bytes - at < step ? bytes - at : step;
+        ck_assert_int_eq(mincore(arena_chunk_at(arena, first) + at, here, present), 0);
+        for (size_t i = 0; i < here / page; i++) {
+            found += present[i] & 1;
+        }
+    }
+    return found * page;
+}
+
+/* What must hold whenever nobody is in the middle of something. */
+static void look_through(const struct arena *arena)
+{
+    uint64_t chunks = 0;
+    for (uint32_t word = 0; word < arena->words; word++) {
+        uint64_t used = atomic_load(&arena->bitmap[word]);
+        uint64_t stocked = atomic_load(&arena->stocked[word]);
+        ck_assert_uint_eq(used & stocked, 0);
+        chunks += (uint64_t)__builtin_popcountll(stocked);
+    }
+    ck_assert_uint_eq(arena_stock_bytes(arena), chunks * CHUNK_BYTES);
+    ck_assert_uint_le(arena_stock_bytes(arena), arena->stock_bytes_max);
+    uint64_t counted = arena_committed_bytes(arena) + arena_stock_bytes(arena);
+    ck_assert_uint_le(resident_bytes(arena, 0, arena->range_bytes), counted);
+}
+
+static uint8_t *must_alloc(struct arena_cache *cache, size_t size_bytes)
+{
+    uint8_t *object = arena_alloc(cache, size_bytes, ARENA_ORDINARY);
+    ck_assert_ptr_nonnull(object);
+    memset(object, 0x5a, size_bytes);
+    return object;
+}
+
+START_TEST(freed_pages_serve_what_comes_next)
+{
+    enum { RUNS = 20, RUN = 6 * CHUNK_BYTES };
+    struct arena *arena = arena_create(64 * MIB, 1);
+    struct arena_cache *cache = arena_cache_open(arena);
+    uint8_t *runs[RUNS];
+    for (unsigned i = 0; i < RUNS; i++) {
+        runs[i] = must_alloc(cache, RUN);
+    }
+    ck_assert_uint_eq(arena_stock_bytes(arena), 0);
+    for (unsigned i = 0; i < RUNS; i++) {
+        arena_free(cache, runs[i]);
+        ck_assert_uint_eq(arena_stock_bytes(arena), (i + 1) * RUN);
+        ck_assert_uint_eq(arena_committed_bytes(arena), (RUNS - i - 1) * RUN);
+        look_through(arena);
+    }
+    uint64_t resident = resident_bytes(arena, 0, arena->range_bytes);
+    ck_assert_uint_eq(resident, RUNS * RUN);
+    /* Of one chunk more: each takes parts of two, or some of one and something new. */
+    for (unsigned i = 0; i < RUNS; i++) {
+        runs[i] = must_alloc(cache, RUN + CHUNK_BYTES);
+        look_through(arena);
+        ck_assert_uint_eq(resident_bytes(arena, 0, arena->range_bytes),
+                          arena_committed_bytes(arena) + arena_stock_bytes(arena));
+    }
+    ck_assert_uint_lt(resident_bytes(arena, 0, arena->range_bytes), resident + RUNS * RUN / 2);
+    for (unsigned i = 0; i < RUNS; i++) {
+        arena_free(cache, runs[i]);
+    }
+    uint64_t stock = arena_stock_bytes(arena);
+    ck_assert_uint_ge(stock, RUNS * (RUN + CHUNK_BYTES));
+    arena_stock_trim(arena, 1);
+    ck_assert_uint_eq(arena_stock_bytes(arena), stock - CHUNK_BYTES);
+    arena_stock_trim(arena, UINT64_MAX);
+    ck_assert_uint_eq(arena_stock_bytes(arena), 0);
+    ck_assert_uint_eq(resident_bytes(arena, 0, arena->range_bytes), 0);
+    look_through(arena);
+    arena_cache_close(cache);
+    arena_destroy(arena);
+}
+END_TEST
+
+/* Of a span that was begun only the pages that are there go into stock. */
+START_TEST(what_was_never_touched_is_not_in_stock)
+{
+    struct arena *arena = arena_create(1024 * MIB, 1);
+    struct arena_cache *cache = arena_cache_open(arena);
+    cache->arena->spare_bytes_max = 0;
+    void *object = must_alloc(cache, 9000);
+    uint64_t span = arena_committed_bytes(arena);
+    uint64_t resident = resident_bytes(arena, 0, arena->range_bytes);
+    ck_assert_uint_lt(resident, span);
+    arena_free(cache, object);
+    ck_assert_uint_eq(arena_committed_bytes(arena), 0);
+    ck_assert_uint_eq(arena_stock_bytes(arena), resident);
+    look_through(arena);
+    /* The next one has these at its start, and what lies behind comes as it is needed. */
+    object = must_alloc(cache, 9000);
+    ck_assert_uint_eq(arena_stock_bytes(arena), 0);
+    ck_assert_uint_eq(resident_bytes(arena, 0, arena->range_bytes), resident);
+    arena_free(cache, object);
+    arena_cache_close(cache);
+    arena_destroy(arena);
+}
+END_TEST
+
+START_TEST(stock_never_costs_what_the_budget_has)
+{
+    enum { RUN = 5 * CHUNK_BYTES };
+    struct arena *arena = arena_create(16 * MIB, 1);
+    struct arena_cache *cache = arena_cache_open(arena);
+    uint8_t *runs[16 * MIB / RUN];
+    unsigned count = 0;
+    for (; (count + 1) * RUN <= 16 * MIB; count++) {
+        runs[count] = must_alloc(cache, RUN);
+    }
+    ck_assert_ptr_null(arena_alloc(cache, RUN, ARENA_ORDINARY));
+    uint64_t rest = 16 * MIB - (uint64_t)count * RUN;
+    for (unsigned i = 0; i < 20; i++) {
+        arena_free(cache, runs[i]);
+    }
+    ck_assert_uint_eq(arena_stock_bytes(arena), 20 * RUN);
+    /* One object as large as all of them finds no place where they were. */
+    uint8_t *large = must_alloc(cache, 20 * RUN);
+    look_through(arena);
+    ck_assert_uint_le(arena_committed_bytes(arena) + arena_stock_bytes(arena), 16 * MIB);
+    ck_assert_ptr_null(arena_alloc(cache, RUN, ARENA_ORDINARY));
+    arena_free(cache, large);
+    /* Charges may exceed the budget, but not while there is stock. */
+    uint64_t stock = arena_stock_bytes(arena);
+    ck_assert_uint_gt(stock, CHUNK_BYTES);
+    arena_charge(arena, (int64_t)(20 * RUN + rest - stock + CHUNK_BYTES));
+    ck_assert_uint_eq(arena_stock_bytes(arena), stock - CHUNK_BYTES);
+    arena_charge(arena, (int64_t)(2 * stock));
+    ck_assert_uint_eq(arena_stock_bytes(arena), 0);
+    /* Nor does it grow beyond it. */
+    arena_free(cache, runs[20]);
+    ck_assert_uint_eq(arena_stock_bytes(arena), 0);
+    look_through(arena);
+    arena_charge(arena, -(int64_t)(20 * RUN + rest + stock + CHUNK_BYTES));
+    for (unsigned i = 21; i < count; i++) {
+        arena_free(cache, runs[i]);
+    }
+    ck_assert_uint_eq(arena_committed_bytes(arena), 0);
+    ck_assert_uint_gt(arena_stock_bytes(arena), arena->stock_bytes_max - RUN);
+    look_through(arena);
+    /* And what is structural drives it out as well. */
+    uint8_t *structural = arena_alloc(cache, 15 * MIB, ARENA_STRUCTURAL);
+    ck_assert_uint_le(arena_committed_bytes(arena) + arena_stock_bytes(arena), 16 * MIB);
+    arena_free(cache, structural);
+    arena_cache_close(cache);
+    arena_destroy(arena);
+}
+END_TEST
+
+START_TEST(stock_leaves_little_by_little)
+{
+    struct arena *arena = arena_create(1024 * MIB, 1);
+    struct arena_cache *cache = arena_cache_open(arena);
+    arena_free(cache, must_alloc(cache, 100 * MIB));
+    uint64_t stock = arena_stock_bytes(arena), now_ms = 5000;
+    ck_assert_uint_eq(stock, 100 * MIB);
+    arena_stock_decay(arena, now_ms); /* however long ago the last one was: a second's worth */
+    ck_assert_uint_gt(arena_stock_bytes(arena), stock - stock / 4);
+    ck_assert_uint_lt(arena_stock_bytes(arena), stock);
+    for (unsigned step = 0; step < 60000 && arena_stock_bytes(arena) > 0; step++) {
+        uint64_t before = arena_stock_bytes(arena);
+        arena_stock_decay(arena, now_ms);
+        arena_stock_decay(arena, now_ms + 9);
+        arena_stock_decay(arena, 3); /* of one that is behind */
+        ck_assert_uint_eq(arena_stock_bytes(arena), before);
+        now_ms += 10;
+        arena_stock_decay(arena, now_ms);
+        ck_assert_uint_lt(arena_stock_bytes(arena), before);
+        ck_assert_uint_le(before - arena_stock_bytes(arena), MIB / 4);
+    }
+    ck_assert_uint_eq(arena_stock_bytes(arena), 0);
+    ck_assert_uint_ge(now_ms, 5000 + 5000);
+    ck_assert_uint_le(now_ms, 5000 + 60000);
+    look_through(arena);
+    arena_cache_close(cache);
+    arena_destroy(arena);
+}
+END_TEST
+
+START_TEST(any_order_counts_right)
+{
+    enum { HELD = 200 };
+    uint8_t *held[HELD] = {0};
+    struct arena *arena = arena_create(24 * MIB, 1);
+    struct arena_cache *cache = arena_cache_open(arena);
+    uint64_t seed = 11, now_ms = 1, steps = trial_count(40000);
+    for (uint64_t step = 0; step < steps; step++) {
+        unsigned i = (unsigned)trial_below(&seed, HELD);
+        if (held[i] != NULL) {
+            arena_free(cache, held[i]);
+            held[i] = NULL;
+        } else {
+            uint64_t kind = trial_below(&seed, 8);
+            size_t most = kind == 0 ? 3 * MIB : kind < 4 ? 300000 : 30000;
+            size_t size = 1 + trial_below(&seed, most);
+            held[i] = arena_alloc(cache, size,
+                                  trial_below(&seed, 20) == 0 ? ARENA_STRUCTURAL : ARENA_ORDINARY);
+            if (held[i] != NULL) {
+                memset(held[i], 0xa5, size);
+            }
+        }
+        if (trial_below(&seed, 10) == 0) {
+            now_ms += trial_below(&seed, 30);
+            arena_stock_decay(arena, now_ms);
+        }
+        if (step % 64 == 0) {
+            look_through(arena);
+            ck_assert(arena_stock_bytes(arena) == 0 ||
+                      arena_committed_bytes(arena) + arena_stock_bytes(arena) <= 24 * MIB);
+        }
+    }
+    for (unsigned i = 0; i < HELD; i++) {
+        arena_free(cache, held[i]);
+    }
+    arena_cache_close(cache);
+    look_through(arena);
+    ck_assert_uint_eq(arena_committed_bytes(arena), 0);
+    arena_destroy(arena);
+}
+END_TEST
+
+enum { WORKERS = 3, HELD_EACH = 24 };
+
+struct race {
+    struct arena *arena;
+    uint64_t steps;
+    _Atomic unsigned named;
+    _Atomic unsigned working;
+    _Atomic unsigned broken;
+};
+
+/* Allocates and frees, and looks whether anybody took its pages away. */
+static void *churn(void *context)
+{
+    struct race *race = context;
+    unsigned me = 1 + atomic_fetch_add(&race->named, 1);
+    uint64_t seed = me;
+    uint64_t *held[HELD_EACH] = {0};
+    struct arena_cache *cache = arena_cache_open(race->arena);
+    for (uint64_t step = 0; step < race->steps; step++) {
+        unsigned i = (unsigned)trial_below(&seed, HELD_EACH);
+        if (held[i] != NULL) {
+            for (size_t at = 1; at < held[i][0]; at += 500) {
+                if (held[i][at] != (uintptr_t)held[i] + me) {
+                    atomic_fetch_add(&race->broken, 1);
+                }
+            }
+            arena_free(cache, held[i]);
+            held[i] = NULL;
+            continue;
+        }
+        size_t size = 64 + trial_below(&seed, trial_below(&seed, 4) == 0 ? 2 * MIB : 200000);
+        held[i] = arena_alloc(cache, size, ARENA_ORDINARY);
+        if (held[i] == NULL) {
+            continue; /* the budget is small on purpose */
+        }
+        held[i][0] = size / 8;
+        for (size_t at = 1; at < size / 8; at += 500) {
+            held[i][at] = (uintptr_t)held[i] + me;
+        }
+    }
+    for (unsigned i = 0; i < HELD_EACH; i++) {
+        arena_free(cache, held[i]);
+    }
+    arena_cache_close(cache);
+    atomic_fetch_sub(&race->working, 1);
+    return NULL;
+}
+
+static void *take_away(void *context)
+{
+    struct race *race = context;
+    uint64_t seed = 99;
+    for (uint64_t now_ms = 1; atomic_load(&race->working) > 0; now_ms += 10) {
+        arena_stock_decay(race->arena, now_ms);
+        if (trial_below(&seed, 4) == 0) {
+            arena_stock_trim(race->arena, trial_below(&seed, MIB));
+        }
+    }
+    return NULL;
+}
+
+START_TEST(nobody_loses_a_page_to_the_stock)
+{
+    struct race race = {
+        .arena = arena_create(16 * MIB, WORKERS), .steps = trial_count(30000), .working = WORKERS};
+    for (unsigned i = 0; i < WORKERS; i++) { /* all look in the same places */
+        race.arena->caches[i].word_first = 0;
+    }
+    pthread_t workers[WORKERS], taker;
+    for (unsigned i = 0; i < WORKERS; i++) {
+        ck_assert_int_eq(pthread_create(&workers[i], NULL, churn, &race), 0);
+    }
+    ck_assert_int_eq(pthread_create(&taker, NULL, take_away, &race), 0);
+    for (unsigned i = 0; i < WORKERS; i++) {
+        pthread_join(workers[i], NULL);
+    }
+    pthread_join(taker, NULL);
+    ck_assert_uint_eq(race.broken, 0);
+    ck_assert_uint_eq(arena_committed_bytes(race.arena), 0);
+    look_through(race.arena);
+    arena_stock_trim(race.arena, UINT64_MAX);
+    ck_assert_uint_eq(atomic_load(&race.arena->physical_bytes), 0);
+    look_through(race.arena);
+    arena_destroy(race.arena);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("base/arena_stock");
+    TCase *stock = tcase_create("stock");
+    tcase_set_timeout(stock, suite_limit(60));
+    tcase_add_test(stock, freed_pages_serve_what_comes_next);
+    tcase_add_test(stock, what_was_never_touched_is_not_in_stock);
+    tcase_add_test(stock, stock_never_costs_what_the_budget_has);
+    tcase_add_test(stock, stock_leaves_little_by_little);
+    tcase_add_test(stock, any_order_counts_right);
+    tcase_add_test(stock, nobody_loses_a_page_to_the_stock);
+    suite_add_tcase(suite, stock);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
