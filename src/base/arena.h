@@ -18,7 +18,7 @@
  * Budget. committed bytes = spans and runs in use + what others charged (arena_charge). An
  * ordinary allocation that needs new memory fails when committed would exceed the budget; a
  * structural one (the index's own tables, bounded by the records they hold) may exceed it. The
- * stock fits beside what is committed, or goes: committed + stock stay within the budget as well.
+ * stock fits beside what is committed, or goes: what exceeds the budget drives it out.
  *
  * Progress. Allocation and free are lock-free: a failed compare-and-swap means that another caller
  * succeeded. No mutex, no spinning on another's progress.
@@ -85,7 +85,7 @@ void arena_charge(struct arena *arena, int64_t bytes);
 
 uint64_t arena_budget_bytes(const struct arena *arena);
 uint64_t arena_committed_bytes(const struct arena *arena); /* spans, runs, charges */
-uint64_t arena_stock_bytes(const struct arena *arena);     /* resident beside that, and free */
+uint64_t arena_stock_bytes(const struct arena *arena);     /* free, with its pages, beside that */
 uint64_t
 arena_live_bytes(const struct arena *arena); /* allocated objects (class sizes) and charges */
 

@@ -169,8 +169,11 @@ struct arena_taken {
 /* Takes what of the chunks is in stock out of it. */
 struct arena_taken arena_stock_take(struct arena *arena, uint32_t first, uint32_t chunks);
 
-/* Gives at least so much of the stock back to the system, or all that it has. */
-void arena_stock_trim(struct arena *arena, uint64_t bytes);
+/* Gives at least so much of the stock back to the system, or all that it has; returns how much. */
+uint64_t arena_stock_trim(struct arena *arena, uint64_t bytes);
+
+/* What may exceed the budget drives out the stock first: after it was counted. */
+void arena_stock_hold(struct arena *arena);
 
 static inline uint64_t arena_low_bits(uint32_t count)
 {
@@ -257,7 +260,7 @@ void arena_send_home(struct arena *arena, uint32_t chain);
 /* Puts a free object back into its span `first`, which is the cache's own. */
 void arena_span_put(struct arena_cache *cache, uint32_t first, uint32_t ref);
 
-/* Gives the empty spans that the cache keeps back to the system. */
+/* Gives the empty spans that the cache keeps back. */
 void arena_spares_give_back(struct arena_cache *cache);
 
 #endif

@@ -77,16 +77,6 @@ static bool commit(struct arena *arena, uint64_t bytes, enum arena_need need)
     return true;
 }
 
-/* What may exceed the budget drives out the stock first. */
-static void hold_to_budget(struct arena *arena)
-{
-    /* Relaxed: where it is missed, the next decay makes good for it. */
-    uint64_t held = atomic_load_explicit(&arena->physical_bytes, memory_order_relaxed);
-    if (held > arena->budget_bytes && arena_stock_bytes(arena) > 0) {
-        arena_stock_trim(arena, held - arena->budget_bytes);
-    }
-}
-
 void arena_uncommit(struct arena *arena, uint64_t bytes)
 {
     uint64_t old = atomic_fetch_sub_explicit(&arena->physical_bytes, bytes, memory_order_relaxed);
@@ -209,15 +199,26 @@ static bool may_fit(const struct arena *arena, uint64_t bytes, enum arena_need n
            (used <= arena->budget_bytes && bytes <= arena->budget_bytes - used);
 }
 
-/* Commits what the run has not brought along from the stock, at the cost of the rest of that. */
+/*
+ * Commits what the run has not brought along from the stock, at the cost of the rest of that.
+ * Lock-free: another round means that somebody else committed what was made room for.
+ */
 static bool commit_rest(struct arena *arena, uint64_t bytes, enum arena_need need)
 {
-    if (bytes == 0 || commit(arena, bytes, need)) {
-        hold_to_budget(arena);
-        return true;
+    bool freed = true;
+    while (!commit(arena, bytes, need)) {
+        if (!freed) {
+            return false;
+        }
+        /* Relaxed: commit decides. */
+        uint64_t held = atomic_load_explicit(&arena->physical_bytes, memory_order_relaxed) + bytes;
+        uint64_t lack = held > arena->budget_bytes ? held - arena->budget_bytes : 1;
+        freed = arena_stock_trim(arena, lack) > 0;
     }
-    arena_stock_trim(arena, bytes);
-    return commit(arena, bytes, need);
+    if (need == ARENA_STRUCTURAL) {
+        arena_stock_hold(arena);
+    }
+    return true;
 }
 
 uint32_t arena_run_claim(struct arena_cache *cache, uint32_t chunks, enum arena_need need,
@@ -278,7 +279,7 @@ void arena_charge(struct arena *arena, int64_t bytes)
     if (bytes >= 0) {
         atomic_fetch_add_explicit(&arena->physical_bytes, (uint64_t)bytes, memory_order_relaxed);
         atomic_fetch_add_explicit(&arena->charged_bytes, (uint64_t)bytes, memory_order_relaxed);
-        hold_to_budget(arena);
+        arena_stock_hold(arena);
         return;
     }
     uint64_t less = (uint64_t)-bytes;

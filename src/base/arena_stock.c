@@ -23,9 +23,9 @@ enum {
     STOCK_PART = 8,         /* at most this part of the budget */
     STOCK_MIB_MAX = 256,    /* nor more than this, for the time it takes to give back */
     DECAY_STEP_MS = 10,     /* so often */
-    DECAY_STEPS_MAX = 100,  /* at once, when nobody has called for long */
+    DECAY_STEPS_MAX = 25,   /* at once, when nobody has called for a while */
     DECAY_PART = 512,       /* leaves: e-fold in some 5 s */
-    DECAY_CHUNKS_LEAST = 4, /* so that it ends */
+    DECAY_CHUNKS_LEAST = 4, /* and so much of the last of it */
 };
 
 void arena_stock_init(struct arena *arena)
@@ -58,6 +58,10 @@ bool arena_stock_add(struct arena *arena, uint32_t first, uint32_t chunks)
     if (chunks == 0 || !reserve(arena, (uint64_t)chunks * CHUNK_BYTES)) {
         return false;
     }
+    if (arena_stock_bytes(arena) < 2 * (uint64_t)WORD_CHUNKS * CHUNK_BYTES) {
+        /* There is next to nothing elsewhere: near the budget a trim need not walk to find this. */
+        atomic_store_explicit(&arena->stock_word, first / WORD_CHUNKS, memory_order_relaxed);
+    }
     while (chunks > 0) {
         uint32_t at = first % WORD_CHUNKS;
         uint32_t here = chunks < WORD_CHUNKS - at ? chunks : WORD_CHUNKS - at;
@@ -79,12 +83,14 @@ static uint64_t take_bits(struct arena *arena, uint32_t word, uint64_t mask)
     if ((atomic_load_explicit(&arena->stocked[word], memory_order_relaxed) & mask) == 0) {
         return 0;
     }
-    uint64_t old =
-        atomic_fetch_and_explicit(&arena->stocked[word], ~mask, memory_order_relaxed) & mask;
-    uint64_t bytes = (uint64_t)__builtin_popcountll(old) * CHUNK_BYTES;
+    return atomic_fetch_and_explicit(&arena->stocked[word], ~mask, memory_order_relaxed) & mask;
+}
+
+static void uncount(struct arena *arena, uint64_t chunks)
+{
+    uint64_t bytes = chunks * CHUNK_BYTES;
     uint64_t had = atomic_fetch_sub_explicit(&arena->stock_bytes, bytes, memory_order_relaxed);
     assert(had >= bytes);
-    return old;
 }
 
 struct arena_taken arena_stock_take(struct arena *arena, uint32_t first, uint32_t chunks)
@@ -104,7 +110,33 @@ struct arena_taken arena_stock_take(struct arena *arena, uint32_t first, uint32_
         first += here;
         chunks -= here;
     }
+    if (taken.chunks > 0) {
+        uncount(arena, taken.chunks);
+    }
     return taken;
+}
+
+/* The lowest `count` of the bits, or all. */
+static uint64_t lowest(uint64_t bits, uint32_t count)
+{
+    uint64_t left = bits;
+    for (; left != 0 && count > 0; count--) {
+        left &= left - 1;
+    }
+    return bits & ~left;
+}
+
+/* Gives the pages of the word's chunks back to the system, stretch by stretch. */
+static void drop_pages(struct arena *arena, uint32_t word, uint64_t bits)
+{
+    while (bits != 0) {
+        uint32_t at = (uint32_t)__builtin_ctzll(bits);
+        uint64_t ends = ~(bits >> at);
+        uint32_t count = ends != 0 ? (uint32_t)__builtin_ctzll(ends) : WORD_CHUNKS;
+        (void)madvise(arena_chunk_at(arena, word * WORD_CHUNKS + at), (size_t)count * CHUNK_BYTES,
+                      MADV_DONTNEED);
+        bits &= ~(arena_low_bits(count) << at);
+    }
 }
 
 /* Gives up to `chunks_max` of the word's chunks in stock back to the system: so many it were. */
@@ -114,40 +146,31 @@ static uint32_t drop(struct arena *arena, uint32_t word, uint32_t chunks_max)
     uint64_t used = atomic_load_explicit(&arena->bitmap[word], memory_order_relaxed);
     do {
         bits = atomic_load_explicit(&arena->stocked[word], memory_order_relaxed) & ~used;
-        for (uint64_t rest = bits; rest != 0 && chunks_max < WORD_CHUNKS;) {
-            uint32_t more = (uint32_t)__builtin_popcountll(rest);
-            if (more <= chunks_max) {
-                break;
-            }
-            rest &= ~(UINT64_C(1) << (63 - __builtin_clzll(rest)));
-            bits = rest;
-        }
+        bits = lowest(bits, chunks_max);
         if (bits == 0) {
             return 0;
         }
-        /* Acquire pairs with the release in arena_chunks_clear, as any claim's does. */
+        /* Acquire pairs with the release in who freed them (arena_runs.c), as any claim's does. */
     } while (!atomic_compare_exchange_weak_explicit(&arena->bitmap[word], &used, used | bits,
                                                     memory_order_acquire, memory_order_relaxed));
     /* What was claimed and freed between the two loads need not be in stock any more. */
     uint64_t mine = take_bits(arena, word, bits);
-    for (uint64_t rest = mine; rest != 0;) {
-        uint32_t at = (uint32_t)__builtin_ctzll(rest);
-        uint32_t count = (uint32_t)__builtin_ctzll(~(rest >> at));
-        (void)madvise(arena_chunk_at(arena, word * WORD_CHUNKS + at), (size_t)count * CHUNK_BYTES,
-                      MADV_DONTNEED);
-        rest &= ~(arena_low_bits(count) << at);
-    }
     uint32_t chunks = (uint32_t)__builtin_popcountll(mine);
+    /* First from the sum, then from its part: who looks in between finds too much room, not none.
+     */
     arena_uncommit(arena, (uint64_t)chunks * CHUNK_BYTES);
+    uncount(arena, chunks);
+    drop_pages(arena, word, mine);
     /* Release pairs with the acquire of who claims them next. */
     atomic_fetch_and_explicit(&arena->bitmap[word], ~bits, memory_order_release);
     return chunks;
 }
 
-void arena_stock_trim(struct arena *arena, uint64_t bytes)
+uint64_t arena_stock_trim(struct arena *arena, uint64_t bytes)
 {
-    uint64_t left = bytes / CHUNK_BYTES + (bytes % CHUNK_BYTES != 0);
-    /* A hint where to look: whoever trims at the same time moves it too. */
+    const uint64_t asked = bytes / CHUNK_BYTES + (bytes % CHUNK_BYTES != 0);
+    uint64_t left = asked;
+    /* A hint where to look: others move it too. */
     uint32_t word = atomic_load_explicit(&arena->stock_word, memory_order_relaxed);
     for (uint32_t looked = 0; looked < arena->words && left > 0 && arena_stock_bytes(arena) > 0;
          looked++) {
@@ -157,6 +180,16 @@ void arena_stock_trim(struct arena *arena, uint64_t bytes)
         }
     }
     atomic_store_explicit(&arena->stock_word, word, memory_order_relaxed);
+    return (asked - left) * CHUNK_BYTES;
+}
+
+void arena_stock_hold(struct arena *arena)
+{
+    /* Relaxed: where it is missed, the next decay makes good for it. */
+    uint64_t held = atomic_load_explicit(&arena->physical_bytes, memory_order_relaxed);
+    if (held > arena->budget_bytes && arena_stock_bytes(arena) > 0) {
+        (void)arena_stock_trim(arena, held - arena->budget_bytes);
+    }
 }
 
 void arena_stock_decay(struct arena *arena, uint64_t now_ms)
@@ -168,11 +201,12 @@ void arena_stock_decay(struct arena *arena, uint64_t now_ms)
                                memory_order_relaxed, memory_order_relaxed)) {
         return;
     }
+    arena_stock_hold(arena);
     uint64_t steps = (now_ms - due_ms) / DECAY_STEP_MS + 1;
     steps = steps < DECAY_STEPS_MAX ? steps : DECAY_STEPS_MAX;
     uint64_t part = arena_stock_bytes(arena) / DECAY_PART;
     uint64_t least = (uint64_t)DECAY_CHUNKS_LEAST * CHUNK_BYTES;
-    arena_stock_trim(arena, steps * (part > least ? part : least));
+    (void)arena_stock_trim(arena, steps * (part > least ? part : least));
 }
 
 uint64_t arena_stock_bytes(const struct arena *arena)

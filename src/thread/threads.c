@@ -354,8 +354,10 @@ void threads_metrics(struct lane *asking, uint64_t values[METRIC_COUNT])
     values[METRIC_VOUCH_MS] = graveyard_vouch_ms(asking);
     values[METRIC_BUDGET_BYTES] = threads->settings.memory_bytes;
     values[METRIC_PAYLOAD_BYTES] = payload_bytes > 0 ? (uint64_t)payload_bytes : 0;
-    values[METRIC_USED_BYTES] = used;
     values[METRIC_STOCK_BYTES] = arena_stock_bytes(threads->arena);
+    /* The sums are taken one after the other, while others free. */
+    used = used > values[METRIC_PAYLOAD_BYTES] ? used : values[METRIC_PAYLOAD_BYTES];
+    values[METRIC_USED_BYTES] = used;
     values[METRIC_OVERHEAD_BYTES] = used - values[METRIC_PAYLOAD_BYTES];
     /* Relaxed: a sum by itself. */
     values[METRIC_STREAMING_BYTES] =
