@@ -4,10 +4,9 @@
  * Shape. The range is reserved once and never moves, so an object is named by a 32-bit reference
  * in 16-byte units (0 = none) as well as by pointer. Small objects (up to 32 KiB) come from spans
  * of one size class each, 16 bytes apart up to 2 KiB and at most 6.25% beyond (12.5% with less than
- * 16 MiB of budget for each cache); larger ones are runs
- * of whole units. Of spans and runs that fall empty up to an eighth of the budget (256 MiB at most)
- * stays in stock for what comes next; the stock and all else goes back to the system
- * (MADV_DONTNEED).
+ * 16 MiB of budget for each cache); larger ones are runs of whole chunks. Of what falls empty up to
+ * an eighth of the budget (256 MiB at most) stays in stock for what comes next, little by little
+ * less of it; the rest goes back to the system at once (MADV_DONTNEED).
  *
  * Ownership. An arena is shared. Each operating-system thread that allocates has one arena_cache
  * of its own; an object may be freed through any cache. Objects are 16-byte aligned, those of a

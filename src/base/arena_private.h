@@ -181,6 +181,26 @@ static inline uint64_t arena_low_bits(uint32_t count)
     return ~UINT64_C(0) >> (WORD_CHUNKS - count);
 }
 
+/* The part of a run that lies in one word of the bitmaps. */
+struct arena_part {
+    uint32_t word;
+    uint32_t at;     /* its first bit */
+    uint32_t chunks; /* so many from there */
+    uint64_t mask;
+};
+
+/* Takes the part in its first word off a run of at least one chunk. */
+static inline struct arena_part arena_part_next(uint32_t *first, uint32_t *chunks)
+{
+    uint32_t at = *first % WORD_CHUNKS;
+    uint32_t here = *chunks < WORD_CHUNKS - at ? *chunks : WORD_CHUNKS - at;
+    struct arena_part part = {
+        .word = *first / WORD_CHUNKS, .at = at, .chunks = here, .mask = arena_low_bits(here) << at};
+    *first += here;
+    *chunks -= here;
+    return part;
+}
+
 static inline uint8_t *arena_chunk_at(const struct arena *arena, uint32_t chunk)
 {
     return arena->base + (size_t)chunk * CHUNK_BYTES;

@@ -122,14 +122,10 @@ static uint32_t claim_narrow(struct arena_cache *cache, uint32_t chunks)
 static void clear(struct arena *arena, uint32_t first, uint32_t chunks)
 {
     while (chunks > 0) {
-        uint32_t at = first % WORD_CHUNKS;
-        uint32_t here = chunks < WORD_CHUNKS - at ? chunks : WORD_CHUNKS - at;
-        uint64_t mask = arena_low_bits(here) << at;
-        uint64_t old = atomic_fetch_and_explicit(&arena->bitmap[first / WORD_CHUNKS], ~mask,
-                                                 memory_order_release);
-        assert((old & mask) == mask);
-        first += here;
-        chunks -= here;
+        struct arena_part part = arena_part_next(&first, &chunks);
+        uint64_t old =
+            atomic_fetch_and_explicit(&arena->bitmap[part.word], ~part.mask, memory_order_release);
+        assert((old & part.mask) == part.mask);
     }
 }
 

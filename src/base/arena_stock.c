@@ -9,8 +9,9 @@
  * A chunk is in stock while its bit in `stocked` is set and that in `bitmap` is clear. Whoever
  * holds its bit in `bitmap` alone changes the one in `stocked`: after the acquire that won it,
  * before the release that gives it up, so that `stocked` needs no order of its own. Pages in stock
- * are counted in physical_bytes from before their bit is set until they have gone, or are
- * another's.
+ * are counted in physical_bytes until they are another's, or just before they go: of each who trims
+ * a word of them at most is there for a moment and not counted. The other way round a claim that
+ * has room could miss it.
  *
  * Progress. Lock-free as the range is; no call goes round the words more than once.
  */
@@ -38,11 +39,11 @@ void arena_stock_init(struct arena *arena)
 /* Whether the stock has, and keeps, room for so many bytes more. */
 static bool reserve(struct arena *arena, uint64_t bytes)
 {
-    /* Relaxed: a budget over budget needs no exact answer. */
+    /* Relaxed: what slips through is driven out by the next decay. */
     if (atomic_load_explicit(&arena->physical_bytes, memory_order_relaxed) > arena->budget_bytes) {
         return false;
     }
-    /* Pairs with the subtractions in arena_stock_take and drop; wants no order. */
+    /* Pairs with the subtraction in uncount; wants no order. */
     uint64_t old = atomic_load_explicit(&arena->stock_bytes, memory_order_relaxed);
     do {
         if (bytes > arena->stock_bytes_max || old > arena->stock_bytes_max - bytes) {
@@ -63,15 +64,11 @@ bool arena_stock_add(struct arena *arena, uint32_t first, uint32_t chunks)
         atomic_store_explicit(&arena->stock_word, first / WORD_CHUNKS, memory_order_relaxed);
     }
     while (chunks > 0) {
-        uint32_t at = first % WORD_CHUNKS;
-        uint32_t here = chunks < WORD_CHUNKS - at ? chunks : WORD_CHUNKS - at;
-        uint64_t mask = arena_low_bits(here) << at;
+        struct arena_part part = arena_part_next(&first, &chunks);
         /* Relaxed: see above. Others change other bits of the word. */
-        uint64_t old = atomic_fetch_or_explicit(&arena->stocked[first / WORD_CHUNKS], mask,
-                                                memory_order_relaxed);
-        assert((old & mask) == 0);
-        first += here;
-        chunks -= here;
+        uint64_t old =
+            atomic_fetch_or_explicit(&arena->stocked[part.word], part.mask, memory_order_relaxed);
+        assert((old & part.mask) == 0);
     }
     return true;
 }
@@ -98,17 +95,13 @@ struct arena_taken arena_stock_take(struct arena *arena, uint32_t first, uint32_
     struct arena_taken taken = {0};
     bool leads = true;
     while (chunks > 0) {
-        uint32_t at = first % WORD_CHUNKS;
-        uint32_t here = chunks < WORD_CHUNKS - at ? chunks : WORD_CHUNKS - at;
-        uint64_t all = arena_low_bits(here);
-        uint64_t bits = take_bits(arena, first / WORD_CHUNKS, all << at) >> at;
+        struct arena_part part = arena_part_next(&first, &chunks);
+        uint64_t bits = take_bits(arena, part.word, part.mask);
         taken.chunks += (uint32_t)__builtin_popcountll(bits);
         if (leads) {
-            leads = bits == all;
-            taken.leading += leads ? here : (uint32_t)__builtin_ctzll(~bits);
+            leads = bits == part.mask;
+            taken.leading += leads ? part.chunks : (uint32_t)__builtin_ctzll(~(bits >> part.at));
         }
-        first += here;
-        chunks -= here;
     }
     if (taken.chunks > 0) {
         uncount(arena, taken.chunks);
@@ -156,8 +149,7 @@ static uint32_t drop(struct arena *arena, uint32_t word, uint32_t chunks_max)
     /* What was claimed and freed between the two loads need not be in stock any more. */
     uint64_t mine = take_bits(arena, word, bits);
     uint32_t chunks = (uint32_t)__builtin_popcountll(mine);
-    /* First from the sum, then from its part: who looks in between finds too much room, not none.
-     */
+    /* First from the sum, then from its part: who looks in between finds too much room. */
     arena_uncommit(arena, (uint64_t)chunks * CHUNK_BYTES);
     uncount(arena, chunks);
     drop_pages(arena, word, mine);

@@ -1,5 +1,6 @@
 /* The arena's range: long and odd runs, claims that meet, and memory that goes back. */
 #include "base/arena_private.h"
+#include "tests/lib/arena_look.h"
 #include "tests/lib/suite.h"
 #include "tests/lib/trial.h"
 
@@ -7,26 +8,8 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #define MIB ((uint64_t)1 << 20)
-
-/* Pages of the range that are in memory. */
-static size_t resident_bytes(const struct arena *arena)
-{
-    static unsigned char present[65536];
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), found = 0;
-    for (size_t at = 0; at < arena->range_bytes; at += sizeof present * page) {
-        size_t bytes = arena->range_bytes - at;
-        bytes = bytes < sizeof present * page ? bytes : sizeof present * page;
-        ck_assert_int_eq(mincore(arena->base + at, bytes, present), 0);
-        for (size_t i = 0; i < bytes / page; i++) {
-            found += present[i] & 1;
-        }
-    }
-    return found * page;
-}
 
 /* Bits set in the bitmap: chunks that somebody holds, the first included. */
 static uint64_t chunks_held(const struct arena *arena)
@@ -50,7 +33,7 @@ START_TEST(range_follows_the_budget)
         struct arena *arena = arena_create(cases[i].budget, 1);
         ck_assert_ptr_nonnull(arena);
         ck_assert_uint_eq(arena->range_bytes, cases[i].range);
-        ck_assert_uint_eq(resident_bytes(arena), 0);
+        ck_assert_uint_eq(arena_resident_bytes(arena), 0);
         struct arena_cache *cache = arena_cache_open(arena);
         void *object = arena_alloc(cache, 100, ARENA_ORDINARY);
         ck_assert((object != NULL) == (cases[i].budget > 0));
@@ -84,7 +67,7 @@ START_TEST(long_runs_hold_their_bytes)
         }
         ck_assert_uint_eq(arena_committed_bytes(arena), sum);
         ck_assert_uint_eq(arena_live_bytes(arena), sum);
-        ck_assert_uint_le(resident_bytes(arena), sum);
+        ck_assert_uint_le(arena_resident_bytes(arena), sum);
         for (unsigned i = 0; i < COUNT; i++) {
             for (uint64_t at = 0; at < sizes[i]; at += 4093) {
                 ck_assert_uint_eq(runs[i][at], i + 1);
@@ -97,7 +80,7 @@ START_TEST(long_runs_hold_their_bytes)
             ck_assert_uint_eq(arena_committed_bytes(arena), sum);
         }
         arena_stock_trim(arena, UINT64_MAX);
-        ck_assert_uint_eq(resident_bytes(arena), 0);
+        ck_assert_uint_eq(arena_resident_bytes(arena), 0);
         ck_assert_uint_eq(chunks_held(arena), 1);
     }
     arena_cache_close(cache);
@@ -122,21 +105,21 @@ START_TEST(memory_goes_back_to_the_system)
             memset(objects[count], 1, size);
         }
         /* Committed is what is resident, but for spans just begun. */
-        size_t resident = resident_bytes(arena);
+        size_t resident = arena_resident_bytes(arena);
         ck_assert_uint_le(resident, arena_committed_bytes(arena));
         ck_assert_uint_ge(resident + 64 * 65536, arena_committed_bytes(arena));
         for (unsigned i = 0; i < count; i++) {
             arena_free(cache, objects[i]);
         }
         ck_assert_uint_le(arena_committed_bytes(arena), 256 * MIB / 32);
-        ck_assert_uint_le(resident_bytes(arena),
+        ck_assert_uint_le(arena_resident_bytes(arena),
                           arena_committed_bytes(arena) + arena_stock_bytes(arena));
         arena_stock_trim(arena, UINT64_MAX);
-        ck_assert_uint_le(resident_bytes(arena), arena_committed_bytes(arena));
+        ck_assert_uint_le(arena_resident_bytes(arena), arena_committed_bytes(arena));
     }
     arena_cache_close(cache);
     arena_stock_trim(arena, UINT64_MAX);
-    ck_assert_uint_eq(resident_bytes(arena), 0);
+    ck_assert_uint_eq(arena_resident_bytes(arena), 0);
     ck_assert_uint_eq(chunks_held(arena), 1);
     arena_destroy(arena);
 }

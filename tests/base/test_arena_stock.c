@@ -1,31 +1,14 @@
 /* The arena's stock: pages that stay, pages that go, and what is counted. */
 #include "base/arena_private.h"
+#include "tests/lib/arena_look.h"
 #include "tests/lib/suite.h"
 #include "tests/lib/trial.h"
 
 #include <check.h>
 #include <pthread.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #define MIB ((uint64_t)1 << 20)
-
-/* Pages of the chunks from `first` on that are in memory. */
-static uint64_t resident_bytes(const struct arena *arena, uint32_t first, uint64_t bytes)
-{
-    static unsigned char present[65536];
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE), step = sizeof present * page;
-    uint64_t found = 0;
-    for (uint64_t at = 0; at < bytes; at += step) {
-        size_t here = bytes - at < step ? bytes - at : step;
-        ck_assert_int_eq(mincore(arena_chunk_at(arena, first) + at, here, present), 0);
-        for (size_t i = 0; i < here / page; i++) {
-            found += present[i] & 1;
-        }
-    }
-    return found * page;
-}
 
 /* What must hold whenever nobody is in the middle of something. */
 static void look_through(const struct arena *arena)
@@ -40,7 +23,7 @@ static void look_through(const struct arena *arena)
     ck_assert_uint_eq(arena_stock_bytes(arena), chunks * CHUNK_BYTES);
     ck_assert_uint_le(arena_stock_bytes(arena), arena->stock_bytes_max);
     uint64_t counted = arena_committed_bytes(arena) + arena_stock_bytes(arena);
-    ck_assert_uint_le(resident_bytes(arena, 0, arena->range_bytes), counted);
+    ck_assert_uint_le(arena_resident_bytes(arena), counted);
 }
 
 static uint8_t *must_alloc(struct arena_cache *cache, size_t size_bytes)
@@ -67,16 +50,16 @@ START_TEST(freed_pages_serve_what_comes_next)
         ck_assert_uint_eq(arena_committed_bytes(arena), (RUNS - i - 1) * RUN);
         look_through(arena);
     }
-    uint64_t resident = resident_bytes(arena, 0, arena->range_bytes);
+    uint64_t resident = arena_resident_bytes(arena);
     ck_assert_uint_eq(resident, RUNS * RUN);
     /* Of one chunk more: each takes parts of two, or some of one and something new. */
     for (unsigned i = 0; i < RUNS; i++) {
         runs[i] = must_alloc(cache, RUN + CHUNK_BYTES);
         look_through(arena);
-        ck_assert_uint_eq(resident_bytes(arena, 0, arena->range_bytes),
+        ck_assert_uint_eq(arena_resident_bytes(arena),
                           arena_committed_bytes(arena) + arena_stock_bytes(arena));
     }
-    ck_assert_uint_lt(resident_bytes(arena, 0, arena->range_bytes), resident + RUNS * RUN / 2);
+    ck_assert_uint_lt(arena_resident_bytes(arena), resident + RUNS * RUN / 2);
     for (unsigned i = 0; i < RUNS; i++) {
         arena_free(cache, runs[i]);
     }
@@ -86,7 +69,7 @@ START_TEST(freed_pages_serve_what_comes_next)
     ck_assert_uint_eq(arena_stock_bytes(arena), stock - CHUNK_BYTES);
     arena_stock_trim(arena, UINT64_MAX);
     ck_assert_uint_eq(arena_stock_bytes(arena), 0);
-    ck_assert_uint_eq(resident_bytes(arena, 0, arena->range_bytes), 0);
+    ck_assert_uint_eq(arena_resident_bytes(arena), 0);
     look_through(arena);
     arena_cache_close(cache);
     arena_destroy(arena);
@@ -101,7 +84,7 @@ START_TEST(what_was_never_touched_is_not_in_stock)
     cache->arena->spare_bytes_max = 0;
     void *object = must_alloc(cache, 9000);
     uint64_t span = arena_committed_bytes(arena);
-    uint64_t resident = resident_bytes(arena, 0, arena->range_bytes);
+    uint64_t resident = arena_resident_bytes(arena);
     ck_assert_uint_lt(resident, span);
     arena_free(cache, object);
     ck_assert_uint_eq(arena_committed_bytes(arena), 0);
@@ -110,7 +93,7 @@ START_TEST(what_was_never_touched_is_not_in_stock)
     /* The next one has these at its start, and what lies behind comes as it is needed. */
     object = must_alloc(cache, 9000);
     ck_assert_uint_eq(arena_stock_bytes(arena), 0);
-    ck_assert_uint_eq(resident_bytes(arena, 0, arena->range_bytes), resident);
+    ck_assert_uint_eq(arena_resident_bytes(arena), resident);
     arena_free(cache, object);
     arena_cache_close(cache);
     arena_destroy(arena);
@@ -173,7 +156,7 @@ START_TEST(stock_leaves_little_by_little)
     arena_free(cache, must_alloc(cache, 100 * MIB));
     uint64_t stock = arena_stock_bytes(arena), now_ms = 5000;
     ck_assert_uint_eq(stock, 100 * MIB);
-    arena_stock_decay(arena, now_ms); /* however long ago the last one was: a second's worth */
+    arena_stock_decay(arena, now_ms); /* however long ago the last one was: a quarter second's */
     ck_assert_uint_gt(arena_stock_bytes(arena), stock - stock / 4);
     ck_assert_uint_lt(arena_stock_bytes(arena), stock);
     for (unsigned step = 0; step < 60000 && arena_stock_bytes(arena) > 0; step++) {
@@ -319,7 +302,7 @@ START_TEST(what_is_claimed_is_not_given_back)
     ck_assert_uint_eq(atomic_load(&arena->bitmap[0]), claimed);
     ck_assert_uint_eq(atomic_load(&arena->stocked[0]), UINT64_C(0x3c));
     ck_assert_uint_eq(arena_stock_bytes(arena), 4 * CHUNK_BYTES);
-    ck_assert_uint_eq(resident_bytes(arena, 0, arena->range_bytes), 4 * CHUNK_BYTES);
+    ck_assert_uint_eq(arena_resident_bytes(arena), 4 * CHUNK_BYTES);
     atomic_store(&arena->bitmap[0], used);
     look_through(arena);
     arena_cache_close(cache);
