@@ -1,13 +1,13 @@
 /* Runs one loop: iterations, timers, inbox, drain. */
 #include "net/loop.h"
 
+#include "base/background.h"
 #include "net/connection.h"
 #include "net/later.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -440,21 +440,14 @@ bool net_loop_create(struct net_loop *loop, struct net_shared *shared, unsigned 
 
 bool net_loop_start(struct net_loop *loop)
 {
-    sigset_t all, before;
     char name[16];
-    sigfillset(&all);
-    /* Signals are the front's. */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&loop->thread, NULL, run, loop);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (error) {
+    snprintf(name, sizeof name, "loop-%u", loop->number);
+    if (!background_start(&loop->thread, name, run, loop)) {
         log_write(LOG_ERROR, "loop_failed", LOG_U64("loop", loop->number),
-                  LOG_ERRNO("error", error), LOG_END);
+                  LOG_ERRNO("error", errno), LOG_END);
         return false;
     }
     loop->started = true;
-    snprintf(name, sizeof name, "loop-%u", loop->number);
-    pthread_setname_np(loop->thread, name);
     return true;
 }
 

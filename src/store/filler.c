@@ -14,6 +14,7 @@
  */
 #include "store/store_private.h"
 
+#include "base/background.h"
 #include "store/guard.h"
 
 #include <stdlib.h>
@@ -369,7 +370,6 @@ static void run(struct filler *filler)
 static void *start(void *context)
 {
     struct filler *filler = context;
-    (void)pthread_setname_np(pthread_self(), "filler");
     /* Of this operating-system thread alone. */
     (void)setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + NICER);
     guard_thread_begin();
@@ -396,7 +396,7 @@ bool store_filler_open(struct store *store)
     if (!store_due_open(&filler->due, store)) {
         goto no_due;
     }
-    if (!store_start(&store->filler_thread, start, filler)) {
+    if (!background_start(&store->filler_thread, "filler", start, filler)) {
         goto no_thread;
     }
     store->filler = filler;

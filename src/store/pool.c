@@ -6,6 +6,7 @@
  */
 #include "store/store_private.h"
 
+#include "base/background.h"
 #include "store/guard.h"
 
 static struct tier_load *next_load(struct store_pool *pool)
@@ -115,7 +116,8 @@ bool store_pool_open(struct store *store)
     struct store_pool *pool = &store->pool;
     unsigned wanted = store->settings.pool;
     wanted = wanted == 0 ? 1 : wanted > STORE_POOL_MAX ? STORE_POOL_MAX : wanted;
-    while (pool->count < wanted && store_start(&pool->threads[pool->count], run, store)) {
+    while (pool->count < wanted &&
+           background_start(&pool->threads[pool->count], "reader", run, store)) {
         pool->count++;
     }
     if (pool->count < wanted) {

@@ -12,6 +12,7 @@
  */
 #include "store/store_private.h"
 
+#include "base/background.h"
 #include "store/guard.h"
 
 #include <stdlib.h>
@@ -232,7 +233,7 @@ bool store_refill_open(struct store *store)
     struct store_refill *refill = &store->refill;
     pthread_mutex_init(&refill->lock, NULL);
     pthread_cond_init(&refill->some, NULL);
-    if (!store_start(&refill->thread, run, store)) {
+    if (!background_start(&refill->thread, "refill", run, store)) {
         pthread_cond_destroy(&refill->some);
         pthread_mutex_destroy(&refill->lock);
         return false;

@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -119,21 +118,6 @@ void store_settle(struct store *store)
         pthread_cond_wait(&store->settled_some, &store->settle_lock);
     }
     pthread_mutex_unlock(&store->settle_lock);
-}
-
-bool store_start(pthread_t *thread, void *(*run)(void *), void *context)
-{
-    sigset_t all;
-    sigset_t before;
-    const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP};
-    sigfillset(&all);
-    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
-        sigdelset(&all, faults[i]);
-    }
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(thread, NULL, run, context);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return !failed;
 }
 
 /* ---- The directory ------------------------------------------------------------------------- */

@@ -241,9 +241,6 @@ static inline uint64_t store_now_ms(void)
     return store_now_us() / 1000;
 }
 
-/* Starts an operating-system thread that takes no signals but faults. */
-bool store_start(pthread_t *thread, void *(*run)(void *), void *context);
-
 /*
  * With how many bytes in the inbox of batches the filler has enough for a bite: half of what may
  * wait, so that as much can come in while it is at work.

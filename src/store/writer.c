@@ -8,6 +8,7 @@
  */
 #include "store/store_private.h"
 
+#include "base/background.h"
 #include "store/guard.h"
 
 #include <sched.h>
@@ -293,7 +294,6 @@ static void *run(void *context)
     struct store *store = context;
     struct writer writer = {.store = store, .delivery = {.who = STORE_WRITER}};
     writer.last = &writer.first;
-    (void)pthread_setname_np(pthread_self(), "writer");
     take_short_turns();
     guard_thread_begin();
     for (;;) {
@@ -327,7 +327,7 @@ static void *run(void *context)
 
 bool store_writer_open(struct store *store)
 {
-    return store_start(&store->writer_thread, run, store);
+    return background_start(&store->writer_thread, "writer", run, store);
 }
 
 void store_writer_close(struct store *store)
