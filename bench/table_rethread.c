@@ -144,6 +144,7 @@ static void destroy(struct table *table)
         epoch_destroy(table->epoch);
     }
     if (table->arena != NULL) {
+        arena_ahead_stop(table->arena);
         arena_destroy(table->arena);
     }
     free(table->items);
@@ -178,7 +179,8 @@ static struct table *create(uint32_t count, uint32_t spares)
     memcpy(table->secret, table_secret, sizeof table->secret);
     table->items = calloc(items, sizeof(struct item *));
     table->arena = arena_create(BYTES_LEAST + (uint64_t)items * BYTES_PER_KEY, CACHES);
-    table->epoch = table->arena != NULL ? epoch_create(table->arena) : NULL;
+    table->epoch =
+        table->arena != NULL && arena_ahead_start(table->arena) ? epoch_create(table->arena) : NULL;
     table->index = table->epoch != NULL
                        ? index_create(table->arena, table->epoch, KIND_SEGMENT, table->secret)
                        : NULL;

@@ -122,6 +122,7 @@ struct arena *arena_create(uint64_t budget_bytes, unsigned caches_max)
 
 void arena_destroy(struct arena *arena)
 {
+    assert(!arena->ahead.running);
     for (unsigned id = 0; id < arena->caches_max; id++) {
         /* Pairs with the release at the end of arena_cache_close. */
         assert(atomic_load_explicit(&arena->caches[id].state, memory_order_acquire) == CACHE_FREE);

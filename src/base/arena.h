@@ -25,6 +25,7 @@
 #ifndef RETHREAD_BASE_ARENA_H
 #define RETHREAD_BASE_ARENA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -41,6 +42,17 @@ enum arena_need { ARENA_ORDINARY, ARENA_STRUCTURAL };
  */
 struct arena *arena_create(uint64_t budget_bytes, unsigned caches_max);
 void arena_destroy(struct arena *arena); /* after every cache is closed; frees all memory at once */
+
+/*
+ * From now on fresh memory is made ready in the background: blocks of 2 MiB, as huge pages where
+ * the system grants them (madvise). At most a thirty-second of the budget waits like this, besides
+ * what is left of the blocks that each cache has begun; new ones come only while a sixteenth is
+ * free, and with budgets below 128 MiB there are none. It costs no claim its room: where that is
+ * needed it is given back, a moment later. Before the first cache is opened. False when the system
+ * has no operating-system thread to give.
+ */
+bool arena_ahead_start(struct arena *arena);
+void arena_ahead_stop(struct arena *arena); /* after every cache is closed; also if never started */
 
 struct arena_cache *arena_cache_open(struct arena *arena); /* NULL beyond caches_max */
 void arena_cache_close(struct arena_cache *cache);         /* its spans pass on; nothing leaks */
@@ -85,6 +97,7 @@ void arena_charge(struct arena *arena, int64_t bytes);
 uint64_t arena_budget_bytes(const struct arena *arena);
 uint64_t arena_committed_bytes(const struct arena *arena); /* spans, runs, charges */
 uint64_t arena_stock_bytes(const struct arena *arena);     /* free, with its pages, beside that */
+uint64_t arena_ready_bytes(const struct arena *arena);     /* made ready, beside both */
 uint64_t
 arena_live_bytes(const struct arena *arena); /* allocated objects (class sizes) and charges */
 

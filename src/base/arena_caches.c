@@ -203,6 +203,7 @@ void arena_cache_close(struct arena_cache *cache)
     if (chain != 0) {
         abandon(arena, chain, last);
     }
+    arena_ahead_leave(cache);
     /* Pairs with the exchange in arena_cache_open: the lists are the next one's. */
     atomic_store_explicit(&cache->state, CACHE_FREE, memory_order_seq_cst);
 }

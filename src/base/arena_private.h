@@ -1,7 +1,8 @@
 /*
  * What arena.c (objects and their spans), arena_caches.c (caches, and frees that travel home),
- * arena_runs.c (the range and its chunks) and arena_stock.c (free chunks whose pages stay) share.
- * Nobody else includes this, but for their tests.
+ * arena_runs.c (the range and its chunks), arena_stock.c (free chunks whose pages stay)
+ * arena_ahead.c (huge pages made ready) and arena_supply.c (who makes them) share. Nobody else
+ * includes this, but for their tests.
  *
  * The range is cut into 16 KiB chunks. A run is one or more adjacent chunks, named by its first
  * chunk; it is either a span (objects of one class, owned by one cache) or one large object. A
@@ -14,6 +15,8 @@
 #include "base/arena.h"
 
 #include <assert.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -45,6 +48,14 @@ enum {
     SPAN_CHUNKS_MAX = 16,
     OWNER_NOBODY = 0xffff,
     CACHES_MAX = 4096,
+    BLOCK_WORDS = 2, /* a block is what one huge page holds: 2 MiB */
+    BLOCK_CHUNKS = BLOCK_WORDS * WORD_CHUNKS,
+    BLOCK_BYTES = BLOCK_CHUNKS * CHUNK_BYTES,
+    AHEAD_ROOM_PART = 16, /* of the budget, that blocks made ready leave free */
+    AHEAD_OPENED = 1,     /* signs of a cache */
+    AHEAD_MISSED = 2,
+    READY_MAX = 4, /* blocks that wait for a cache */
+    OPEN_MAX = 4,  /* and that it takes runs from */
 };
 
 /*
@@ -75,10 +86,19 @@ struct arena_list {
 
 enum cache_state { CACHE_FREE, CACHE_OPEN, CACHE_CLOSING };
 
+/* A block that a cache takes runs from: what of it nobody has is claimed, and not counted. */
+struct arena_open {
+    uint32_t word;
+    uint64_t left[BLOCK_WORDS];
+};
+
 struct arena_cache {
     /* Shared: what other caches push to. */
     _Alignas(128) _Atomic uint32_t state;
-    _Atomic uint32_t inbox; /* objects of this cache's spans, freed by others */
+    _Atomic uint32_t inbox;            /* objects of this cache's spans, freed by others */
+    _Atomic uint32_t ready[READY_MAX]; /* first words of blocks that wait for it; 0 is none */
+    _Atomic uint32_t sign;             /* what it tells who makes them; see arena_ahead.c */
+    _Atomic uint32_t sign_word;        /* and where it takes fresh chunks */
 
     /* The owner's. `live_bytes` is written by the owner only and read by all. */
     _Alignas(128) struct arena *arena;
@@ -88,6 +108,7 @@ struct arena_cache {
     uint32_t word_first;
     uint32_t word_narrow; /* where to look first for runs of up to one word */
     uint32_t word_wide;   /* and for longer ones */
+    struct arena_open open[OPEN_MAX];
     uint64_t spare_bytes;
     struct arena_list room[CLASS_COUNT]; /* spans with room, the ones to use first in front */
     struct arena_list full[CLASS_COUNT];
@@ -98,6 +119,22 @@ struct arena_class {
     uint32_t object_bytes;
     uint32_t chunks;
     uint32_t capacity;
+};
+
+/* Who makes blocks ready; see arena_supply.c. */
+struct arena_ahead {
+    pthread_t thread;
+    sem_t stop;
+    bool running; /* changes only while no cache is open */
+    uint64_t ready_bytes_max;
+    _Atomic uint64_t quiet_ms; /* of a cache, until no blocks wait for it any more */
+    _Atomic bool stopping;
+    _Atomic uint64_t ready_bytes; /* in slots, and what is being made */
+    _Atomic uint64_t open_bytes;  /* what is left of open blocks */
+
+    /* The thread's own. */
+    struct arena_supply *supplies; /* by id of cache */
+    uint64_t rest_ms;              /* how long it has rested after slow blocks */
 };
 
 struct arena {
@@ -126,6 +163,7 @@ struct arena {
     _Atomic uint32_t stock_word;              /* where trimming goes on */
     _Alignas(128) _Atomic uint32_t abandoned; /* spans of closed caches, by `next` */
     _Atomic uint32_t orphans;                 /* freed objects of spans that had no owner */
+    struct arena_ahead ahead;
     struct arena_cache caches[];
 };
 
@@ -150,8 +188,23 @@ void arena_run_give_back(struct arena_cache *cache, uint32_t first, uint32_t chu
  * longer. */
 void arena_run_populate(void *at, size_t bytes);
 
+/* Counts bytes, unless the budget has no room for them. */
+bool arena_commit(struct arena *arena, uint64_t bytes, enum arena_need need);
 /* Takes bytes whose pages have gone out of the count. */
 void arena_uncommit(struct arena *arena, uint64_t bytes);
+
+/*
+ * Claims so many chunks from the start of `word` on: ARENA_WORDS_CLAIMED, or the first word in the
+ * way, and nothing is claimed. Counts nothing.
+ */
+#define ARENA_WORDS_CLAIMED UINT32_MAX
+uint32_t arena_words_claim(struct arena *arena, uint32_t word, uint32_t chunks);
+/* The lowest place of `count` adjacent clear bits, or WORD_CHUNKS. */
+uint32_t arena_find_clear(uint64_t word, uint32_t count);
+/* Gives the pages of held chunks back to the system, then the chunks; so many were counted. */
+void arena_run_drop(struct arena *arena, uint32_t first, uint32_t chunks, uint32_t counted);
+/* Gives up the bits of held chunks. */
+void arena_clear(struct arena *arena, uint32_t first, uint32_t chunks);
 
 /* ---- the stock; the chunks' bits in `bitmap` are the caller's throughout ---- */
 
@@ -174,6 +227,29 @@ uint64_t arena_stock_trim(struct arena *arena, uint64_t bytes);
 
 /* What may exceed the budget drives out the stock first: after it was counted. */
 void arena_stock_hold(struct arena *arena);
+
+/* ---- blocks made ready ---- */
+
+/*
+ * A run of at most a word, whose pages are there, out of a block that was made ready, for a claim
+ * that else would begin with `word`, all of which is free. It is not counted yet. 0 when there is
+ * none.
+ */
+uint32_t arena_ahead_take(struct arena_cache *cache, uint32_t chunks, uint32_t word);
+
+/* Whether the budget has room for all that is there, and so many bytes more. */
+bool arena_ahead_has_room(const struct arena *arena, uint64_t bytes);
+
+void arena_ahead_empty(struct arena_cache *cache); /* its slots: gives what waits in them back */
+void arena_ahead_empty_all(struct arena *arena);
+
+/* Gives what waits back to the system, if it and all else together exceed the budget. */
+void arena_ahead_hold(struct arena *arena);
+
+/* Gives all that waits, and what this cache has open, back to the system: there is no room. */
+void arena_ahead_give_up(struct arena_cache *cache);
+
+void arena_ahead_leave(struct arena_cache *cache); /* the same with this cache's alone: it closes */
 
 static inline uint64_t arena_low_bits(uint32_t count)
 {

@@ -29,6 +29,23 @@ static void *reserve(size_t bytes)
     return at;
 }
 
+/* As reserve, at a multiple of BLOCK_BYTES, and with huge pages only where they are asked for. */
+static uint8_t *reserve_blocks(size_t bytes)
+{
+    uint8_t *at = reserve(bytes + BLOCK_BYTES);
+    if (at == NULL) {
+        return NULL;
+    }
+    size_t before = (size_t)(-(uintptr_t)at & (BLOCK_BYTES - 1));
+    if (before > 0) {
+        munmap(at, before);
+    }
+    munmap(at + before + bytes, BLOCK_BYTES - before);
+    /* Refused by systems that have none. */
+    (void)madvise(at + before, bytes, MADV_NOHUGEPAGE);
+    return at + before;
+}
+
 bool arena_runs_reserve(struct arena *arena)
 {
     size_t chunks = (size_t)arena->words * WORD_CHUNKS;
@@ -37,7 +54,7 @@ bool arena_runs_reserve(struct arena *arena)
     size_t offsets_at = spans_at + chunks * sizeof *arena->spans;
 
     assert(arena->range_bytes == chunks * CHUNK_BYTES);
-    arena->base = reserve(arena->range_bytes);
+    arena->base = reserve_blocks(arena->range_bytes);
     if (arena->base == NULL) {
         return false;
     }
@@ -64,7 +81,7 @@ void arena_runs_release(struct arena *arena)
 }
 
 /* The counter orders nothing: the bitmap does. Pairs with the subtraction in arena_uncommit. */
-static bool commit(struct arena *arena, uint64_t bytes, enum arena_need need)
+bool arena_commit(struct arena *arena, uint64_t bytes, enum arena_need need)
 {
     uint64_t old = atomic_load_explicit(&arena->physical_bytes, memory_order_relaxed);
     do {
@@ -83,8 +100,7 @@ void arena_uncommit(struct arena *arena, uint64_t bytes)
     assert(old >= bytes);
 }
 
-/* The lowest place of `count` adjacent clear bits, or WORD_CHUNKS. */
-static uint32_t find_clear(uint64_t word, uint32_t count)
+uint32_t arena_find_clear(uint64_t word, uint32_t count)
 {
     uint64_t starts = ~word;
     uint32_t left = count;
@@ -96,30 +112,37 @@ static uint32_t find_clear(uint64_t word, uint32_t count)
     return starts == 0 ? WORD_CHUNKS : (uint32_t)__builtin_ctzll(starts);
 }
 
-static uint32_t claim_narrow(struct arena_cache *cache, uint32_t chunks)
+static uint32_t claim_narrow(struct arena_cache *cache, uint32_t chunks, uint32_t *populated)
 {
     struct arena *arena = cache->arena;
     uint32_t word = cache->word_narrow;
     for (uint32_t looked = 0; looked < arena->words; looked++) {
         uint64_t old = atomic_load_explicit(&arena->bitmap[word], memory_order_relaxed);
-        uint32_t at = find_clear(old, chunks);
+        uint32_t ready = old == 0 ? arena_ahead_take(cache, chunks, word) : 0;
+        if (ready != 0) {
+            cache->word_narrow = word;
+            *populated = chunks;
+            return ready;
+        }
+        uint32_t at = arena_find_clear(old, chunks);
         while (at < WORD_CHUNKS) {
-            /* Acquire pairs with the release in clear: the former owner is done with the run. */
+            /* Acquire pairs with the release in arena_clear: the former owner is done with the
+             * run. */
             if (atomic_compare_exchange_weak_explicit(&arena->bitmap[word], &old,
                                                       old | arena_low_bits(chunks) << at,
                                                       memory_order_acquire, memory_order_relaxed)) {
                 cache->word_narrow = word;
                 return word * WORD_CHUNKS + at;
             }
-            at = find_clear(old, chunks);
+            at = arena_find_clear(old, chunks);
         }
         word = word + 1 == arena->words ? 0 : word + 1;
     }
     return 0;
 }
 
-/* Pairs with the acquire in claim_narrow and claim_wide_at. */
-static void clear(struct arena *arena, uint32_t first, uint32_t chunks)
+/* Pairs with the acquire in claim_narrow and arena_words_claim. */
+void arena_clear(struct arena *arena, uint32_t first, uint32_t chunks)
 {
     while (chunks > 0) {
         struct arena_part part = arena_part_next(&first, &chunks);
@@ -129,10 +152,7 @@ static void clear(struct arena *arena, uint32_t first, uint32_t chunks)
     }
 }
 
-/* Claims words from `word` on. WORDS_CLAIMED, or the first word in the way (nothing claimed). */
-#define WORDS_CLAIMED UINT32_MAX
-
-static uint32_t claim_wide_at(struct arena *arena, uint32_t word, uint32_t chunks)
+uint32_t arena_words_claim(struct arena *arena, uint32_t word, uint32_t chunks)
 {
     uint32_t claimed = 0;
     while (claimed < chunks) {
@@ -140,18 +160,18 @@ static uint32_t claim_wide_at(struct arena *arena, uint32_t word, uint32_t chunk
         uint64_t mask = arena_low_bits(here);
         uint32_t at = word + claimed / WORD_CHUNKS;
         uint64_t old = atomic_load_explicit(&arena->bitmap[at], memory_order_relaxed);
-        /* Acquire pairs with the release in clear. */
+        /* Acquire pairs with the release in arena_clear. */
         while ((old & mask) == 0 &&
                !atomic_compare_exchange_weak_explicit(&arena->bitmap[at], &old, old | mask,
                                                       memory_order_acquire, memory_order_relaxed)) {
         }
         if ((old & mask) != 0) {
-            clear(arena, word * WORD_CHUNKS, claimed);
+            arena_clear(arena, word * WORD_CHUNKS, claimed);
             return at;
         }
         claimed += here;
     }
-    return WORDS_CLAIMED;
+    return ARENA_WORDS_CLAIMED;
 }
 
 static uint32_t claim_wide(struct arena_cache *cache, uint32_t chunks)
@@ -166,8 +186,8 @@ static uint32_t claim_wide(struct arena_cache *cache, uint32_t chunks)
             word = 0;
             continue;
         }
-        uint32_t blocked = claim_wide_at(arena, word, chunks);
-        if (blocked == WORDS_CLAIMED) {
+        uint32_t blocked = arena_words_claim(arena, word, chunks);
+        if (blocked == ARENA_WORDS_CLAIMED) {
             cache->word_wide = word;
             return word * WORD_CHUNKS;
         }
@@ -177,17 +197,17 @@ static uint32_t claim_wide(struct arena_cache *cache, uint32_t chunks)
     return 0;
 }
 
-/* Gives the pages of held chunks back to the system, then the chunks; so many were counted. */
-static void give_back(struct arena *arena, uint32_t first, uint32_t chunks, uint32_t counted)
+void arena_run_drop(struct arena *arena, uint32_t first, uint32_t chunks, uint32_t counted)
 {
     /* Before the bits: afterwards the next owner's bytes would go. It fails on locked memory only,
      * which then stays resident, and nothing else is wrong. */
     (void)madvise(arena_chunk_at(arena, first), (size_t)chunks * CHUNK_BYTES, MADV_DONTNEED);
     arena_uncommit(arena, (uint64_t)counted * CHUNK_BYTES);
-    clear(arena, first, chunks);
+    arena_clear(arena, first, chunks);
 }
 
-/* Whether a claim can succeed that has all of the stock to fall back on. A hint: commit decides. */
+/* Whether a claim can succeed that has all of the stock to fall back on. A hint: arena_commit
+ * decides. */
 static bool may_fit(const struct arena *arena, uint64_t bytes, enum arena_need need)
 {
     uint64_t used = arena_committed_bytes(arena);
@@ -202,11 +222,11 @@ static bool may_fit(const struct arena *arena, uint64_t bytes, enum arena_need n
 static bool commit_rest(struct arena *arena, uint64_t bytes, enum arena_need need)
 {
     bool freed = true;
-    while (!commit(arena, bytes, need)) {
+    while (!arena_commit(arena, bytes, need)) {
         if (!freed) {
             return false;
         }
-        /* Relaxed: commit decides. */
+        /* Relaxed: arena_commit decides. */
         uint64_t held = atomic_load_explicit(&arena->physical_bytes, memory_order_relaxed) + bytes;
         uint64_t lack = held > arena->budget_bytes ? held - arena->budget_bytes : 1;
         freed = arena_stock_trim(arena, lack) > 0;
@@ -217,6 +237,12 @@ static bool commit_rest(struct arena *arena, uint64_t bytes, enum arena_need nee
     return true;
 }
 
+static uint32_t claim(struct arena_cache *cache, uint32_t chunks, uint32_t *populated)
+{
+    return chunks <= WORD_CHUNKS ? claim_narrow(cache, chunks, populated)
+                                 : claim_wide(cache, chunks);
+}
+
 uint32_t arena_run_claim(struct arena_cache *cache, uint32_t chunks, enum arena_need need,
                          uint32_t *populated)
 {
@@ -225,17 +251,25 @@ uint32_t arena_run_claim(struct arena_cache *cache, uint32_t chunks, enum arena_
     if (!may_fit(arena, (uint64_t)chunks * CHUNK_BYTES, need)) {
         return 0;
     }
-    uint32_t first =
-        chunks <= WORD_CHUNKS ? claim_narrow(cache, chunks) : claim_wide(cache, chunks);
+    if (arena->ahead.running && !arena_ahead_has_room(arena, (uint64_t)chunks * CHUNK_BYTES)) {
+        arena_ahead_give_up(cache);
+    }
+    uint32_t ready = 0;
+    uint32_t first = claim(cache, chunks, &ready);
+    if (first == 0 && arena->ahead.running) {
+        /* It lies in the way, perhaps. */
+        arena_ahead_give_up(cache);
+        first = claim(cache, chunks, &ready);
+    }
     if (first == 0) {
         return 0;
     }
     struct arena_taken taken = arena_stock_take(arena, first, chunks);
     if (!commit_rest(arena, (uint64_t)(chunks - taken.chunks) * CHUNK_BYTES, need)) {
-        give_back(arena, first, chunks, taken.chunks);
+        arena_run_drop(arena, first, chunks, taken.chunks);
         return 0;
     }
-    *populated = taken.leading;
+    *populated = ready > 0 ? ready : taken.leading;
     return first;
 }
 
@@ -261,12 +295,12 @@ void arena_run_give_back(struct arena_cache *cache, uint32_t first, uint32_t chu
         cache->word_narrow = word;
     }
     if (arena_stock_add(arena, first, populated)) {
-        clear(arena, first, populated);
+        arena_clear(arena, first, populated);
         first += populated;
         chunks -= populated;
     }
     if (chunks > 0) {
-        give_back(arena, first, chunks, chunks);
+        arena_run_drop(arena, first, chunks, chunks);
     }
 }
 

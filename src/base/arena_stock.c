@@ -194,6 +194,7 @@ void arena_stock_decay(struct arena *arena, uint64_t now_ms)
         return;
     }
     arena_stock_hold(arena);
+    arena_ahead_hold(arena);
     uint64_t steps = (now_ms - due_ms) / DECAY_STEP_MS + 1;
     steps = steps < DECAY_STEPS_MAX ? steps : DECAY_STEPS_MAX;
     uint64_t part = arena_stock_bytes(arena) / DECAY_PART;

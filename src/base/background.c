@@ -5,8 +5,9 @@
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/resource.h>
 
-enum { NAME_BYTES_MAX = 15 };
+enum { NAME_BYTES_MAX = 15, NICER = 5 };
 
 bool background_start(pthread_t *thread, const char *name, void *(*run)(void *), void *context)
 {
@@ -26,4 +27,10 @@ bool background_start(pthread_t *thread, const char *name, void *(*run)(void *),
     }
     pthread_setname_np(*thread, name);
     return true;
+}
+
+void background_be_nice(void)
+{
+    /* As Linux has it: of this operating-system thread, not of the process. */
+    (void)setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + NICER);
 }

@@ -12,4 +12,10 @@
  */
 bool background_start(pthread_t *thread, const char *name, void *(*run)(void *), void *context);
 
+/*
+ * For an operating-system thread that does what can wait: a quarter of a core is left to it beside
+ * a loop that is never idle. Of the caller alone; there is no way back.
+ */
+void background_be_nice(void);
+
 #endif

@@ -18,13 +18,10 @@
 #include "store/guard.h"
 
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <time.h>
 
 enum {
     FULL_PATIENCE_MS = 3000,
-    /* A quarter of a core, beside a loop that is never idle. */
-    NICER = 5,
     /* A segment of the log is left behind after so long, that what was erased leaves the disk. */
     SEGMENT_AGE_MS = 20 * 1000,
     /* Turns of work and pauses: at least a quarter of a core while half of the lag's limit or less
@@ -370,8 +367,7 @@ static void run(struct filler *filler)
 static void *start(void *context)
 {
     struct filler *filler = context;
-    /* Of this operating-system thread alone. */
-    (void)setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + NICER);
+    background_be_nice();
     guard_thread_begin();
     run(filler);
     tree_take_turns(filler->store->tree, NULL, NULL);

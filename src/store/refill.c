@@ -16,7 +16,6 @@
 #include "store/guard.h"
 
 #include <stdlib.h>
-#include <sys/resource.h>
 
 enum {
     PIECE = 1024,
@@ -27,7 +26,6 @@ enum {
      * than it was made for sends whoever brings a new name to the tree. */
     ROOM_PARTS = 3,
     STALE_PARTS = 2,
-    NICER = 5, /* as the filler: it is waited for just so */
 };
 
 static struct filter *in_use(const struct store *store)
@@ -93,8 +91,7 @@ static void *run(void *context)
     struct store *store = context;
     struct store_refill *refill = &store->refill;
     guard_thread_begin();
-    /* Of this operating-system thread only, as Linux has it. */
-    (void)setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + NICER);
+    background_be_nice(); /* as the filler: it is waited for just so */
     pthread_mutex_lock(&refill->lock);
     while (!refill->stop) {
         struct filter *job = refill->job;

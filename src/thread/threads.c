@@ -135,7 +135,7 @@ struct threads *threads_create(const struct threads_settings *settings)
     /* A step may take half the budget at most: what is larger could only be kept by itself. */
     threads->step_bytes_max = settings->memory_bytes / 2;
     threads->arena = arena_create(settings->memory_bytes, settings->lanes_max);
-    if (!threads->arena) {
+    if (!threads->arena || !arena_ahead_start(threads->arena)) {
         goto fail;
     }
     threads->base = arena_base(threads->arena);
@@ -168,6 +168,7 @@ void threads_destroy(struct threads *threads)
         epoch_destroy(threads->epoch);
     }
     if (threads->arena) {
+        arena_ahead_stop(threads->arena);
         arena_destroy(threads->arena);
     }
     for (unsigned i = 0; i < LANES_MAX; i++) {
@@ -354,7 +355,8 @@ void threads_metrics(struct lane *asking, uint64_t values[METRIC_COUNT])
     values[METRIC_VOUCH_MS] = graveyard_vouch_ms(asking);
     values[METRIC_BUDGET_BYTES] = threads->settings.memory_bytes;
     values[METRIC_PAYLOAD_BYTES] = payload_bytes > 0 ? (uint64_t)payload_bytes : 0;
-    values[METRIC_STOCK_BYTES] = arena_stock_bytes(threads->arena);
+    values[METRIC_STOCK_BYTES] =
+        arena_stock_bytes(threads->arena) + arena_ready_bytes(threads->arena);
     /* The sums are taken one after the other, while others free. */
     used = used > values[METRIC_PAYLOAD_BYTES] ? used : values[METRIC_PAYLOAD_BYTES];
     values[METRIC_USED_BYTES] = used;

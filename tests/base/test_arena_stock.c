@@ -10,22 +10,6 @@
 
 #define MIB ((uint64_t)1 << 20)
 
-/* What must hold whenever nobody is in the middle of something. */
-static void look_through(const struct arena *arena)
-{
-    uint64_t chunks = 0;
-    for (uint32_t word = 0; word < arena->words; word++) {
-        uint64_t used = atomic_load(&arena->bitmap[word]);
-        uint64_t stocked = atomic_load(&arena->stocked[word]);
-        ck_assert_uint_eq(used & stocked, 0);
-        chunks += (uint64_t)__builtin_popcountll(stocked);
-    }
-    ck_assert_uint_eq(arena_stock_bytes(arena), chunks * CHUNK_BYTES);
-    ck_assert_uint_le(arena_stock_bytes(arena), arena->stock_bytes_max);
-    uint64_t counted = arena_committed_bytes(arena) + arena_stock_bytes(arena);
-    ck_assert_uint_le(arena_resident_bytes(arena), counted);
-}
-
 static uint8_t *must_alloc(struct arena_cache *cache, size_t size_bytes)
 {
     uint8_t *object = arena_alloc(cache, size_bytes, ARENA_ORDINARY);
@@ -48,14 +32,14 @@ START_TEST(freed_pages_serve_what_comes_next)
         arena_free(cache, runs[i]);
         ck_assert_uint_eq(arena_stock_bytes(arena), (i + 1) * RUN);
         ck_assert_uint_eq(arena_committed_bytes(arena), (RUNS - i - 1) * RUN);
-        look_through(arena);
+        arena_look_through(arena);
     }
     uint64_t resident = arena_resident_bytes(arena);
     ck_assert_uint_eq(resident, RUNS * RUN);
     /* Of one chunk more: each takes parts of two, or some of one and something new. */
     for (unsigned i = 0; i < RUNS; i++) {
         runs[i] = must_alloc(cache, RUN + CHUNK_BYTES);
-        look_through(arena);
+        arena_look_through(arena);
         ck_assert_uint_eq(arena_resident_bytes(arena),
                           arena_committed_bytes(arena) + arena_stock_bytes(arena));
     }
@@ -70,7 +54,7 @@ START_TEST(freed_pages_serve_what_comes_next)
     arena_stock_trim(arena, UINT64_MAX);
     ck_assert_uint_eq(arena_stock_bytes(arena), 0);
     ck_assert_uint_eq(arena_resident_bytes(arena), 0);
-    look_through(arena);
+    arena_look_through(arena);
     arena_cache_close(cache);
     arena_destroy(arena);
 }
@@ -89,7 +73,7 @@ START_TEST(what_was_never_touched_is_not_in_stock)
     arena_free(cache, object);
     ck_assert_uint_eq(arena_committed_bytes(arena), 0);
     ck_assert_uint_eq(arena_stock_bytes(arena), resident);
-    look_through(arena);
+    arena_look_through(arena);
     /* The next one has these at its start, and what lies behind comes as it is needed. */
     object = must_alloc(cache, 9000);
     ck_assert_uint_eq(arena_stock_bytes(arena), 0);
@@ -118,7 +102,7 @@ START_TEST(stock_never_costs_what_the_budget_has)
     ck_assert_uint_eq(arena_stock_bytes(arena), 20 * RUN);
     /* One object as large as all of them finds no place where they were. */
     uint8_t *large = must_alloc(cache, 20 * RUN);
-    look_through(arena);
+    arena_look_through(arena);
     ck_assert_uint_le(arena_committed_bytes(arena) + arena_stock_bytes(arena), 16 * MIB);
     ck_assert_ptr_null(arena_alloc(cache, RUN, ARENA_ORDINARY));
     arena_free(cache, large);
@@ -132,14 +116,14 @@ START_TEST(stock_never_costs_what_the_budget_has)
     /* Nor does it grow beyond it. */
     arena_free(cache, runs[20]);
     ck_assert_uint_eq(arena_stock_bytes(arena), 0);
-    look_through(arena);
+    arena_look_through(arena);
     arena_charge(arena, -(int64_t)(20 * RUN + rest + stock + CHUNK_BYTES));
     for (unsigned i = 21; i < count; i++) {
         arena_free(cache, runs[i]);
     }
     ck_assert_uint_eq(arena_committed_bytes(arena), 0);
     ck_assert_uint_gt(arena_stock_bytes(arena), arena->stock_bytes_max - RUN);
-    look_through(arena);
+    arena_look_through(arena);
     /* And what is structural drives it out as well. */
     uint8_t *structural = arena_alloc(cache, 15 * MIB, ARENA_STRUCTURAL);
     ck_assert_uint_le(arena_committed_bytes(arena) + arena_stock_bytes(arena), 16 * MIB);
@@ -173,7 +157,7 @@ START_TEST(stock_leaves_little_by_little)
     ck_assert_uint_eq(arena_stock_bytes(arena), 0);
     ck_assert_uint_ge(now_ms, 5000 + 5000);
     ck_assert_uint_le(now_ms, 5000 + 60000);
-    look_through(arena);
+    arena_look_through(arena);
     arena_cache_close(cache);
     arena_destroy(arena);
 }
@@ -214,7 +198,7 @@ START_TEST(a_run_knows_what_its_start_has)
         arena_run_give_back(cache, first, 200, 0);
     }
     ck_assert_uint_eq(atomic_load(&arena->physical_bytes), 0);
-    look_through(arena);
+    arena_look_through(arena);
     arena_cache_close(cache);
     arena_destroy(arena);
 }
@@ -233,7 +217,7 @@ START_TEST(stock_makes_room_to_the_last_byte)
         must_alloc(cache, chunks * CHUNK_BYTES);
         ck_assert_uint_eq(arena_stock_bytes(arena), (STOCK - chunks) * CHUNK_BYTES);
         ck_assert_uint_eq(atomic_load(&arena->physical_bytes), 64 * MIB);
-        look_through(arena);
+        arena_look_through(arena);
         arena_cache_close(cache);
         arena_destroy(arena);
     }
@@ -259,7 +243,7 @@ START_TEST(stock_makes_room_while_others_exceed)
     arena_stock_decay(arena, 1000);
     ck_assert_uint_le(atomic_load(&arena->physical_bytes), 64 * MIB);
     ck_assert_uint_gt(arena_stock_bytes(arena), 0);
-    look_through(arena);
+    arena_look_through(arena);
     arena_cache_close(cache);
     arena_destroy(arena);
 }
@@ -304,7 +288,7 @@ START_TEST(what_is_claimed_is_not_given_back)
     ck_assert_uint_eq(arena_stock_bytes(arena), 4 * CHUNK_BYTES);
     ck_assert_uint_eq(arena_resident_bytes(arena), 4 * CHUNK_BYTES);
     atomic_store(&arena->bitmap[0], used);
-    look_through(arena);
+    arena_look_through(arena);
     arena_cache_close(cache);
     arena_destroy(arena);
 }
@@ -320,7 +304,7 @@ START_TEST(stock_stays_when_nothing_would_help)
     arena_charge(arena, (int64_t)(64 * MIB - STOCK * CHUNK_BYTES));
     ck_assert_ptr_null(arena_alloc(cache, (STOCK + 1) * CHUNK_BYTES, ARENA_ORDINARY));
     ck_assert_uint_eq(arena_stock_bytes(arena), STOCK * CHUNK_BYTES);
-    look_through(arena);
+    arena_look_through(arena);
     arena_cache_close(cache);
     arena_destroy(arena);
     arena = arena_create(UINT64_MAX, 1);
@@ -356,7 +340,7 @@ START_TEST(any_order_counts_right)
             arena_stock_decay(arena, now_ms);
         }
         if (step % 256 == 0) {
-            look_through(arena);
+            arena_look_through(arena);
             ck_assert(arena_stock_bytes(arena) == 0 ||
                       arena_committed_bytes(arena) + arena_stock_bytes(arena) <= 24 * MIB);
         }
@@ -365,7 +349,7 @@ START_TEST(any_order_counts_right)
         arena_free(cache, held[i]);
     }
     arena_cache_close(cache);
-    look_through(arena);
+    arena_look_through(arena);
     ck_assert_uint_eq(arena_committed_bytes(arena), 0);
     arena_destroy(arena);
 }
@@ -450,10 +434,10 @@ START_TEST(nobody_loses_a_page_to_the_stock)
     pthread_join(taker, NULL);
     ck_assert_uint_eq(race.broken, 0);
     ck_assert_uint_eq(arena_committed_bytes(race.arena), 0);
-    look_through(race.arena);
+    arena_look_through(race.arena);
     arena_stock_trim(race.arena, UINT64_MAX);
     ck_assert_uint_eq(atomic_load(&race.arena->physical_bytes), 0);
-    look_through(race.arena);
+    arena_look_through(race.arena);
     arena_destroy(race.arena);
 }
 END_TEST

@@ -6,6 +6,8 @@
 #include <check.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdint.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 struct seen {
@@ -48,7 +50,27 @@ START_TEST(only_faults_come_through)
 }
 END_TEST
 
+static void *yield_to_others(void *context)
+{
+    (void)context;
+    background_be_nice();
+    return (void *)(intptr_t)getpriority(PRIO_PROCESS, 0);
+}
+
+START_TEST(nice_is_who_says_so_alone)
+{
+    int before = getpriority(PRIO_PROCESS, 0);
+    pthread_t thread;
+    void *after;
+    ck_assert(background_start(&thread, "nice", yield_to_others, NULL));
+    ck_assert_int_eq(pthread_join(thread, &after), 0);
+    ck_assert_int_eq((intptr_t)after, before + 5 < 19 ? before + 5 : 19);
+    ck_assert_int_eq(getpriority(PRIO_PROCESS, 0), before);
+}
+END_TEST
+
 int main(void)
 {
-    return SUITE_RUN("base/background", NULL, NULL, 10, only_faults_come_through);
+    return SUITE_RUN("base/background", NULL, NULL, 10, only_faults_come_through,
+                     nice_is_who_says_so_alone);
 }

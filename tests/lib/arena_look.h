@@ -1,4 +1,5 @@
-/* What of an arena's range is in memory, as the system sees it. Header only. */
+/* What of an arena's range is in memory, as the system sees it, and what is counted. Header only.
+ */
 #ifndef RETHREAD_TESTS_LIB_ARENA_LOOK_H
 #define RETHREAD_TESTS_LIB_ARENA_LOOK_H
 
@@ -21,6 +22,45 @@ static inline size_t arena_resident_bytes(const struct arena *arena)
         }
     }
     return found * page;
+}
+
+/* What must hold whenever nobody is in the middle of something. */
+static inline void arena_look_through(const struct arena *arena)
+{
+    uint64_t chunks = 0;
+    for (uint32_t word = 0; word < arena->words; word++) {
+        uint64_t used = atomic_load(&arena->bitmap[word]);
+        uint64_t stocked = atomic_load(&arena->stocked[word]);
+        ck_assert_uint_eq(used & stocked, 0);
+        chunks += (uint64_t)__builtin_popcountll(stocked);
+    }
+    uint64_t ready = 0, open = 0;
+    for (unsigned i = 0; i < arena->caches_max * OPEN_MAX * BLOCK_WORDS; i++) {
+        const struct arena_cache *cache = &arena->caches[i / (OPEN_MAX * BLOCK_WORDS)];
+        const struct arena_open *block = &cache->open[i / BLOCK_WORDS % OPEN_MAX];
+        uint64_t left = block->left[i % BLOCK_WORDS];
+        if (left != 0) {
+            uint64_t used = atomic_load(&arena->bitmap[block->word + i % BLOCK_WORDS]);
+            ck_assert_uint_eq(used & left, left);
+        }
+        open += (uint64_t)__builtin_popcountll(left) * CHUNK_BYTES;
+    }
+    for (unsigned i = 0; i < arena->caches_max * READY_MAX; i++) {
+        uint32_t word = atomic_load(&arena->caches[i / READY_MAX].ready[i % READY_MAX]);
+        if (word != 0) {
+            ck_assert_uint_eq(word % BLOCK_WORDS, 0);
+            ck_assert_uint_eq(~atomic_load(&arena->bitmap[word]), 0);
+            ck_assert_uint_eq(~atomic_load(&arena->bitmap[word + 1]), 0);
+            ready += BLOCK_BYTES;
+        }
+    }
+    ck_assert_uint_eq(atomic_load(&arena->ahead.ready_bytes), ready);
+    ck_assert_uint_eq(atomic_load(&arena->ahead.open_bytes), open);
+    ck_assert_uint_eq(arena_stock_bytes(arena), chunks * CHUNK_BYTES);
+    ck_assert_uint_le(arena_stock_bytes(arena), arena->stock_bytes_max);
+    uint64_t counted =
+        arena_committed_bytes(arena) + arena_stock_bytes(arena) + arena_ready_bytes(arena);
+    ck_assert_uint_le(arena_resident_bytes(arena), counted);
 }
 
 #endif
