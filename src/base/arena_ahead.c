@@ -62,8 +62,8 @@ static void subtract(_Atomic uint64_t *count, uint64_t bytes)
 
 static uint32_t take(_Atomic uint32_t *slot)
 {
-    /* A look first, which costs the others nothing. The exchange pairs with the store in supply. */
-    return atomic_load_explicit(slot, memory_order_relaxed) == 0
+    /* A look first, which costs the others nothing. Seq_cst, both: see supply in arena_supply.c. */
+    return atomic_load_explicit(slot, memory_order_seq_cst) == 0
                ? 0
                : atomic_exchange_explicit(slot, 0, memory_order_seq_cst);
 }

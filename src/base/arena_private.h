@@ -1,6 +1,6 @@
 /*
  * What arena.c (objects and their spans), arena_caches.c (caches, and frees that travel home),
- * arena_runs.c (the range and its chunks), arena_stock.c (free chunks whose pages stay)
+ * arena_runs.c (the range and its chunks), arena_stock.c (free chunks whose pages stay),
  * arena_ahead.c (huge pages made ready) and arena_supply.c (who makes them) share. Nobody else
  * includes this, but for their tests.
  *

@@ -193,8 +193,9 @@ static bool supply(struct arena_cache *cache, struct arena_supply *supply)
         supply->wanting = false;
         return false;
     }
-    /* Seq_cst, both, pair with the store of the state in arena_cache_close and the exchange in take
-     * behind it: either that finds the block, or this sees that nobody is there. */
+    /* Seq_cst, both, pair with the store of the state in arena_cache_close and what take does
+     * behind it: either that finds the block, or this sees that nobody is there. The store is a
+     * release for whoever takes the block, too. */
     atomic_store_explicit(&cache->ready[slot], word, memory_order_seq_cst);
     if (atomic_load_explicit(&cache->state, memory_order_seq_cst) != CACHE_OPEN) {
         arena_ahead_empty(cache);
