@@ -108,12 +108,9 @@ static void end_block(struct arena *arena, struct arena_open *open, bool stock)
     stock = stock && arena_ahead_has_room(arena, arena->budget_bytes / AHEAD_ROOM_PART);
     for (unsigned half = 0; half < BLOCK_WORDS; half++) {
         while (open->left[half] != 0) {
-            uint32_t at = (uint32_t)__builtin_ctzll(open->left[half]);
-            uint64_t ends = ~(open->left[half] >> at);
-            uint32_t chunks = ends != 0 ? (uint32_t)__builtin_ctzll(ends) : WORD_CHUNKS;
+            uint32_t chunks, at = arena_stretch_next(&open->left[half], &chunks);
             uint32_t first = (open->word + half) * WORD_CHUNKS + at;
             uint64_t bytes = (uint64_t)chunks * CHUNK_BYTES;
-            open->left[half] &= ~(arena_low_bits(chunks) << at);
             subtract(&arena->ahead.open_bytes, bytes);
             bool counted = stock && arena_commit(arena, bytes, ARENA_ORDINARY);
             if (counted && arena_stock_add(arena, first, chunks)) {

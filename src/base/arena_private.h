@@ -257,6 +257,18 @@ static inline uint64_t arena_low_bits(uint32_t count)
     return ~UINT64_C(0) >> (WORD_CHUNKS - count);
 }
 
+/* Takes the lowest stretch of adjacent ones off bits of which some are set: where it is, how long.
+ */
+static inline uint32_t arena_stretch_next(uint64_t *bits, uint32_t *count)
+{
+    assert(*bits != 0);
+    uint32_t at = (uint32_t)__builtin_ctzll(*bits);
+    uint64_t ends = ~(*bits >> at);
+    *count = ends != 0 ? (uint32_t)__builtin_ctzll(ends) : WORD_CHUNKS;
+    *bits &= ~(arena_low_bits(*count) << at);
+    return at;
+}
+
 /* The part of a run that lies in one word of the bitmaps. */
 struct arena_part {
     uint32_t word;

@@ -123,12 +123,9 @@ static uint64_t lowest(uint64_t bits, uint32_t count)
 static void drop_pages(struct arena *arena, uint32_t word, uint64_t bits)
 {
     while (bits != 0) {
-        uint32_t at = (uint32_t)__builtin_ctzll(bits);
-        uint64_t ends = ~(bits >> at);
-        uint32_t count = ends != 0 ? (uint32_t)__builtin_ctzll(ends) : WORD_CHUNKS;
+        uint32_t count, at = arena_stretch_next(&bits, &count);
         (void)madvise(arena_chunk_at(arena, word * WORD_CHUNKS + at), (size_t)count * CHUNK_BYTES,
                       MADV_DONTNEED);
-        bits &= ~(arena_low_bits(count) << at);
     }
 }
 
