@@ -1,13 +1,11 @@
 /* Blocks made ready ahead: where they lie, who gets them, and that they cost nobody anything. */
 #include "base/arena_private.h"
 #include "tests/lib/arena_look.h"
+#include "tests/lib/arena_race.h"
 #include "tests/lib/suite.h"
 #include "tests/lib/trial.h"
 
 #include <check.h>
-#include <inttypes.h>
-#include <pthread.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -367,28 +365,6 @@ START_TEST(stop_is_not_kept_waiting)
 }
 END_TEST
 
-/* The bytes of the range that the system has down as such: " dd" is what no core file has, " nh"
- * what takes no huge pages by itself. */
-static uint64_t flagged_bytes(const struct arena *arena, const char *flag)
-{
-    FILE *file = fopen("/proc/self/smaps", "r");
-    ck_assert_ptr_nonnull(file);
-    char line[512];
-    uintptr_t base = (uintptr_t)arena->base, first = 0, end = 0;
-    uint64_t bytes = 0;
-    while (fgets(line, sizeof line, file) != NULL) {
-        uintptr_t from, to;
-        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &from, &to) == 2) {
-            first = from > base ? from : base;
-            end = to < base + arena->range_bytes ? to : base + arena->range_bytes;
-        } else if (strncmp(line, "VmFlags:", 8) == 0 && strstr(line, flag) && first < end) {
-            bytes += end - first;
-        }
-    }
-    (void)fclose(file);
-    return bytes;
-}
-
 static bool knows_huge_pages(void)
 {
     long page = sysconf(_SC_PAGESIZE);
@@ -404,8 +380,8 @@ START_TEST(the_range_stays_what_it_is_to_the_system)
     struct world world = world_open(1024 * MIB);
     uint64_t plain = knows_huge_pages() ? world.arena->range_bytes : 0;
     for (unsigned round = 0; round < 2; round++) {
-        ck_assert_uint_eq(flagged_bytes(world.arena, " dd"), world.arena->range_bytes);
-        ck_assert_uint_eq(flagged_bytes(world.arena, " nh"), plain);
+        ck_assert_uint_eq(arena_flagged_bytes(world.arena, " dd"), world.arena->range_bytes);
+        ck_assert_uint_eq(arena_flagged_bytes(world.arena, " nh"), plain);
         use_first_word(&world);
         wait_for_blocks(&world, 1);
     }
@@ -413,68 +389,10 @@ START_TEST(the_range_stays_what_it_is_to_the_system)
 }
 END_TEST
 
-enum { WORKERS = 3, HELD_EACH = 24 };
-
-struct race {
-    struct arena *arena;
-    uint64_t steps;
-    _Atomic unsigned named;
-    _Atomic unsigned working;
-    _Atomic unsigned broken;
-};
-
-/* Opens a cache, allocates here and there, looks whether all is its own, frees, closes. */
-static void visit(struct race *race, uint64_t *seed, unsigned me)
-{
-    uint64_t *held[HELD_EACH] = {0};
-    struct arena_cache *cache = arena_cache_open(race->arena);
-    for (unsigned step = 0; step < 10 * HELD_EACH; step++) {
-        unsigned i = (unsigned)trial_below(seed, HELD_EACH);
-        if (held[i] != NULL) {
-            for (size_t at = 1; at < held[i][0]; at += 500) {
-                if (held[i][at] != (uintptr_t)held[i] + me) {
-                    atomic_fetch_add(&race->broken, 1);
-                }
-            }
-            arena_free(cache, held[i]);
-            held[i] = NULL;
-            continue;
-        }
-        if (trial_below(seed, 8) == 0) { /* to new places, so that blocks are wanted */
-            cache->word_narrow = (uint32_t)trial_below(seed, 100);
-        }
-        size_t size = 64 + trial_below(seed, trial_below(seed, 4) == 0 ? 2 * MIB : 200000);
-        held[i] = arena_alloc(cache, size, ARENA_ORDINARY);
-        if (held[i] == NULL) {
-            continue; /* the room is small on purpose */
-        }
-        held[i][0] = size / 8;
-        for (size_t at = 1; at < size / 8; at += 500) {
-            held[i][at] = (uintptr_t)held[i] + me;
-        }
-    }
-    for (unsigned i = 0; i < HELD_EACH; i++) {
-        arena_free(cache, held[i]);
-    }
-    arena_cache_close(cache);
-}
-
-static void *churn(void *context)
-{
-    struct race *race = context;
-    unsigned me = 1 + atomic_fetch_add(&race->named, 1);
-    uint64_t seed = me;
-    for (uint64_t step = 0; step < race->steps; step++) {
-        visit(race, &seed, me);
-    }
-    atomic_fetch_sub(&race->working, 1);
-    return NULL;
-}
-
 /* Now there is room for blocks, now there is not. */
 static void *press(void *context)
 {
-    struct race *race = context;
+    struct arena_race *race = context;
     uint64_t seed = 99;
     for (uint64_t now_ms = 1; atomic_load(&race->working) > 0; now_ms += 10) {
         int64_t bytes = (int64_t)trial_below(&seed, 128 * MIB);
@@ -493,23 +411,12 @@ static void *press(void *context)
 
 START_TEST(nobody_shares_a_block_unawares)
 {
-    struct race race = {
-        .arena = arena_create(128 * MIB, WORKERS), .steps = trial_count(150), .working = WORKERS};
-    for (unsigned i = 0; i < WORKERS; i++) { /* all look in the same places */
-        race.arena->caches[i].word_first = 0;
-    }
+    struct arena_race race = {.arena = arena_create(128 * MIB, ARENA_RACE_WORKERS),
+                              .visits = trial_count(150),
+                              .steps = 240,
+                              .places = 100}; /* new ones, so that blocks are wanted */
     ck_assert(arena_ahead_start(race.arena));
-    pthread_t workers[WORKERS], presser;
-    for (unsigned i = 0; i < WORKERS; i++) {
-        ck_assert_int_eq(pthread_create(&workers[i], NULL, churn, &race), 0);
-    }
-    ck_assert_int_eq(pthread_create(&presser, NULL, press, &race), 0);
-    for (unsigned i = 0; i < WORKERS; i++) {
-        pthread_join(workers[i], NULL);
-    }
-    pthread_join(presser, NULL);
-    ck_assert_uint_eq(race.broken, 0);
-    ck_assert_uint_eq(arena_committed_bytes(race.arena), 0);
+    arena_race_run(&race, press);
     arena_ahead_stop(race.arena);
     arena_look_through(race.arena);
     (void)arena_stock_trim(race.arena, UINT64_MAX);

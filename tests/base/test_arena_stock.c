@@ -1,11 +1,11 @@
 /* The arena's stock: pages that stay, pages that go, and what is counted. */
 #include "base/arena_private.h"
 #include "tests/lib/arena_look.h"
+#include "tests/lib/arena_race.h"
 #include "tests/lib/suite.h"
 #include "tests/lib/trial.h"
 
 #include <check.h>
-#include <pthread.h>
 #include <string.h>
 
 #define MIB ((uint64_t)1 << 20)
@@ -355,57 +355,9 @@ START_TEST(any_order_counts_right)
 }
 END_TEST
 
-enum { WORKERS = 3, HELD_EACH = 24 };
-
-struct race {
-    struct arena *arena;
-    uint64_t steps;
-    _Atomic unsigned named;
-    _Atomic unsigned working;
-    _Atomic unsigned broken;
-};
-
-/* Allocates and frees, and looks whether anybody took its pages away. */
-static void *churn(void *context)
-{
-    struct race *race = context;
-    unsigned me = 1 + atomic_fetch_add(&race->named, 1);
-    uint64_t seed = me;
-    uint64_t *held[HELD_EACH] = {0};
-    struct arena_cache *cache = arena_cache_open(race->arena);
-    for (uint64_t step = 0; step < race->steps; step++) {
-        unsigned i = (unsigned)trial_below(&seed, HELD_EACH);
-        if (held[i] != NULL) {
-            for (size_t at = 1; at < held[i][0]; at += 500) {
-                if (held[i][at] != (uintptr_t)held[i] + me) {
-                    atomic_fetch_add(&race->broken, 1);
-                }
-            }
-            arena_free(cache, held[i]);
-            held[i] = NULL;
-            continue;
-        }
-        size_t size = 64 + trial_below(&seed, trial_below(&seed, 4) == 0 ? 2 * MIB : 200000);
-        held[i] = arena_alloc(cache, size, ARENA_ORDINARY);
-        if (held[i] == NULL) {
-            continue; /* the budget is small on purpose */
-        }
-        held[i][0] = size / 8;
-        for (size_t at = 1; at < size / 8; at += 500) {
-            held[i][at] = (uintptr_t)held[i] + me;
-        }
-    }
-    for (unsigned i = 0; i < HELD_EACH; i++) {
-        arena_free(cache, held[i]);
-    }
-    arena_cache_close(cache);
-    atomic_fetch_sub(&race->working, 1);
-    return NULL;
-}
-
 static void *take_away(void *context)
 {
-    struct race *race = context;
+    struct arena_race *race = context;
     uint64_t seed = 99;
     for (uint64_t now_ms = 1; atomic_load(&race->working) > 0; now_ms += 10) {
         arena_stock_decay(race->arena, now_ms);
@@ -418,22 +370,10 @@ static void *take_away(void *context)
 
 START_TEST(nobody_loses_a_page_to_the_stock)
 {
-    struct race race = {
-        .arena = arena_create(16 * MIB, WORKERS), .steps = trial_count(10000), .working = WORKERS};
-    for (unsigned i = 0; i < WORKERS; i++) { /* all look in the same places */
-        race.arena->caches[i].word_first = 0;
-    }
-    pthread_t workers[WORKERS], taker;
-    for (unsigned i = 0; i < WORKERS; i++) {
-        ck_assert_int_eq(pthread_create(&workers[i], NULL, churn, &race), 0);
-    }
-    ck_assert_int_eq(pthread_create(&taker, NULL, take_away, &race), 0);
-    for (unsigned i = 0; i < WORKERS; i++) {
-        pthread_join(workers[i], NULL);
-    }
-    pthread_join(taker, NULL);
-    ck_assert_uint_eq(race.broken, 0);
-    ck_assert_uint_eq(arena_committed_bytes(race.arena), 0);
+    struct arena_race race = {.arena = arena_create(16 * MIB, ARENA_RACE_WORKERS),
+                              .visits = 1,
+                              .steps = trial_count(10000)};
+    arena_race_run(&race, take_away);
     arena_look_through(race.arena);
     arena_stock_trim(race.arena, UINT64_MAX);
     ck_assert_uint_eq(atomic_load(&race.arena->physical_bytes), 0);

@@ -6,6 +6,9 @@
 #include "base/arena_private.h"
 
 #include <check.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -22,6 +25,28 @@ static inline size_t arena_resident_bytes(const struct arena *arena)
         }
     }
     return found * page;
+}
+
+/* The bytes of the range that the system has down as such: " dd" is what no core file has, " nh"
+ * what takes no huge pages by itself. */
+static inline uint64_t arena_flagged_bytes(const struct arena *arena, const char *flag)
+{
+    FILE *file = fopen("/proc/self/smaps", "r");
+    ck_assert_ptr_nonnull(file);
+    char line[512];
+    uintptr_t base = (uintptr_t)arena->base, first = 0, end = 0;
+    uint64_t bytes = 0;
+    while (fgets(line, sizeof line, file) != NULL) {
+        uintptr_t from, to;
+        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &from, &to) == 2) {
+            first = from > base ? from : base;
+            end = to < base + arena->range_bytes ? to : base + arena->range_bytes;
+        } else if (strncmp(line, "VmFlags:", 8) == 0 && strstr(line, flag) && first < end) {
+            bytes += end - first;
+        }
+    }
+    (void)fclose(file);
+    return bytes;
 }
 
 /* What must hold whenever nobody is in the middle of something. */
