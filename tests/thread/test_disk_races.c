@@ -29,7 +29,8 @@ static struct domain domain;
 static uint64_t rounds;
 static _Atomic bool driving;
 static bool with_trouble;
-static _Atomic bool troubling; /* until the writers are about to end: what was refused is done */
+static _Atomic bool troubling; /* until the first writer has done its rounds */
+static _Atomic bool calm;      /* the driver's answer: no trouble any more */
 
 /*
  * What everybody may rely on: the last life of thread t that was acknowledged, and how far it came.
@@ -244,12 +245,20 @@ static void tell(unsigned t, const struct ledger *ledger)
                           memory_order_release);
 }
 
+/* What was refused is done before anything is closed: erasures by the lane that began them, in its
+ * next turn; what threads lack by whoever settles at the end. */
+static void end_trouble(struct mate *mate)
+{
+    atomic_store_explicit(&troubling, false, memory_order_relaxed);
+    for (unsigned tries = 0; !atomic_load_explicit(&calm, memory_order_acquire);) {
+        crew_try_again(mate, &tries);
+    }
+    crew_turn(mate);
+}
+
 static void write_own(struct mate *mate)
 {
     for (uint64_t round = 0; round < rounds; round++) {
-        if (round > rounds - rounds / 8) {
-            atomic_store_explicit(&troubling, false, memory_order_relaxed);
-        }
         unsigned t = mate->number * OWNED + (unsigned)trial_below(&mate->random, OWNED);
         struct ledger *ledger = &ledgers[t];
         uint64_t what = trial_below(&mate->random, 100);
@@ -270,6 +279,7 @@ static void write_own(struct mate *mate)
             crew_turn(mate);
         }
     }
+    end_trouble(mate);
     crew_done(mate);
 }
 
@@ -348,6 +358,9 @@ static void *drive(void *nothing)
     uint64_t random = 99;
     struct timespec moment = {.tv_nsec = 50000};
     while (atomic_load_explicit(&driving, memory_order_relaxed)) {
+        bool trouble = atomic_load_explicit(&troubling, memory_order_relaxed);
+        /* Release pairs with the acquire in end_trouble: the last trouble is over, and healed. */
+        atomic_store_explicit(&calm, !trouble, memory_order_release);
         enum tier_model_stage stage = (enum tier_model_stage)trial_below(&random, 4);
         unsigned moved = tier_model_advance(model, stage, (unsigned)trial_below(&random, 32));
         uint64_t what = trial_below(&random, 4000);
@@ -359,7 +372,7 @@ static void *drive(void *nothing)
             tier_model_due(model);
         } else if (what == 4) {
             tier_model_fail_loads(model, 3);
-        } else if (what < 8 && atomic_load_explicit(&troubling, memory_order_relaxed)) {
+        } else if (what < 8 && trouble) {
             tier_model_fail(model);
             for (int i = 0; i < 20; i++) {
                 tier_model_advance(model, TIER_MODEL_TREE, 4);
@@ -393,6 +406,7 @@ static void race(uint64_t memory_bytes, uint64_t count, bool trouble)
     rounds = trial_count(count);
     with_trouble = trouble;
     atomic_store(&troubling, trouble);
+    atomic_store(&calm, false);
     memset(ledgers, 0, sizeof ledgers);
     domain_open(&domain, settings);
     atomic_store(&driving, true);
@@ -401,6 +415,10 @@ static void race(uint64_t memory_bytes, uint64_t count, bool trouble)
              (void (*const[])(struct mate *)){write_own, write_own, write_own, read_others});
     atomic_store(&driving, false);
     pthread_join(driver, NULL);
+    if (trouble) {
+        lane_settle(domain.lane); /* as at the end of the process */
+        lane_online(domain.lane);
+    }
     uint64_t demotions = domain_metric(&domain, METRIC_DEMOTIONS);
     uint64_t promotions = domain_metric(&domain, METRIC_PROMOTIONS);
     ck_assert_uint_gt(demotions, rounds / 100);
