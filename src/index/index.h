@@ -104,8 +104,14 @@ const struct index_record *index_prefetch_record(const struct index *index, stru
 enum index_result { INDEX_DONE, INDEX_EXISTS };
 
 /*
+ * A tick is the low half of a coarse time, at which index_sweep shall look at a record: at most so
+ * far ahead of the sweepers' time when it is given; 0 = never.
+ */
+enum { INDEX_TICKS_AHEAD_MAX = 0x7000 };
+
+/*
  * Inserts `record` (whose hash_low is hash.low). INDEX_EXISTS: *existing is the record that holds
- * the key. `tick`: coarse time at which index_sweep shall look at it; 0 = never.
+ * the key.
  */
 enum index_result index_insert(struct index *index, struct epoch_member *member,
                                struct index_hash hash, struct index_record *record, uint16_t tick,
@@ -129,23 +135,26 @@ void index_retick(struct index *index, struct epoch_member *member,
 
 /*
  * Sweeping. The buckets are shared out among `shares` sweepers (each record is in one share; more
- * than 64 sweepers leave some without work); a cursor is one sweeper's own and starts zeroed.
- * Visits about `slots` slots from where the cursor stands. A final slot whose tick is due (16-bit
- * circular comparison with now_tick, 0 never due), or every one when `all`, is handed to `due`,
- * which returns the slot's next tick (0 = never), after doing with the record what it likes, index
- * operations included; it must not go offline. The record may have left the index a moment ago, by
- * another's hand; the tick is set only if it is still there. Returns true when this call reached
- * the end of the share (the cursor wraps).
+ * than 64 sweepers leave some without work); a cursor is one sweeper's own and starts zeroed. Goes
+ * on from where the cursor stands for about as long as looking at `slots` slots takes; buckets
+ * where nothing is due are left out, but a hint each. A final slot whose tick is due (16-bit
+ * circular comparison with `now`, the sweepers' time in ticks), or every one when `all`, is handed
+ * to `due`, which returns the slot's next tick (0 = never), after doing with the record what it
+ * likes, index operations included; it must not go offline. The record may have left the index a
+ * moment ago, by another's hand; the tick is set only if it is still there. Returns true when this
+ * call reached the end of the share (the cursor wraps).
  */
 typedef uint16_t index_due_fn(void *context, struct index_record *record);
 
 struct index_cursor {
     uint32_t segment;
     uint32_t bucket;
+    uint64_t begun; /* when the pass at hand began, in ticks */
+    unsigned wary;  /* so many passes, this one among them, look at every slot */
 };
 
 bool index_sweep(struct index *index, struct epoch_member *member, struct index_cursor *cursor,
-                 unsigned share, unsigned shares, unsigned slots, bool all, uint16_t now_tick,
+                 unsigned share, unsigned shares, unsigned slots, bool all, uint64_t now,
                  index_due_fn *due, void *context);
 
 /*

@@ -42,6 +42,21 @@
  *       before B or A could be reached; so reading it later gives an answer of the call's time.
  * A segment may also be replaced by a fresh copy of the same depth, when overflow lines have piled
  * up without records: the same, with step 3 alone.
+ *
+ * Hints. A segment keeps for each bucket the earliest tick of its slots, so that the sweep leaves
+ * out the buckets where nothing is due. A hint may be too early, never too late but for a moment:
+ *   H1. Who has given a slot a tick lowers the hint to it afterwards, if it is later.
+ *   H2. Who raises a hint, a sweeper, first sets it to 0 (never), then looks at every slot of the
+ *       chain, and lowers it to the earliest tick found. A slot that it saw without the tick was
+ *       given it after that look; so H1's lowering comes after the wiping and is not wiped out.
+ *       That needs one order of four operations on two words, so they are sequentially consistent:
+ *       the change of the slot and the load of the hint in H1, the wiping and the look in H2.
+ *   H3. A copy gets its hints from the slots that it gets, which are frozen.
+ *   H4. H1 and H3 compare ticks to each other, which goes wrong when they are half a circle apart:
+ *       when the hint has been due for long, as after a standstill of the sweeper. So a sweeper
+ *       whose pass takes HINTS_HOLD_TICKS looks into all buckets for the rest of it, and in the
+ *       next pass. Between two looks at a bucket that trusted its hint there are then at most two
+ *       such times, and no tick is more than INDEX_TICKS_AHEAD_MAX ahead.
  */
 #ifndef RETHREAD_INDEX_INDEX_IMPL_H
 #define RETHREAD_INDEX_INDEX_IMPL_H
@@ -79,6 +94,8 @@ enum {
     BUCKET_SHIFT = 32, /* bits of hash_low: 0-23 directory, 32-37 bucket, 38-51 tag */
     TAG_SHIFT = 38,
     COUNTER_COUNT = 32,
+    HINT_LINES = (BUCKETS * 2 + LINE_BYTES - 1) / LINE_BYTES,
+    HINTS_HOLD_TICKS = (0x8000 - INDEX_TICKS_AHEAD_MAX) / 2,
     DIRECTORY_PAGE_BYTES = 4096,
     DIRECTORY_PAGES = (1 << DEPTH_MAX) / DIRECTORY_PAGE_BYTES * 8,
 };
@@ -107,10 +124,12 @@ struct index_segment {
     uint32_t link;                /* the epoch's, once retired */
     uint32_t offset_bytes;        /* of this struct in its allocation: it is aligned to lines */
     uint8_t padding[LINE_BYTES - 20];
+    _Atomic uint16_t hint[HINT_LINES * LINE_BYTES / 2]; /* of each bucket: a tick, 0: never */
     struct index_line bucket[BUCKETS];
 };
 
-_Static_assert(sizeof(struct index_segment) == (BUCKETS + 1) * LINE_BYTES, "lines are aligned");
+_Static_assert(sizeof(struct index_segment) == (BUCKETS + HINT_LINES + 1) * LINE_BYTES,
+               "lines are aligned");
 
 /* Records joined minus left, spread so that loops do not share a line. Relaxed: only ever summed.
  */
@@ -154,9 +173,10 @@ struct index_walk {
 };
 
 /*
- * All shared words go through these four. Loads acquire and changes release and acquire, so that
+ * All shared words go through these. Loads acquire and changes release and acquire, so that
  * whoever reads a word sees everything that was done before it was written; which write a read
- * pairs with is said where they are called.
+ * pairs with is said where they are called. A CAS and a look are part of the one order that hints
+ * need (H2) as well.
  */
 static inline uint64_t index_word_load(const _Atomic uint64_t *word)
 {
@@ -167,8 +187,14 @@ static inline uint64_t index_word_load(const _Atomic uint64_t *word)
 static inline bool index_word_cas(_Atomic uint64_t *word, uint64_t *expected, uint64_t desired)
 {
     INDEX_POINT();
-    return atomic_compare_exchange_strong_explicit(word, expected, desired, memory_order_acq_rel,
+    return atomic_compare_exchange_strong_explicit(word, expected, desired, memory_order_seq_cst,
                                                    memory_order_acquire);
+}
+
+static inline uint64_t index_word_look(const _Atomic uint64_t *word)
+{
+    INDEX_POINT();
+    return atomic_load_explicit(word, memory_order_seq_cst);
 }
 
 static inline uint64_t index_word_freeze(_Atomic uint64_t *word)
@@ -196,6 +222,36 @@ static inline uint64_t index_slot_tag(uint64_t hash_low)
 static inline uint64_t index_slot_make(uint64_t hash_low, uint16_t tick, uint32_t ref)
 {
     return index_slot_tag(hash_low) | (uint64_t)tick << SLOT_TICK_SHIFT | ref;
+}
+
+static inline uint16_t index_slot_tick(uint64_t word)
+{
+    return (uint16_t)(word >> SLOT_TICK_SHIFT);
+}
+
+/* Whether the hint has to be lowered for the tick. */
+static inline bool index_hint_is_late(uint16_t hint, uint16_t tick)
+{
+    return tick != 0 && (hint == 0 || (uint16_t)(tick - hint) >= 0x8000);
+}
+
+static inline _Atomic uint16_t *index_hint_of(const struct index_place *place)
+{
+    return &place->segment->hint[place->bucket - place->segment->bucket];
+}
+
+/* H1. Lock-free: a failure means that another has lowered the hint, or wiped it. */
+static inline void index_hint_lower(_Atomic uint16_t *hint, uint16_t tick)
+{
+    INDEX_POINT();
+    uint16_t seen = atomic_load_explicit(hint, memory_order_seq_cst);
+    while (index_hint_is_late(seen, tick)) {
+        INDEX_POINT();
+        if (atomic_compare_exchange_strong_explicit(hint, &seen, tick, memory_order_seq_cst,
+                                                    memory_order_seq_cst)) {
+            return;
+        }
+    }
 }
 
 /* Whether a record is to be found here: what is tentative is not yet in the index. */

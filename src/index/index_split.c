@@ -20,6 +20,7 @@ enum { PREFETCH_BUCKETS = 3 };
 struct half {
     struct index_segment *segment;
     struct index_line *tail; /* of the bucket at hand */
+    _Atomic uint16_t *hint;  /* likewise */
     unsigned used;
     unsigned slots;
 };
@@ -168,6 +169,7 @@ static unsigned segment_count(const struct index *index, struct index_segment *s
 static void half_start(struct half *half, unsigned b)
 {
     half->tail = &half->segment->bucket[b];
+    half->hint = &half->segment->hint[b];
     half->used = 0;
     half->slots = HEAD_SLOTS;
 }
@@ -184,6 +186,11 @@ static void half_add(struct index *index, struct arena_cache *cache, struct half
     }
     index_word_store_private(&half->tail->word[half->used], word);
     half->used++;
+    /* H3. Relaxed, both: nobody else can reach it yet; the entry in the directory publishes it. */
+    uint16_t tick = index_slot_tick(word);
+    if (index_hint_is_late(atomic_load_explicit(half->hint, memory_order_relaxed), tick)) {
+        atomic_store_explicit(half->hint, tick, memory_order_relaxed);
+    }
 }
 
 /*

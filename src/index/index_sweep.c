@@ -8,15 +8,12 @@
 enum {
     PICKS_MAX = 64,
     SCAN_SEGMENTS_MAX = 64, /* a call's bound where the index is nearly empty */
-    SWEEP_LINES_AHEAD = 16, /* that the sweep has under way: each would be a miss by itself */
+    HINTS_A_SLOT = 2,       /* looking at so many hints costs what looking at a slot does */
+    /* What the sweep has under way: each would be a miss by itself. */
+    SWEEP_BUCKETS_AHEAD = 16,
+    SWEEP_SEGMENTS_AHEAD = 8,
+    WARY_PASSES = 2, /* the rest of the one at hand, and a whole one */
 };
-
-/* 0 is never due; else the tick lies within the half circle up to now. */
-static bool tick_is_due(uint64_t word, uint16_t now_tick)
-{
-    uint16_t tick = (uint16_t)((word & SLOT_TICK_MASK) >> SLOT_TICK_SHIFT);
-    return tick != 0 && (uint16_t)(now_tick - tick) < 0x8000;
-}
 
 struct sweep {
     struct index *index;
@@ -24,106 +21,150 @@ struct sweep {
     unsigned share;
     unsigned shares;
     bool all;
+    bool everywhere; /* in all buckets, whatever their hints say */
     uint16_t now_tick;
     index_due_fn *due;
     void *context;
 };
 
-static void sweep_slot(const struct sweep *sweep, _Atomic uint64_t *slot, uint64_t word)
+/* 0 is never due; else the tick lies within the half circle up to now. */
+static bool tick_is_due(const struct sweep *sweep, uint16_t tick)
+{
+    return tick != 0 && (uint16_t)(sweep->now_tick - tick) < 0x8000;
+}
+
+static bool is_sooner(const struct sweep *sweep, uint16_t tick, uint16_t than)
+{
+    return tick != 0 &&
+           (than == 0 || (int16_t)(tick - sweep->now_tick) < (int16_t)(than - sweep->now_tick));
+}
+
+/* Returns the tick that the sweep knows the slot to have; 0 when others have given it theirs, and
+ * lower the hint themselves. */
+static uint16_t sweep_slot(const struct sweep *sweep, _Atomic uint64_t *slot, uint64_t word)
 {
     struct index_record *record = index_at(sweep->index, word);
-    uint64_t tick = (uint64_t)sweep->due(sweep->context, record) << SLOT_TICK_SHIFT;
-    uint64_t to = (word & ~SLOT_TICK_MASK) | tick;
+    uint16_t tick = sweep->due(sweep->context, record);
+    uint64_t to = (word & ~SLOT_TICK_MASK) | (uint64_t)tick << SLOT_TICK_SHIFT;
     uint64_t seen = word;
     if (to == word) {
-        return;
+        return tick;
     }
     if ((word & WORD_FROZEN) == 0) {
         /* Pairs with nothing: only the tick changes, and the record was published before. */
         if (index_word_cas(slot, &seen, to)) {
-            return;
+            return tick;
         }
         if ((seen & WORD_FROZEN) == 0) {
-            return; /* replaced, removed or given another tick: whoever did it knew better */
+            return 0; /* replaced, removed or given another tick: whoever did it knew better */
         }
     }
-    index_retick(sweep->index, sweep->member, record, (uint16_t)(tick >> SLOT_TICK_SHIFT));
+    index_retick(sweep->index, sweep->member, record, tick);
+    return 0;
 }
 
-/* Which of a line's slots are due, as a set of bits. */
-static unsigned line_due(const struct sweep *sweep, unsigned slots, const uint64_t *words)
+/* Loads the slots of a line; returns which are due, as a set of bits. */
+static unsigned line_due(const struct sweep *sweep, const struct index_line *line, unsigned slots,
+                         uint64_t words[LINE_SLOTS])
 {
     unsigned due = 0;
     for (unsigned k = 0; k < slots; k++) {
+        /* Acquire: as in index_find; and H2. */
+        words[k] = index_word_look(&line->word[k]);
         if (index_slot_is_final(words[k]) &&
-            (sweep->all || tick_is_due(words[k], sweep->now_tick))) {
+            (sweep->all || tick_is_due(sweep, index_slot_tick(words[k])))) {
             due |= 1u << k;
+            __builtin_prefetch(index_at(sweep->index, words[k]), 0, 3);
         }
     }
     return due;
 }
 
-/*
- * Loads the slots of a line; false when none of them can be due, as in most lines. Without a branch
- * for each: which slots are taken is chance. The highest bit of `later` says that the tick is yet
- * to come (of the ref below nothing is borrowed), that of `none` that it is 0.
- */
-static bool line_load(const struct sweep *sweep, const struct index_line *line, unsigned slots,
-                      uint64_t words[LINE_SLOTS])
-{
-    uint64_t now = (uint64_t)sweep->now_tick << 48 | (((uint64_t)1 << 48) - 1);
-    uint64_t resting = UINT64_MAX;
-    for (unsigned k = 0; k < slots; k++) {
-        /* Acquire: as in index_find. */
-        words[k] = index_word_load(&line->word[k]);
-        uint64_t tick_above_ref = words[k] << (48 - SLOT_TICK_SHIFT);
-        uint64_t later = now - tick_above_ref;
-        uint64_t none = (tick_above_ref >> 48) - 1;
-        resting &= later | none;
-    }
-    return sweep->all || resting >> 63 == 0;
-}
-
 /* Returns how many slots it looked at. */
-static unsigned sweep_bucket(const struct sweep *sweep, struct index_line *bucket)
+static unsigned sweep_bucket(const struct sweep *sweep, struct index_segment *segment, unsigned b)
 {
+    _Atomic uint16_t *hint = &segment->hint[b];
     unsigned slots = 0;
-    struct index_walk walk = index_walk_start(bucket);
+    uint16_t soonest = 0;
+    INDEX_POINT();
+    atomic_store_explicit(hint, 0, memory_order_seq_cst); /* H2: the wiping */
+    struct index_walk walk = index_walk_start(&segment->bucket[b]);
     do {
         uint64_t words[LINE_SLOTS];
-        unsigned due =
-            line_load(sweep, walk.line, walk.slots, words) ? line_due(sweep, walk.slots, words) : 0;
-        for (unsigned left = due; left != 0; left &= left - 1) {
-            __builtin_prefetch(index_at(sweep->index, words[__builtin_ctz(left)]), 0, 3);
-        }
-        for (unsigned left = due; left != 0; left &= left - 1) {
-            unsigned k = (unsigned)__builtin_ctz(left);
-            sweep_slot(sweep, &walk.line->word[k], words[k]);
+        unsigned due = line_due(sweep, walk.line, walk.slots, words);
+        for (unsigned k = 0; k < walk.slots; k++) {
+            uint16_t tick = (due >> k & 1) != 0 ? sweep_slot(sweep, &walk.line->word[k], words[k])
+                                                : index_slot_tick(words[k]);
+            soonest = is_sooner(sweep, tick, soonest) ? tick : soonest;
         }
         slots += walk.slots;
     } while (index_walk_next(sweep->index, &walk));
+    index_hint_lower(hint, soonest);
     return slots;
 }
 
-/* Brings in the bucket that the sweep will come to after some more, in this segment or the next. */
-static void sweep_prefetch(const struct sweep *sweep, const struct index_cursor *cursor,
-                           struct index_segment *segment)
+/* The share's buckets from `first` on, of those where something may be due, as a set of bits. */
+static uint64_t buckets_due(const struct sweep *sweep, const struct index_segment *segment,
+                            unsigned first)
 {
-    unsigned bucket = cursor->bucket + SWEEP_LINES_AHEAD * sweep->shares;
-    if (bucket >= BUCKETS) {
-        uint64_t next = (uint64_t)cursor->segment + 1;
-        bucket = sweep->share + (bucket - BUCKETS) / sweep->shares * sweep->shares;
-        /* Acquire, both: as in index_locate. */
-        if (bucket >= BUCKETS || next >= (uint64_t)1 << index_word_load(&sweep->index->depth)) {
-            return;
-        }
-        uint64_t entry = index_word_load(&sweep->index->directory[next]);
-        if (entry == 0) {
-            return;
-        }
-        segment = index_at(sweep->index, entry);
+    uint64_t due = 0;
+    _Static_assert(BUCKETS <= 64, "a bit for each");
+    for (unsigned b = first; b < BUCKETS; b += sweep->shares) {
+        /* Relaxed: what it is too early for now is seen the next time. */
+        uint16_t hint = atomic_load_explicit(&segment->hint[b], memory_order_relaxed);
+        due |= (uint64_t)(sweep->everywhere || tick_is_due(sweep, hint)) << b;
     }
-    __builtin_prefetch(&segment->bucket[bucket], 0, 3);
+    return due;
+}
+
+/* Brings in the hints of a segment that the sweep will come to. */
+static void hints_prefetch(const struct sweep *sweep, uint64_t segment)
+{
+    /* Acquire, both: as in index_locate. */
+    if (segment < (uint64_t)1 << index_word_load(&sweep->index->depth)) {
+        uint64_t entry = index_word_load(&sweep->index->directory[segment]);
+        const struct index_segment *ahead = index_at(sweep->index, entry);
+        for (unsigned line = 0; entry != 0 && line < HINT_LINES; line++) {
+            __builtin_prefetch(&ahead->hint[line * LINE_BYTES / 2], 0, 3);
+        }
+    }
+}
+
+/* Goes over a segment's buckets from the cursor's on; returns how many slots that counts for. */
+static unsigned sweep_segment(const struct sweep *sweep, struct index_segment *segment,
+                              struct index_cursor *cursor, unsigned slots)
+{
+    unsigned hints = sweep->everywhere ? 0 : (BUCKETS - cursor->bucket) / sweep->shares + 1;
+    unsigned spent = 0;
+    uint64_t due = buckets_due(sweep, segment, cursor->bucket);
+    uint64_t ahead = due;
+    for (unsigned n = 0; n < SWEEP_BUCKETS_AHEAD && ahead != 0; n++, ahead &= ahead - 1) {
+        __builtin_prefetch(&segment->bucket[__builtin_ctzll(ahead)], 0, 3);
+    }
+    for (; due != 0 && spent < slots; due &= due - 1, ahead &= ahead - 1) {
+        unsigned b = (unsigned)__builtin_ctzll(due);
+        if (ahead != 0) {
+            __builtin_prefetch(&segment->bucket[__builtin_ctzll(ahead)], 0, 3);
+        }
+        spent += sweep_bucket(sweep, segment, b);
+        cursor->bucket = b + sweep->shares;
+    }
+    cursor->bucket = due != 0 ? cursor->bucket : BUCKETS;
+    return spent + hints / HINTS_A_SLOT;
+}
+
+/* H4: whether this call trusts the hints. */
+static bool is_wary(struct index_cursor *cursor, uint64_t now)
+{
+    if (now - cursor->begun >= HINTS_HOLD_TICKS) {
+        cursor->wary = WARY_PASSES;
+    }
+    return cursor->wary > 0;
+}
+
+static void pass_ends(struct index_cursor *cursor, uint64_t now)
+{
+    *cursor = (struct index_cursor){.begun = now, .wary = cursor->wary - (cursor->wary > 0)};
 }
 
 /*
@@ -131,7 +172,7 @@ static void sweep_prefetch(const struct sweep *sweep, const struct index_cursor 
  * to directory entries further on.
  */
 bool index_sweep(struct index *index, struct epoch_member *member, struct index_cursor *cursor,
-                 unsigned share, unsigned shares, unsigned slots, bool all, uint16_t now_tick,
+                 unsigned share, unsigned shares, unsigned slots, bool all, uint64_t now,
                  index_due_fn *due, void *context)
 {
     assert(epoch_is_online(member));
@@ -141,7 +182,8 @@ bool index_sweep(struct index *index, struct epoch_member *member, struct index_
                           .share = share,
                           .shares = shares,
                           .all = all,
-                          .now_tick = now_tick,
+                          .everywhere = is_wary(cursor, now) || all,
+                          .now_tick = (uint16_t)now,
                           .due = due,
                           .context = context};
     /* From here on the cursor stands on buckets of the share, or behind the segment's last. */
@@ -149,7 +191,7 @@ bool index_sweep(struct index *index, struct epoch_member *member, struct index_
     for (unsigned spent = 0; spent < slots;) {
         /* Acquire, both: as in index_locate. */
         if (cursor->segment >= (uint64_t)1 << index_word_load(&index->depth)) {
-            *cursor = (struct index_cursor){0};
+            pass_ends(cursor, now);
             return true;
         }
         uint64_t entry = index_word_load(&index->directory[cursor->segment]);
@@ -158,10 +200,8 @@ bool index_sweep(struct index *index, struct epoch_member *member, struct index_
             cursor->bucket = share;
             spent++;
         } else {
-            struct index_segment *segment = index_at(index, entry);
-            sweep_prefetch(&sweep, cursor, segment);
-            spent += sweep_bucket(&sweep, &segment->bucket[cursor->bucket]);
-            cursor->bucket += shares;
+            hints_prefetch(&sweep, (uint64_t)cursor->segment + SWEEP_SEGMENTS_AHEAD);
+            spent += sweep_segment(&sweep, index_at(index, entry), cursor, slots - spent);
         }
     }
     return false;

@@ -10,11 +10,11 @@
 #include <time.h>
 
 enum {
-    PASS_MS_MIN = 125, /* a whole look at the share takes about this long, more if it is large */
+    PASS_MS_MIN = 64, /* a whole look at the share takes about this long, more if it is large */
     PASS_MS_MAX = 500,
-    PASS_SLOTS_A_MS = 12000, /* a look at so many takes some 35 us */
-    SLOTS_AT_ONCE_MIN = 448, /* a segment's worth */
-    SLOTS_AT_ONCE_MAX = 1 << 16,
+    PASS_SLOTS_A_MS = 4000,  /* a look at so many takes some 25 us */
+    SLOTS_AT_ONCE_MIN = 448, /* the hints of some 14 segments */
+    SLOTS_AT_ONCE_MAX = 1 << 14,
     LOOKS_AT_ONCE = 256, /* what is due is looked at, and mostly ends: some 100 us */
     HAND_SLOTS_AT_ONCE = 8,
     HAND_LOOKS_MAX = 1 << 14,
@@ -35,8 +35,8 @@ uint16_t sweep_tick(uint64_t now_ms, uint64_t deadline_ms)
     uint64_t now = now_ms / SWEEP_TICK_MS;
     /* Rounded up: when the tick has come the deadline has passed. */
     uint64_t tick = deadline_ms / SWEEP_TICK_MS + 1;
-    if (tick > now + SWEEP_TICKS_AHEAD) {
-        tick = now + SWEEP_TICKS_AHEAD;
+    if (tick > now + INDEX_TICKS_AHEAD_MAX) {
+        tick = now + INDEX_TICKS_AHEAD_MAX;
     }
     /* 0 means never; one tick later is in time as well. */
     return (uint16_t)tick ? (uint16_t)tick : 1;
@@ -152,10 +152,10 @@ static uint16_t visit_due(void *context, struct index_record *record)
 
 static bool sweep(struct lane *lane, unsigned slots, bool all)
 {
-    uint16_t now_tick = (uint16_t)(lane->now_ms / SWEEP_TICK_MS);
     lane->pass_slots += slots;
-    bool whole = index_sweep(lane->threads->index, lane->member, &lane->sweep, lane->share,
-                             lane->shares, slots, all, now_tick, visit_due, lane);
+    bool whole =
+        index_sweep(lane->threads->index, lane->member, &lane->sweep, lane->share, lane->shares,
+                    slots, all, lane->now_ms / SWEEP_TICK_MS, visit_due, lane);
     if (whole) {
         lane->pass_slots_last = lane->pass_slots;
         lane->pass_slots = 0;
@@ -359,8 +359,8 @@ static void evict(struct lane *lane)
     struct index_cursor cursor = {.segment = (uint32_t)(at >> 32), .bucket = (uint32_t)at};
     for (int look = 0; look < HAND_LOOKS_MAX && hand.done_bytes + hand.asked_bytes < hand.bytes;
          look++) {
-        index_sweep(threads->index, lane->member, &cursor, 0, 1, HAND_SLOTS_AT_ONCE, true, 0,
-                    visit_hand, &hand);
+        index_sweep(threads->index, lane->member, &cursor, 0, 1, HAND_SLOTS_AT_ONCE, true,
+                    lane->now_ms / SWEEP_TICK_MS, visit_hand, &hand);
     }
     if (hand.done_bytes == 0) {
         /* Nothing can be evicted just now; looking everywhere again at once would not help. */
@@ -440,7 +440,8 @@ void lane_settle(struct lane *lane)
             whole = true;
         } else if (!journal_is_full(lane)) {
             whole = index_sweep(lane->threads->index, lane->member, &cursor, lane->share,
-                                lane->shares, SLOTS_AT_ONCE_MIN, true, 0, visit_last, lane);
+                                lane->shares, SLOTS_AT_ONCE_MIN, true, lane->now_ms / SWEEP_TICK_MS,
+                                visit_last, lane);
         } else {
             turns++;
             nanosleep(&moment, NULL);

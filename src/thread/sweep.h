@@ -9,8 +9,8 @@
 
 #include "thread/lane.h"
 
-/* Coarse times count in these; 16 bits of them compare circularly, so half their range is seen. */
-enum { SWEEP_TICK_MS = 32, SWEEP_TICKS_AHEAD = 0x7000 };
+/* Coarse times, the index's ticks, count in these. */
+enum { SWEEP_TICK_MS = 32 };
 
 /* The coarse time at which a deadline has passed; far ones are looked at again on the way. */
 uint16_t sweep_tick(uint64_t now_ms, uint64_t deadline_ms);

@@ -4,8 +4,8 @@
  * For two contexts all schedules with a bounded number of preemptions are run, for three a fixed
  * set of random ones. At every point no key may have two final slots (O4); at the end of each
  * schedule the answers must be those of some sequential order that respects which operation ended
- * before which began (O2, O3, O5), no slot may be left taken for nothing, and all memory must come
- * back.
+ * before which began (O2, O3, O5), no slot may be left taken for nothing, no hint may be later than
+ * a tick (H1 to H3), and all memory must come back.
  */
 #include "tests/index/test_index_explored.h"
 
@@ -17,7 +17,10 @@ enum {
 
 /* ---- Scenarios ------------------------------------------------------------------------------- */
 
-enum op_kind { OP_NONE, OP_INSERT, OP_FIND, OP_REMOVE, OP_REPLACE, OP_SWEEP };
+enum op_kind { OP_NONE, OP_INSERT, OP_FIND, OP_REMOVE, OP_REPLACE, OP_RETICK, OP_SWEEP, OP_PASS };
+
+/* OP_SWEEP visits all, OP_PASS what is due at TICK_PASS. */
+enum { TICK_RETICK = 3, TICK_INSERT = 5, TICK_REPLACE = 6, TICK_SWEEP = 7, TICK_PASS = 5 };
 
 /* A record's name: key a..l, and a number that tells the records of one key apart. */
 struct op {
@@ -79,11 +82,18 @@ static struct index_hash hash_of(char key)
     return (struct index_hash){.low = low, .high = k};
 }
 
-static uint16_t tick_seven(void *context, struct index_record *record)
+static uint16_t tick_again(void *context, struct index_record *record)
 {
     (void)context;
     (void)record;
-    return 7;
+    return TICK_SWEEP;
+}
+
+static void sweep_all(struct epoch_member *member, bool all)
+{
+    struct index_cursor cursor = {0};
+    while (!index_sweep(explored, member, &cursor, 0, 1, 100, all, TICK_PASS, tick_again, NULL)) {
+    }
 }
 
 static void op_run(struct op op, struct epoch_member *member)
@@ -91,7 +101,7 @@ static void op_run(struct op op, struct epoch_member *member)
     if (op.kind == OP_NONE) {
         return;
     }
-    unsigned k = op.kind == OP_SWEEP ? 0 : (unsigned)(op.key - 'a');
+    unsigned k = op.key == 'z' ? 0 : (unsigned)(op.key - 'a');
     struct explored_record *record = records[k][op.number];
     if (op.kind == OP_INSERT && record->inserted) {
         return; /* a second try after INDEX_EXISTS, not needed */
@@ -100,8 +110,8 @@ static void op_run(struct op op, struct epoch_member *member)
     struct index_record *existing = NULL;
     switch (op.kind) {
     case OP_INSERT:
-        if (index_insert(explored, member, hash_of(op.key), &record->record, 5, record_matches,
-                         &op.key, &existing) == INDEX_DONE) {
+        if (index_insert(explored, member, hash_of(op.key), &record->record, TICK_INSERT,
+                         record_matches, &op.key, &existing) == INDEX_DONE) {
             record->inserted = true;
         }
         event.answer = number_of(existing);
@@ -113,15 +123,16 @@ static void op_run(struct op op, struct epoch_member *member)
         event.answer = index_remove(explored, member, &record->record);
         break;
     case OP_REPLACE:
-        event.answer =
-            index_replace(explored, member, &record->record, &records[k][op.fresh]->record, 6);
+        event.answer = index_replace(explored, member, &record->record,
+                                     &records[k][op.fresh]->record, TICK_REPLACE);
         break;
-    case OP_SWEEP: {
-        struct index_cursor cursor = {0};
-        while (!index_sweep(explored, member, &cursor, 0, 1, 100, true, 1, tick_seven, NULL)) {
-        }
+    case OP_RETICK:
+        index_retick(explored, member, &record->record, TICK_RETICK);
         return;
-    }
+    case OP_SWEEP:
+    case OP_PASS:
+        sweep_all(member, op.kind == OP_SWEEP);
+        return;
     case OP_NONE:
         return;
     }
@@ -190,19 +201,23 @@ static bool linearisable(char key, unsigned state)
     return false;
 }
 
-static unsigned tentatives; /* met by the last finals_of */
+/* Met by the last finals_of. */
+static unsigned tentatives;
+static unsigned late_hints; /* slots with a tick before their bucket's hint */
 
 static unsigned finals_of(char key)
 {
     unsigned finals = 0;
-    tentatives = 0;
+    tentatives = late_hints = 0;
     struct index_place place = index_locate(explored, hash_of(key).low);
+    uint16_t hint = place.segment->hint[place.bucket - place.segment->bucket];
     struct index_walk walk = index_walk_start(place.bucket);
     do {
         for (unsigned k = 0; k < walk.slots; k++) {
             uint64_t word = index_word_load(&walk.line->word[k]);
             if (index_slot_is_final(word)) {
                 finals += record_matches(index_at(explored, word), &key);
+                late_hints += hint == 0 || index_slot_tick(word) < hint;
             } else {
                 tentatives += (word & WORD_REF_MASK) != 0;
             }
@@ -227,6 +242,7 @@ static void judge(void)
         unsigned state = strchr(scenario->before, key) != NULL ? 0 : NOBODY;
         bool good = linearisable(key, state) && finals_of(key) <= 1;
         MUST(tentatives == 0); /* a slot taken for nothing is given back */
+        MUST(late_hints == 0);
         for (unsigned i = 0; !good && i < history_count; i++) {
             struct event *e = &history[i];
             fprintf(stderr, "%u-%u: op %d of %c%u answered %u\n", e->begin, e->end, (int)e->op.kind,
@@ -318,9 +334,17 @@ static void explore_random(const struct scenario *given)
     {                                                                                              \
         .kind = OP_REPLACE, .key = (k), .number = (n), .fresh = (f)                                \
     }
+#define RETICK(k, n)                                                                               \
+    {                                                                                              \
+        .kind = OP_RETICK, .key = (k), .number = (n)                                               \
+    }
 #define SWEEP                                                                                      \
     {                                                                                              \
         .kind = OP_SWEEP, .key = 'z'                                                               \
+    }
+#define PASS                                                                                       \
+    {                                                                                              \
+        .kind = OP_PASS, .key = 'z'                                                                \
     }
 
 /* No splits: lines are added at need. */
@@ -341,6 +365,11 @@ static const struct scenario in_one_bucket[] = {
     {"a", {{REPLACE('a', 0, 1), FIND('a')}, {REPLACE('a', 0, 2), FIND('a')}}, 4, 9, 99, false},
     {"a", {{REPLACE('a', 0, 1), REMOVE('a', 1)}, {SWEEP, FIND('a')}}, 3, 9, 99, false},
     {"a", {{REMOVE('a', 0), INSERT('a', 1)}, {REMOVE('a', 0), INSERT('a', 2)}}, 3, 9, 99, false},
+    /* Ticks are given while a sweeper works out the hint anew. */
+    {"a", {{INSERT('b', 1), FIND('b')}, {PASS}}, 3, 9, 99, false},
+    {"a", {{RETICK('a', 0), FIND('a')}, {PASS}}, 3, 9, 99, false},
+    {"ab", {{REPLACE('a', 0, 1), RETICK('b', 0)}, {PASS}}, 3, 9, 99, false},
+    {"a", {{PASS, RETICK('a', 0)}, {PASS}}, 3, 9, 99, false},
     /* The last slot, and a line for more. */
     {"cdefg", {{INSERT('a', 1), FIND('b')}, {INSERT('b', 1), INSERT('a', 2)}}, 3, 9, 99, false},
     {"cdefgh", {{INSERT('a', 1), REMOVE('c', 0)}, {INSERT('a', 2), FIND('a')}}, 3, 9, 99, false},
@@ -354,6 +383,8 @@ static const struct scenario while_splitting[] = {
     {"bcdefg", {{INSERT('a', 1)}, {FIND('b'), FIND('b')}}, 3, 0, 3, true},
     {"bcdefg", {{INSERT('a', 1)}, {FIND('a'), FIND('a')}}, 3, 0, 3, true},
     {"acdefg", {{INSERT('b', 1)}, {SWEEP, FIND('a')}}, 2, 0, 3, true},
+    {"acdefg", {{INSERT('b', 1)}, {PASS, RETICK('a', 0)}}, 2, 0, 3, true},
+    {"acdefg", {{INSERT('b', 1)}, {RETICK('a', 0), RETICK('c', 0)}}, 2, 0, 3, true},
     {"cdefg", {{INSERT('a', 1), INSERT('b', 1)}, {INSERT('b', 2), FIND('a')}}, 2, 0, 3, true},
     {"cdefgh", {{INSERT('b', 1), INSERT('a', 1)}, {INSERT('a', 2), REMOVE('a', 1)}}, 2, 0, 2, true},
     {"cdefg", {{INSERT('a', 1), REMOVE('a', 1)}, {INSERT('b', 1)}}, 3, 0, 3, true},
@@ -394,6 +425,14 @@ static const struct scenario by_three[] = {
      {{INSERT('g', 1), INSERT('h', 1), FIND('a')},
       {REMOVE('a', 0), INSERT('a', 1), REPLACE('b', 0, 1)},
       {INSERT('i', 1), FIND('b'), SWEEP, REPLACE('a', 1, 2)}},
+     0,
+     0,
+     3,
+     true},
+    {"abcde",
+     {{INSERT('g', 1), RETICK('a', 0), PASS},
+      {REMOVE('a', 0), INSERT('a', 1), RETICK('b', 0)},
+      {PASS, REPLACE('b', 0, 1), INSERT('h', 1), PASS}},
      0,
      0,
      3,

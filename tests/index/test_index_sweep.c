@@ -46,11 +46,11 @@ static void visits_clear(struct visits *visits)
 }
 
 /* A full pass by one sweeper; returns how many it visited. */
-static uint64_t pass(struct visits *visits, bool all, uint16_t now_tick)
+static uint64_t pass(struct visits *visits, bool all, uint64_t now)
 {
     struct index_cursor cursor = {0};
     uint64_t before = visits->total;
-    while (!index_sweep(visits->world->index, visits->member, &cursor, 0, 1, 100, all, now_tick,
+    while (!index_sweep(visits->world->index, visits->member, &cursor, 0, 1, 100, all, now,
                         visit_due, visits)) {
     }
     return visits->total - before;
@@ -131,6 +131,154 @@ START_TEST(test_due_acts)
     ck_assert_uint_eq(pass(&visits, true, 1), 0);
     ck_assert_uint_eq(index_stats(world.index).records, 0);
     free(visits.counts);
+    world_leave(member);
+    world_destroy(&world);
+}
+END_TEST
+
+/* Looking for what is due costs next to nothing where nothing is. */
+START_TEST(test_hints_leave_out)
+{
+    struct world world = world_create();
+    struct epoch_member *member = world_join(&world);
+    uint64_t keys = 50000, begin = 100000;
+    struct visits visits = visits_create(&world, member, keys);
+    for (uint64_t k = 0; k < keys; k++) {
+        uint16_t tick = (uint16_t)(begin + (k % 1000 == 0 ? 10 : 100));
+        MUST(world_insert_at(&world, member, k, world_hash(&world, k).low, tick) != NULL);
+    }
+    static const struct {
+        uint64_t now, visited, slots_max;
+    } passes[] = {{0, 0, 0},      {1, 0, 0},      {9, 0, 12000},  {10, 50, 13000},
+                  {11, 0, 12000}, {99, 0, 12000}, {100, 49950, 0}};
+    struct index_cursor cursor = {0};
+    visits.next_tick = (uint16_t)(begin + 200);
+    for (size_t i = 0; i < sizeof passes / sizeof *passes; i++) {
+        uint64_t before = visits.total;
+        uint64_t slots = 0;
+        do {
+            slots += 50;
+        } while (!index_sweep(world.index, member, &cursor, 0, 1, 50, false, begin + passes[i].now,
+                              visit_due, &visits));
+        ck_assert_uint_eq(visits.total - before, passes[i].visited);
+        /* Some 80,000 slots in all: hints alone are a sixteenth. A new cursor trusts none. */
+        ck_assert_uint_lt(slots, passes[i].slots_max > 0 ? passes[i].slots_max : UINT64_MAX);
+    }
+    free(visits.counts);
+    world_leave(member);
+    world_destroy(&world);
+}
+END_TEST
+
+/* A record was due long ago when its bucket is given another tick, as far ahead as may be: by
+ * circular comparison that one is the earlier of the two. The sweeper finds it all the same.
+ */
+START_TEST(test_hints_after_a_standstill)
+{
+    static const uint64_t still[] = {0x7ff, 0x800, 0xfff, 0x1000, 0x1001, 0x3000, 0x7ffe};
+    enum { CASES = sizeof still / sizeof *still };
+    for (size_t i = 0; i < 2 * CASES; i++) {
+        bool half_way = i >= CASES; /* the bucket has been passed by this time round */
+        struct world world = world_create();
+        struct epoch_member *member = world_join(&world);
+        struct visits visits = visits_create(&world, member, 2);
+        struct index_cursor cursor = {0};
+        uint64_t now = 5000;
+        for (int passes = 0; passes < 5; passes++) { /* to whom this is no standstill */
+            MUST(index_sweep(world.index, member, &cursor, 0, 1, 1000, false, now, visit_due,
+                             &visits));
+        }
+        MUST(!half_way ||
+             !index_sweep(world.index, member, &cursor, 0, 1, 1, false, now, visit_due, &visits));
+        MUST(world_insert_at(&world, member, 0, 99, (uint16_t)now) != NULL);
+        now += still[i % CASES];
+        uint16_t far = (uint16_t)(now + INDEX_TICKS_AHEAD_MAX);
+        MUST(world_insert_at(&world, member, 1, 99, far) != NULL);
+        for (int passes = 0; passes < 1 + half_way; passes++) {
+            MUST(index_sweep(world.index, member, &cursor, 0, 1, 1000, false, now, visit_due,
+                             &visits));
+        }
+        ck_assert_msg(visits.counts[0] == 1 && visits.counts[1] == 0, "case %zu", i);
+        free(visits.counts);
+        world_leave(member);
+        world_destroy(&world);
+    }
+}
+END_TEST
+
+/* What the sweep must have visited: the tick of each key, and of what was due when a pass began. */
+struct deadlines {
+    uint64_t *at; /* 0: never */
+    bool *awaited;
+    uint64_t keys;
+    uint64_t now;
+    uint64_t *seed;
+};
+
+static uint16_t visit_deadline(void *context, struct index_record *record)
+{
+    struct deadlines *deadlines = context;
+    uint64_t key = item_of(record)->key;
+    MUST(deadlines->at[key] > 0 && deadlines->at[key] <= deadlines->now);
+    deadlines->awaited[key] = false;
+    deadlines->at[key] = deadlines->now + 1 + trial_below(deadlines->seed, INDEX_TICKS_AHEAD_MAX);
+    deadlines->at[key] += (uint16_t)deadlines->at[key] == 0 ? 1 : 0;
+    return (uint16_t)deadlines->at[key];
+}
+
+static void deadlines_set(struct deadlines *deadlines, const struct world *world,
+                          struct epoch_member *member, uint64_t key)
+{
+    uint64_t ahead = trial_below(deadlines->seed, 4) == 0 ? 10 : INDEX_TICKS_AHEAD_MAX;
+    uint64_t at = deadlines->now + trial_below(deadlines->seed, ahead);
+    at += (uint16_t)at == 0 ? 1 : 0;
+    if (deadlines->at[key] == 0) {
+        MUST(world_insert_at(world, member, key, world_hash(world, key).low, (uint16_t)at));
+    } else {
+        index_retick(world->index, member, &world_find(world, key)->record, (uint16_t)at);
+    }
+    deadlines->at[key] = at;
+    deadlines->awaited[key] = false;
+}
+
+/*
+ * Time goes by in steps of all sizes, ticks are given in between, and calls of all sizes sweep:
+ * whatever was due when a pass began, and was not given another tick, has been visited at its end.
+ */
+START_TEST(test_hints_at_random)
+{
+    struct world world = world_create();
+    struct epoch_member *member = world_join(&world);
+    uint64_t seed = 11, passes = 0, visited = 0;
+    struct deadlines deadlines = {.keys = 3000, .now = 100000, .seed = &seed};
+    deadlines.at = calloc(deadlines.keys, sizeof *deadlines.at);
+    deadlines.awaited = calloc(deadlines.keys, sizeof *deadlines.awaited);
+    MUST(deadlines.at != NULL && deadlines.awaited != NULL);
+    struct index_cursor cursor = {0};
+    while (passes < trial_count(2000)) {
+        uint64_t leap = trial_below(&seed, 20);
+        deadlines.now += leap == 0   ? trial_below(&seed, 0x1800)
+                         : leap == 1 ? trial_below(&seed, 0x400)
+                                     : trial_below(&seed, 8);
+        for (uint64_t n = trial_below(&seed, 8); n > 0; n--) {
+            deadlines_set(&deadlines, &world, member, trial_below(&seed, deadlines.keys));
+        }
+        unsigned slots = 1 + (unsigned)trial_below(&seed, 3000);
+        if (!index_sweep(world.index, member, &cursor, 0, 1, slots, false, deadlines.now,
+                         visit_deadline, &deadlines)) {
+            continue;
+        }
+        passes++;
+        for (uint64_t key = 0; key < deadlines.keys; key++) {
+            MUST(!deadlines.awaited[key]);
+            deadlines.awaited[key] = deadlines.at[key] > 0 && deadlines.at[key] <= deadlines.now;
+            visited += deadlines.awaited[key];
+        }
+        world_turn(member);
+    }
+    ck_assert_uint_gt(visited, passes / 2);
+    free(deadlines.at);
+    free(deadlines.awaited);
     world_leave(member);
     world_destroy(&world);
 }
@@ -394,6 +542,9 @@ int main(void)
     tcase_add_test(tcase, test_ticks);
     tcase_add_test(tcase, test_next_tick);
     tcase_add_test(tcase, test_due_acts);
+    tcase_add_test(tcase, test_hints_leave_out);
+    tcase_add_test(tcase, test_hints_after_a_standstill);
+    tcase_add_test(tcase, test_hints_at_random);
     tcase_add_test(tcase, test_shares);
     tcase_add_test(tcase, test_sweep_growth);
     tcase = tcase_create("scan");

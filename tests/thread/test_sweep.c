@@ -43,7 +43,7 @@ START_TEST(ticks_come_after_deadlines)
             ck_assert_uint_ge(ahead, 1);
             ck_assert_uint_lt(ahead, 0x8000);
             uint64_t due_ms = (now_ms / SWEEP_TICK_MS + ahead) * SWEEP_TICK_MS;
-            bool capped = ahead >= SWEEP_TICKS_AHEAD;
+            bool capped = ahead >= INDEX_TICKS_AHEAD_MAX;
             ck_assert(capped || due_ms > now_ms + ttl_ms);
             ck_assert(capped || due_ms <= now_ms + ttl_ms + 2 * SWEEP_TICK_MS);
         }
