@@ -3,7 +3,7 @@
  *
  * Shape. A record begins with a struct index_record and lies in the arena, 16-byte aligned. A slot
  * holds [tentative 1][frozen 1][tag 14][tick 16][address 32]; a bucket is one 64-byte line of six
- * slots, a word that puts its inserts in order, and a link to overflow lines; 64 buckets are a
+ * slots, a word that puts its inserts in order, and a link to overflow lines; 32 buckets are a
  * segment; a directory indexed by the low hash bits leads to segments, and an empty directory entry
  * means the index without its top set bit.
  *
@@ -27,7 +27,7 @@
  * it, at most 24 times ever for one hash. P2. Insert, replace, remove and split are lock-free:
  * every retry means that another operation took effect. A split or a committed insert that is met
  * on the way is helped to its end. P3. Nothing stops the world: a split copies one segment (some
- * 280 slots), doubling the directory is one store. Overflow lines that have outlived their records
+ * 140 slots), doubling the directory is one store. Overflow lines that have outlived their records
  * go with the next copy. Segments are not merged again: an index keeps the size of its fullest
  * hour, some 16 to 30 bytes for each record it then had.
  *
@@ -135,7 +135,7 @@ void index_retick(struct index *index, struct epoch_member *member,
 
 /*
  * Sweeping. The buckets are shared out among `shares` sweepers (each record is in one share; more
- * than 64 sweepers leave some without work); a cursor is one sweeper's own and starts zeroed. Goes
+ * than 32 sweepers leave some without work); a cursor is one sweeper's own and starts zeroed. Goes
  * on from where the cursor stands for about as long as looking at `slots` slots takes; buckets
  * where nothing is due are left out, but a hint each. A final slot whose tick is due (16-bit
  * circular comparison with `now`, the sweepers' time in ticks), or every one when `all`, is handed

@@ -73,13 +73,14 @@
 
 /*
  * The size of segments and when they are replaced: once so many lines were added since the segment
- * was built; by two if it holds so many records, else by one fresh copy. (Ten lines mean some 280
- * records if they only ever joined. The explorer has smaller ones, so that few operations split.)
+ * was built; by two if it holds so many records, else by one fresh copy. (Five lines mean some 140
+ * records if they only ever joined. Larger segments make for longer inserts, smaller ones for more
+ * memory. The explorer has smaller ones, so that few operations split.)
  */
 #ifndef INDEX_BUCKET_BITS
-#define INDEX_BUCKET_BITS       6
-#define INDEX_LINES_ADDED_MAX   10
-#define INDEX_SPLIT_RECORDS_MIN 230
+#define INDEX_BUCKET_BITS       5
+#define INDEX_LINES_ADDED_MAX   5
+#define INDEX_SPLIT_RECORDS_MIN 115
 #endif
 
 enum {
@@ -91,7 +92,7 @@ enum {
     WORD_LINK = 7,
     BUCKETS = 1 << INDEX_BUCKET_BITS,
     DEPTH_MAX = 24,
-    BUCKET_SHIFT = 32, /* bits of hash_low: 0-23 directory, 32-37 bucket, 38-51 tag */
+    BUCKET_SHIFT = 32, /* bits of hash_low: 0-23 directory, 32-36 bucket, 38-51 tag */
     TAG_SHIFT = 38,
     COUNTER_COUNT = 32,
     HINT_LINES = (BUCKETS * 2 + LINE_BYTES - 1) / LINE_BYTES,

@@ -150,7 +150,7 @@ START_TEST(test_churn)
             world_turn(member);
         }
     }
-    ck_assert_uint_le(index_stats(world.index).segments, 4);
+    ck_assert_uint_le(index_stats(world.index).segments, 8);
     ck_assert_uint_eq(index_stats(world.index).records, count < LIVE ? count : LIVE);
     world_leave(member);
     world_destroy(&world);
