@@ -13,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How many buckets ahead the copying of a split fetches records: some ten lines in flight. */
-enum { PREFETCH_BUCKETS = 3 };
+/* How far ahead of the freezing a segment's lines are fetched: each would be a miss by itself. */
+enum { LINES_AHEAD = 8 };
 
 /* One private copy while it is filled, bucket by bucket. */
 struct half {
@@ -119,11 +119,25 @@ void index_make_room(struct index *index, struct epoch_member *member,
     }
 }
 
+static void slot_freeze(const struct index *index, _Atomic uint64_t *slot)
+{
+    uint64_t word = index_word_freeze(slot);
+    if (index_slot_is_final(word)) {
+        __builtin_prefetch(index_at(index, word), 0, 3); /* of the record its hash will be read */
+    }
+}
+
 /* After this the segment's final slots are the same for all who look, for ever. */
 static void segment_freeze(const struct index *index, struct index_segment *segment)
 {
+    for (unsigned b = 0; b < LINES_AHEAD && b < BUCKETS; b++) {
+        __builtin_prefetch(&segment->bucket[b], 1, 3);
+    }
     for (unsigned b = 0; b < BUCKETS; b++) {
         struct index_line *bucket = &segment->bucket[b];
+        if (b + LINES_AHEAD < BUCKETS) {
+            __builtin_prefetch(bucket + LINES_AHEAD, 1, 3);
+        }
         /* First the insert word, so that nothing more is committed; then the insert that was
          * committed last turns final, so that no committed slot is ever frozen tentative. Pairs
          * with the commit in index_insert. */
@@ -134,21 +148,9 @@ static void segment_freeze(const struct index *index, struct index_segment *segm
         struct index_walk walk = index_walk_start(bucket);
         do {
             for (unsigned k = 0; k < walk.slots; k++) {
-                (void)index_word_freeze(&walk.line->word[k]);
+                slot_freeze(index, &walk.line->word[k]);
             }
         } while (index_walk_next(index, &walk));
-    }
-}
-
-static void records_prefetch(const struct index *index, const struct index_segment *segment,
-                             unsigned b)
-{
-    for (unsigned k = 0; b < BUCKETS && k < HEAD_SLOTS; k++) {
-        uint64_t word =
-            index_word_load(&segment->bucket[b].word[k]); /* frozen: pairs with nothing */
-        if (index_slot_is_final(word)) {
-            __builtin_prefetch(index_at(index, word), 0, 3);
-        }
     }
 }
 
@@ -159,7 +161,8 @@ static unsigned segment_count(const struct index *index, struct index_segment *s
         struct index_walk walk = index_walk_start(&segment->bucket[b]);
         do {
             for (unsigned k = 0; k < walk.slots; k++) {
-                count += index_slot_is_final(index_word_load(&walk.line->word[k])); /* as above */
+                /* Frozen: pairs with nothing. */
+                count += index_slot_is_final(index_word_load(&walk.line->word[k]));
             }
         } while (index_walk_next(index, &walk));
     }
@@ -201,14 +204,10 @@ static void segment_copy(struct index *index, struct arena_cache *cache, struct 
                          unsigned depth, struct half halves[2])
 {
     bool two = halves[1].segment != NULL;
-    for (unsigned b = 0; two && b < PREFETCH_BUCKETS; b++) {
-        records_prefetch(index, from, b);
-    }
     for (unsigned b = 0; b < BUCKETS; b++) {
         half_start(&halves[0], b);
         if (two) {
             half_start(&halves[1], b);
-            records_prefetch(index, from, b + PREFETCH_BUCKETS);
         }
         struct index_walk walk = index_walk_start(&from->bucket[b]);
         do {
