@@ -254,6 +254,9 @@ START_TEST(test_hints_at_random)
     deadlines.at = calloc(deadlines.keys, sizeof *deadlines.at);
     deadlines.awaited = calloc(deadlines.keys, sizeof *deadlines.awaited);
     MUST(deadlines.at != NULL && deadlines.awaited != NULL);
+    for (uint64_t key = 0; key < deadlines.keys; key++) {
+        deadlines_set(&deadlines, &world, member, key);
+    }
     struct index_cursor cursor = {0};
     while (passes < trial_count(2000)) {
         uint64_t leap = trial_below(&seed, 20);
