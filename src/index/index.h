@@ -104,10 +104,11 @@ const struct index_record *index_prefetch_record(const struct index *index, stru
 enum index_result { INDEX_DONE, INDEX_EXISTS };
 
 /*
- * A tick is the low half of a coarse time, at which index_sweep shall look at a record: at most so
- * far ahead of the sweepers' time when it is given; 0 = never.
+ * A tick is the low end of a coarse time, at which index_sweep shall look at a record; 0 = never.
+ * When it is given it is at most so far ahead of the sweepers' time, and not before it but for the
+ * moments by which times differ (a thousand ticks do no harm).
  */
-enum { INDEX_TICKS_AHEAD_MAX = 0x7000 };
+enum { INDEX_TICKS_AHEAD_MAX = 0x4000 };
 
 /*
  * Inserts `record` (whose hash_low is hash.low). INDEX_EXISTS: *existing is the record that holds

@@ -44,19 +44,22 @@
  * up without records: the same, with step 3 alone.
  *
  * Hints. A segment keeps for each bucket the earliest tick of its slots, so that the sweep leaves
- * out the buckets where nothing is due. A hint may be too early, never too late but for a moment:
+ * out the buckets where nothing is due. A hint may be too early; once all who gave a slot its tick
+ * have returned it is not too late.
  *   H1. Who has given a slot a tick lowers the hint to it afterwards, if it is later.
  *   H2. Who raises a hint, a sweeper, first sets it to 0 (never), then looks at every slot of the
- *       chain, and lowers it to the earliest tick found. A slot that it saw without the tick was
- *       given it after that look; so H1's lowering comes after the wiping and is not wiped out.
- *       That needs one order of four operations on two words, so they are sequentially consistent:
- *       the change of the slot and the load of the hint in H1, the wiping and the look in H2.
+ *       chain, tentative ones too, and lowers it to the earliest tick found. A slot that it saw
+ *       without the tick, or whose line it did not see, was given the tick after that look; so H1's
+ *       lowering comes after the wiping and is not wiped out. That needs one order of operations on
+ *       several words, so they are sequentially consistent: the changes of slot and link and the
+ *       load of the hint in H1, the wiping and the looks at slots and links in H2.
  *   H3. A copy gets its hints from the slots that it gets, which are frozen.
  *   H4. H1 and H3 compare ticks to each other, which goes wrong when they are half a circle apart:
  *       when the hint has been due for long, as after a standstill of the sweeper. So a sweeper
- *       whose pass takes HINTS_HOLD_TICKS looks into all buckets for the rest of it, and in the
- *       next pass. Between two looks at a bucket that trusted its hint there are then at most two
- *       such times, and no tick is more than INDEX_TICKS_AHEAD_MAX ahead.
+ *       whose pass has taken HINTS_HOLD_TICKS looks into all buckets for the rest of it and in the
+ *       next pass. So between two looks at a bucket, of which the second trusted its hint, there
+ *       are less than two such times, and no tick given is more than INDEX_TICKS_AHEAD_MAX ahead.
+ *       What is left, HINTS_SPARE_TICKS, is for times that differ between those who give and look.
  */
 #ifndef RETHREAD_INDEX_INDEX_IMPL_H
 #define RETHREAD_INDEX_INDEX_IMPL_H
@@ -96,7 +99,8 @@ enum {
     TAG_SHIFT = 38,
     COUNTER_COUNT = 32,
     HINT_LINES = (BUCKETS * 2 + LINE_BYTES - 1) / LINE_BYTES,
-    HINTS_HOLD_TICKS = (0x8000 - INDEX_TICKS_AHEAD_MAX) / 2,
+    HINTS_SPARE_TICKS = 0x400,
+    HINTS_HOLD_TICKS = (0x8000 - INDEX_TICKS_AHEAD_MAX - HINTS_SPARE_TICKS) / 2,
     DIRECTORY_PAGE_BYTES = 4096,
     DIRECTORY_PAGES = (1 << DEPTH_MAX) / DIRECTORY_PAGE_BYTES * 8,
 };
@@ -325,8 +329,9 @@ static inline struct index_walk index_walk_start(struct index_line *bucket)
 
 static inline bool index_walk_next(const struct index *index, struct index_walk *walk)
 {
-    /* Acquire: pairs with the link's publication in line_add, behind which the line is zeroed. */
-    uint64_t link = index_word_load(&walk->line->word[WORD_LINK]) & WORD_REF_MASK;
+    /* Acquire: pairs with the link's publication in line_add, behind which the line is zeroed. And
+     * H2. */
+    uint64_t link = index_word_look(&walk->line->word[WORD_LINK]) & WORD_REF_MASK;
     if (link == 0) {
         return false;
     }

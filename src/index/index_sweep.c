@@ -21,7 +21,8 @@ struct sweep {
     unsigned share;
     unsigned shares;
     bool all;
-    bool everywhere; /* in all buckets, whatever their hints say */
+    bool everywhere;  /* in all buckets, whatever their hints say */
+    uint64_t buckets; /* of the share, as a set of bits */
     uint16_t now_tick;
     index_due_fn *due;
     void *context;
@@ -108,11 +109,13 @@ static uint64_t buckets_due(const struct sweep *sweep, const struct index_segmen
                             unsigned first)
 {
     uint64_t due = 0;
-    _Static_assert(BUCKETS <= 64, "a bit for each");
+    if (sweep->everywhere) {
+        return sweep->buckets & UINT64_MAX << first;
+    }
     for (unsigned b = first; b < BUCKETS; b += sweep->shares) {
         /* Relaxed: what it is too early for now is seen the next time. */
         uint16_t hint = atomic_load_explicit(&segment->hint[b], memory_order_relaxed);
-        due |= (uint64_t)(sweep->everywhere || tick_is_due(sweep, hint)) << b;
+        due |= (uint64_t)tick_is_due(sweep, hint) << b;
     }
     return due;
 }
@@ -121,7 +124,7 @@ static uint64_t buckets_due(const struct sweep *sweep, const struct index_segmen
 static void hints_prefetch(const struct sweep *sweep, uint64_t segment)
 {
     /* Acquire, both: as in index_locate. */
-    if (segment < (uint64_t)1 << index_word_load(&sweep->index->depth)) {
+    if (!sweep->everywhere && segment < (uint64_t)1 << index_word_load(&sweep->index->depth)) {
         uint64_t entry = index_word_load(&sweep->index->directory[segment]);
         const struct index_segment *ahead = index_at(sweep->index, entry);
         for (unsigned line = 0; entry != 0 && line < HINT_LINES; line++) {
@@ -138,12 +141,13 @@ static unsigned sweep_segment(const struct sweep *sweep, struct index_segment *s
     unsigned spent = 0;
     uint64_t due = buckets_due(sweep, segment, cursor->bucket);
     uint64_t ahead = due;
-    for (unsigned n = 0; n < SWEEP_BUCKETS_AHEAD && ahead != 0; n++, ahead &= ahead - 1) {
+    for (unsigned n = 0; n < SWEEP_BUCKETS_AHEAD && n * HEAD_SLOTS < slots && ahead != 0; n++) {
         __builtin_prefetch(&segment->bucket[__builtin_ctzll(ahead)], 0, 3);
+        ahead &= ahead - 1;
     }
     for (; due != 0 && spent < slots; due &= due - 1, ahead &= ahead - 1) {
         unsigned b = (unsigned)__builtin_ctzll(due);
-        if (ahead != 0) {
+        if (ahead != 0 && SWEEP_BUCKETS_AHEAD * HEAD_SLOTS + spent < slots) {
             __builtin_prefetch(&segment->bucket[__builtin_ctzll(ahead)], 0, 3);
         }
         spent += sweep_bucket(sweep, segment, b);
@@ -160,6 +164,16 @@ static bool is_wary(struct index_cursor *cursor, uint64_t now)
         cursor->wary = WARY_PASSES;
     }
     return cursor->wary > 0;
+}
+
+static uint64_t buckets_of(unsigned share, unsigned shares)
+{
+    uint64_t buckets = 0;
+    _Static_assert(BUCKETS <= 64, "a bit for each");
+    for (unsigned b = share; b < BUCKETS; b += shares) {
+        buckets |= (uint64_t)1 << b;
+    }
+    return buckets;
 }
 
 static void pass_ends(struct index_cursor *cursor, uint64_t now)
@@ -183,6 +197,7 @@ bool index_sweep(struct index *index, struct epoch_member *member, struct index_
                           .shares = shares,
                           .all = all,
                           .everywhere = is_wary(cursor, now) || all,
+                          .buckets = buckets_of(share, shares),
                           .now_tick = (uint16_t)now,
                           .due = due,
                           .context = context};

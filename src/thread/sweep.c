@@ -13,7 +13,7 @@ enum {
     PASS_MS_MIN = 64, /* a whole look at the share takes about this long, more if it is large */
     PASS_MS_MAX = 500,
     PASS_SLOTS_A_MS = 4000,  /* a look at so many takes some 25 us */
-    SLOTS_AT_ONCE_MIN = 448, /* the hints of some 28 segments */
+    SLOTS_AT_ONCE_MIN = 448, /* of one share: the hints of some 28 segments */
     SLOTS_AT_ONCE_MAX = 1 << 14,
     LOOKS_AT_ONCE = 256, /* what is due is looked at, and mostly ends: some 100 us */
     HAND_SLOTS_AT_ONCE = 8,
@@ -35,8 +35,8 @@ uint16_t sweep_tick(uint64_t now_ms, uint64_t deadline_ms)
     uint64_t now = now_ms / SWEEP_TICK_MS;
     /* Rounded up: when the tick has come the deadline has passed. */
     uint64_t tick = deadline_ms / SWEEP_TICK_MS + 1;
-    if (tick > now + INDEX_TICKS_AHEAD_MAX) {
-        tick = now + INDEX_TICKS_AHEAD_MAX;
+    if (tick >= now + INDEX_TICKS_AHEAD_MAX) {
+        tick = now + INDEX_TICKS_AHEAD_MAX - 1;
     }
     /* 0 means never; one tick later is in time as well. */
     return (uint16_t)tick ? (uint16_t)tick : 1;

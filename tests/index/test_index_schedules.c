@@ -204,11 +204,12 @@ static bool linearisable(char key, unsigned state)
 /* Met by the last finals_of. */
 static unsigned tentatives;
 static unsigned late_hints; /* slots with a tick before their bucket's hint */
+static unsigned not_passed; /* slots of records from before with the tick of their insertion */
 
 static unsigned finals_of(char key)
 {
     unsigned finals = 0;
-    tentatives = late_hints = 0;
+    tentatives = late_hints = not_passed = 0;
     struct index_place place = index_locate(explored, hash_of(key).low);
     uint16_t hint = place.segment->hint[place.bucket - place.segment->bucket];
     struct index_walk walk = index_walk_start(place.bucket);
@@ -218,6 +219,8 @@ static unsigned finals_of(char key)
             if (index_slot_is_final(word)) {
                 finals += record_matches(index_at(explored, word), &key);
                 late_hints += hint == 0 || index_slot_tick(word) < hint;
+                not_passed += number_of(index_at(explored, word)) == 0 &&
+                              index_slot_tick(word) == TICK_INSERT;
             } else {
                 tentatives += (word & WORD_REF_MASK) != 0;
             }
@@ -229,6 +232,19 @@ static unsigned finals_of(char key)
 static void step_judge(void)
 {
     MUST(finals_of('a') <= 1 && finals_of('b') <= 1); /* O4 */
+}
+
+/* Whether all that was there from before has been given another tick. */
+static bool sweeps(void)
+{
+    bool any = false;
+    for (unsigned c = 0; c < CONTEXTS_MAX; c++) {
+        for (unsigned i = 0; i < OPS_MAX; i++) {
+            enum op_kind kind = scenario->ops[c][i].kind;
+            any = any || kind == OP_SWEEP || kind == OP_PASS;
+        }
+    }
+    return any;
 }
 
 /* Fails the test unless the history of the schedule just run is one of an index. */
@@ -243,6 +259,7 @@ static void judge(void)
         bool good = linearisable(key, state) && finals_of(key) <= 1;
         MUST(tentatives == 0); /* a slot taken for nothing is given back */
         MUST(late_hints == 0);
+        MUST(!sweeps() || not_passed == 0);
         for (unsigned i = 0; !good && i < history_count; i++) {
             struct event *e = &history[i];
             fprintf(stderr, "%u-%u: op %d of %c%u answered %u\n", e->begin, e->end, (int)e->op.kind,
@@ -370,6 +387,7 @@ static const struct scenario in_one_bucket[] = {
     {"a", {{RETICK('a', 0), FIND('a')}, {PASS}}, 3, 9, 99, false},
     {"ab", {{REPLACE('a', 0, 1), RETICK('b', 0)}, {PASS}}, 3, 9, 99, false},
     {"a", {{PASS, RETICK('a', 0)}, {PASS}}, 3, 9, 99, false},
+    {"cdefgh", {{INSERT('a', 1)}, {PASS}}, 3, 9, 99, false},
     /* The last slot, and a line for more. */
     {"cdefg", {{INSERT('a', 1), FIND('b')}, {INSERT('b', 1), INSERT('a', 2)}}, 3, 9, 99, false},
     {"cdefgh", {{INSERT('a', 1), REMOVE('c', 0)}, {INSERT('a', 2), FIND('a')}}, 3, 9, 99, false},
