@@ -18,7 +18,6 @@ enum {
 struct sweep {
     struct index *index;
     struct epoch_member *member;
-    unsigned share;
     unsigned shares;
     bool all;
     bool everywhere;  /* in all buckets, whatever their hints say */
@@ -193,7 +192,6 @@ bool index_sweep(struct index *index, struct epoch_member *member, struct index_
     assert(share < shares);
     struct sweep sweep = {.index = index,
                           .member = member,
-                          .share = share,
                           .shares = shares,
                           .all = all,
                           .everywhere = is_wary(cursor, now) || all,
