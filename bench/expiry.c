@@ -308,11 +308,15 @@ static bool run_round(struct expiry *expiry, struct expiry_side *side, const cha
     bool in_time = false;
     for (unsigned attempt = 1; attempt <= TRIES; attempt++) {
         struct gauge_reading before;
+        progress_show("expiry: %s, %s: waiting for what was there to go", label, side->side->name);
+        if (!wait_empty(side, &before)) {
+            return false;
+        }
         progress_show("expiry: %s, %s: appending %" PRIu32 " threads", label, side->side->name,
                       expiry->keys);
         double takes_s = expiry->keys / side->fill_rate * (1 + attempt * 0.3);
         struct deadlines deadlines = {.from_s = stock_now_s() + takes_s + LAG_S + QUIET_S + 0.5};
-        if (!wait_empty(side, &before) || !fill_to_go(expiry, side, &deadlines, &in_time)) {
+        if (!fill_to_go(expiry, side, &deadlines, &in_time)) {
             return false;
         }
         if (!in_time) {
