@@ -110,7 +110,7 @@ static unsigned run_requests(struct net_loop *loop, const struct net_member *mem
     unsigned consumed;
     bool deferred = false;
     connection->late = count == 0;
-    struct net_deferral deferral = {.attempts = connection->attempts};
+    struct net_deferral deferral = {.attempts = connection->attempts, .draining = loop->draining};
     if (deferral.attempts > 0) {
         deferral.time_ms = loop->now_ms - connection->deferred_ms;
     }

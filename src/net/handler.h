@@ -30,6 +30,7 @@ enum {
 struct net_deferral {
     unsigned attempts; /* so often; 0: it is new */
     uint64_t time_ms;  /* since the first of them */
+    bool draining;     /* what has arrived is to be answered soon, if only with an error */
 };
 
 struct net_handler {

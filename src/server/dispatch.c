@@ -331,10 +331,13 @@ static struct job *jobs_of(struct dispatch *dispatch, const struct bytes *bodies
     return dispatch->jobs;
 }
 
+/* Of a request that was deferred just now. */
 static bool lasted(const struct dispatch *dispatch, struct net_deferral deferral)
 {
-    return deferral.attempts >= DISPATCH_ATTEMPTS_MIN &&
-           deferral.time_ms >= dispatch->settings.patience_ms;
+    bool for_room = thread_awaits_room(dispatch->lane) && !deferral.draining;
+    uint64_t patience_ms =
+        for_room ? dispatch->settings.room_patience_ms : dispatch->settings.patience_ms;
+    return deferral.attempts >= DISPATCH_ATTEMPTS_MIN && deferral.time_ms >= patience_ms;
 }
 
 /* Instead of deferring once more. */
@@ -497,6 +500,9 @@ struct dispatch *dispatch_create(const struct dispatch_settings *settings)
     dispatch->settings = *settings;
     if (dispatch->settings.patience_ms == 0) {
         dispatch->settings.patience_ms = DISPATCH_PATIENCE_MS;
+    }
+    if (dispatch->settings.room_patience_ms == 0) {
+        dispatch->settings.room_patience_ms = DISPATCH_ROOM_PATIENCE_MS;
     }
     dispatch->lane = lane_open(settings->threads, settings->share, settings->shares);
     if (dispatch->lane == NULL) {

@@ -15,6 +15,9 @@ enum {
     /* A deferred request is answered `busy` only after both of these. Time alone could pass while
      * the loop itself did not run. */
     DISPATCH_PATIENCE_MS = 2000,
+    /* For room on the disk. It comes in parts of up to half of what may wait to be written, each of
+     * which takes seconds where the tree is large or the disk is slow; clients wait for 30 s. */
+    DISPATCH_ROOM_PATIENCE_MS = 10000,
     DISPATCH_ATTEMPTS_MIN = 32,
     /* Steps gone through by the requests of one connection's turn but the last. So many take about
      * as long as what a turn may move of something large (NET_SHARE_BYTES). */
@@ -28,6 +31,8 @@ struct dispatch_settings {
     uint64_t frame_max_bytes;
     bool has_disk;        /* answers may wait for it */
     uint64_t patience_ms; /* one request may be deferred for so long; 0: DISPATCH_PATIENCE_MS */
+    /* Or for so long, for room on the disk and unless the server drains; 0: DISPATCH_ROOM_… */
+    uint64_t room_patience_ms;
 
     /* Fills in the gauges that only the server knows, for `info`; from any loop. May be NULL. */
     void (*gauges)(void *context, uint64_t values[METRIC_COUNT]);

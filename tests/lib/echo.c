@@ -140,7 +140,7 @@ static enum done run(const struct echo *echo, struct net_reply *reply, struct by
         ck_assert_uint_eq(deferral.attempts, number);
         return answer(reply, rest + 4, size - 4) ? DONE : NO_ROOM;
     case 'L':
-        if (!atomic_load(&echo->has_it)) {
+        if (!atomic_load(&echo->has_it) && !deferral.draining) {
             net_reply_be_patient(reply);
             return DEFERRED;
         }

@@ -8,7 +8,8 @@
  *   'M' u32     the same, copied through the reply's room
  *   'P' u32     a reply of so many 8-byte pieces, by turns copied and by reference
  *   'D' u32 b…  deferred so many times, then the reply's body is the bytes
- *   'L'         deferred for what takes long, until the echo has it; then how often it was: 4 bytes
+ *   'L'         deferred for what takes long, until the echo has it or is told of a drain; then
+ *               how often it was: 4 bytes
  *   'W' u32     deferred for so many ms, then the reply's body is how often it was: 4 bytes
  *   'N'         the reply's body is how many requests the loop has served before: 4 bytes
  *   'G'         holds its loop up at the gate until that is opened, then an empty reply

@@ -406,7 +406,8 @@ static unsigned serve_deferred(const struct bytes *bodies, unsigned count,
 
 static unsigned serve(const struct bytes *bodies, unsigned count, unsigned attempts, bool *deferred)
 {
-    return serve_deferred(bodies, count, (struct net_deferral){attempts, attempts}, deferred);
+    return serve_deferred(bodies, count, (struct net_deferral){attempts, attempts, false},
+                          deferred);
 }
 
 static bool answered(const char *part)

@@ -54,12 +54,14 @@ START_TEST(again_for_too_long_is_busy)
     bool deferred = false;
     again = UINT32_MAX;
     /* Neither many turns in a moment nor a long time without turns is too long. */
-    ck_assert_uint_eq(serve_deferred(&body, 1, (struct net_deferral){100000, 499}, &deferred), 0);
-    ck_assert_uint_eq(serve_deferred(&body, 1, (struct net_deferral){31, 5000}, &deferred), 0);
+    ck_assert_uint_eq(
+        serve_deferred(&body, 1, (struct net_deferral){100000, 499, false}, &deferred), 0);
+    ck_assert_uint_eq(serve_deferred(&body, 1, (struct net_deferral){31, 5000, false}, &deferred),
+                      0);
     lane.counts[METRIC_DEFERRALS] = 0;
     unsigned attempts = 0;
-    while (serve_deferred(&body, 1, (struct net_deferral){attempts, attempts * 10}, &deferred) ==
-           0) {
+    while (serve_deferred(&body, 1, (struct net_deferral){attempts, attempts * 10, false},
+                          &deferred) == 0) {
         ck_assert(deferred);
         attempts++;
     }
@@ -68,6 +70,37 @@ START_TEST(again_for_too_long_is_busy)
     ck_assert(answered("[1, 5, {\"code\": \"busy\", \"message\": \"given up\"}, nil]"));
     ck_assert_uint_eq(lane.counts[METRIC_DEFERRALS], 50);
     ck_assert_uint_eq(lane.counts[METRIC_ERRORS], 1);
+    free((void *)body.data);
+}
+END_TEST
+
+/* Room on the disk takes as long as the disk does, and is waited for unless there is no time. */
+START_TEST(again_for_want_of_room_lasts_longer)
+{
+    static const struct net_deferral go_on[] = {
+        {100000, 500, false},
+        {100000, DISPATCH_ROOM_PATIENCE_MS - 1, false},
+        {31, DISPATCH_ROOM_PATIENCE_MS, false},
+        {100000, 499, true},
+    };
+    static const struct net_deferral end[] = {
+        {32, DISPATCH_ROOM_PATIENCE_MS, false},
+        {32, 500, true},
+    };
+    struct bytes body = notation_encode(requests[_i]);
+    bool deferred = false;
+    again = UINT32_MAX;
+    awaits_room = true;
+    for (size_t i = 0; i < sizeof go_on / sizeof *go_on; i++) {
+        ck_assert_uint_eq(serve_deferred(&body, 1, go_on[i], &deferred), 0);
+        ck_assert(deferred);
+    }
+    for (size_t i = 0; i < sizeof end / sizeof *end; i++) {
+        ck_assert_uint_eq(serve_deferred(&body, 1, end[i], &deferred), 1);
+        ck_assert(!deferred);
+        ck_assert(answered("\"busy\""));
+    }
+    awaits_room = false;
     free((void *)body.data);
 }
 END_TEST
@@ -254,6 +287,7 @@ int main(void)
     tcase_add_checked_fixture(tcase, open_all, close_all);
     tcase_add_loop_test(tcase, again_is_deferred_then_done, 0, REQUESTS);
     tcase_add_loop_test(tcase, again_for_too_long_is_busy, 0, REQUESTS);
+    tcase_add_loop_test(tcase, again_for_want_of_room_lasts_longer, 0, REQUESTS);
     tcase_add_loop_test(tcase, again_for_want_of_room_is_patient, 0, REQUESTS);
     tcase_add_test(tcase, a_deferral_holds_up_what_follows);
     tcase_add_test(tcase, work_ends_a_turn);
