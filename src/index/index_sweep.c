@@ -11,7 +11,7 @@ enum {
     HINTS_A_SLOT = 2,       /* looking at so many hints costs what looking at a slot does */
     /* What the sweep has under way: each would be a miss by itself. */
     SWEEP_BUCKETS_AHEAD = 16,
-    SWEEP_SEGMENTS_AHEAD = 8,
+    SWEEP_SEGMENTS_AHEAD = 16,
     WARY_PASSES = 2, /* the rest of the one at hand, and a whole one */
 };
 

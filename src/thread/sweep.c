@@ -12,7 +12,7 @@
 enum {
     PASS_MS_MIN = 64, /* a whole look at the share takes about this long, more if it is large */
     PASS_MS_MAX = 500,
-    PASS_SLOTS_A_MS = 4000,  /* a look at so many takes some 25 us */
+    PASS_SLOTS_A_MS = 2500,  /* a look at so many takes 15 us, or 50 where others use the caches */
     SLOTS_AT_ONCE_MIN = 448, /* of one share: the hints of some 28 segments */
     SLOTS_AT_ONCE_MAX = 1 << 14,
     LOOKS_AT_ONCE = 256, /* what is due is looked at, and mostly ends: some 100 us */
