@@ -21,7 +21,7 @@ struct sweep {
     unsigned shares;
     bool all;
     bool everywhere;  /* in all buckets, whatever their hints say */
-    uint64_t buckets; /* of the share, as a set of bits */
+    uint64_t buckets; /* then: of the share, as a set of bits */
     uint16_t now_tick;
     index_due_fn *due;
     void *context;
@@ -195,10 +195,10 @@ bool index_sweep(struct index *index, struct epoch_member *member, struct index_
                           .shares = shares,
                           .all = all,
                           .everywhere = is_wary(cursor, now) || all,
-                          .buckets = buckets_of(share, shares),
                           .now_tick = (uint16_t)now,
                           .due = due,
                           .context = context};
+    sweep.buckets = sweep.everywhere ? buckets_of(share, shares) : 0;
     /* From here on the cursor stands on buckets of the share, or behind the segment's last. */
     cursor->bucket += (share + shares - cursor->bucket % shares) % shares;
     for (unsigned spent = 0; spent < slots;) {

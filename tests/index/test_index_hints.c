@@ -5,6 +5,14 @@
  */
 #include "tests/index/test_index_visits.h"
 
+/* A call of the only sweeper; true when it ends a pass. */
+static bool sweep_some(struct visits *visits, struct index_cursor *cursor, unsigned slots,
+                       uint64_t now)
+{
+    return index_sweep(visits->world->index, visits->member, cursor, 0, 1, slots, false, now,
+                       visit_due, visits);
+}
+
 /* Looking for what is due costs next to nothing where nothing is. */
 START_TEST(test_hints_leave_out)
 {
@@ -30,8 +38,7 @@ START_TEST(test_hints_leave_out)
         uint64_t slots = 0;
         do {
             slots += 200;
-        } while (!index_sweep(world.index, member, &cursor, 0, 1, 200, false, begin + passes[i].now,
-                              visit_due, &visits));
+        } while (!sweep_some(&visits, &cursor, 200, begin + passes[i].now));
         ck_assert_uint_eq(visits.total - before, passes[i].visited);
         /* There are some 80,000. Hints are not for nothing: calls are to stay short. Once more 500
          * buckets would be 3,000 slots. */
@@ -60,18 +67,15 @@ START_TEST(test_hints_after_a_standstill)
         struct index_cursor cursor = {0};
         uint64_t now = 5000;
         for (int passes = 0; passes < 5; passes++) { /* to whom this is no standstill */
-            MUST(index_sweep(world.index, member, &cursor, 0, 1, 1000, false, now, visit_due,
-                             &visits));
+            MUST(sweep_some(&visits, &cursor, 1000, now));
         }
-        MUST(!half_way ||
-             !index_sweep(world.index, member, &cursor, 0, 1, 1, false, now, visit_due, &visits));
+        MUST(!half_way || !sweep_some(&visits, &cursor, 1, now));
         MUST(world_insert_at(&world, member, 0, 99, (uint16_t)now) != NULL);
         now += still[i % CASES];
         uint16_t far = (uint16_t)(now + INDEX_TICKS_AHEAD_MAX);
         MUST(world_insert_at(&world, member, 1, 99, far) != NULL);
         for (int passes = 0; passes < 1 + half_way; passes++) {
-            MUST(index_sweep(world.index, member, &cursor, 0, 1, 1000, false, now, visit_due,
-                             &visits));
+            MUST(sweep_some(&visits, &cursor, 1000, now));
         }
         ck_assert_msg(visits.counts[0] == 1 && visits.counts[1] == 0, "case %zu", i);
         free(visits.counts);
@@ -92,17 +96,16 @@ START_TEST(test_hints_in_long_passes)
         struct index_cursor cursor = {0};
         uint64_t now = 200000;
         for (int passes = 0; passes < 5; passes++) {
-            MUST(index_sweep(world.index, member, &cursor, 0, 1, 1000, false, now, visit_due,
-                             &visits));
+            MUST(sweep_some(&visits, &cursor, 1000, now));
         }
-        MUST(!index_sweep(world.index, member, &cursor, 0, 1, 1, false, now, visit_due, &visits));
+        MUST(!sweep_some(&visits, &cursor, 1, now));
         MUST(world_insert_at(&world, member, 0, 99, (uint16_t)(now + 1)) != NULL);
         now += ticks;
-        MUST(index_sweep(world.index, member, &cursor, 0, 1, 1000, false, now, visit_due, &visits));
+        MUST(sweep_some(&visits, &cursor, 1000, now));
         now += ticks;
         uint16_t far = (uint16_t)(now + INDEX_TICKS_AHEAD_MAX);
         MUST(world_insert_at(&world, member, 1, 99, far) != NULL);
-        MUST(index_sweep(world.index, member, &cursor, 0, 1, 1000, false, now, visit_due, &visits));
+        MUST(sweep_some(&visits, &cursor, 1000, now));
         ck_assert_msg(visits.counts[0] == 1, "passes of %u ticks", ticks);
         free(visits.counts);
         world_leave(member);
@@ -123,8 +126,7 @@ START_TEST(test_hints_of_copies)
         MUST(world_insert_at(&world, member, k, 99, (uint16_t)(now + (k == 9 ? 1 : 400))));
     }
     struct index_cursor cursor = {.begun = now};
-    MUST(index_sweep(world.index, member, &cursor, 0, 1, 100000, false, now + 1, visit_due,
-                     &visits));
+    MUST(sweep_some(&visits, &cursor, 100000, now + 1));
     ck_assert(visits.total == 1 && visits.counts[9] == 1);
     free(visits.counts);
     world_leave(member);
