@@ -252,5 +252,5 @@ int main(void)
     tcase_add_test(tcase, test_stats);
     tcase_add_test(tcase, test_flooding);
     tcase_add_test(tcase, test_model);
-    return suite_run(suite);
+    return suite_main(suite);
 }

@@ -8,6 +8,7 @@
 #define RETHREAD_TESTS_INDEX_TEST_INDEX_H
 
 #include "index/index.h"
+#include "tests/lib/suite.h"
 #include "tests/lib/trial.h"
 
 #include <check.h>
@@ -189,15 +190,6 @@ static inline struct tally world_tally(const struct world *world, uint64_t keys)
     while (!index_scan(world->index, &scan, 1000, tally_visit, &tally)) {
     }
     return tally;
-}
-
-static inline int suite_run(Suite *suite)
-{
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
 }
 
 #endif

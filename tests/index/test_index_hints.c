@@ -226,5 +226,5 @@ int main(void)
     tcase_add_test(tcase, test_hints_in_long_passes);
     tcase_add_test(tcase, test_hints_of_copies);
     tcase_add_test(tcase, test_hints_at_random);
-    return suite_run(suite);
+    return suite_main(suite);
 }

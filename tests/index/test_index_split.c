@@ -194,5 +194,5 @@ int main(void)
     tcase_add_loop_test(tcase, test_one_place, 0, 2);
     tcase_add_test(tcase, test_churn);
     tcase_add_test(tcase, test_reclaim);
-    return suite_run(suite);
+    return suite_main(suite);
 }

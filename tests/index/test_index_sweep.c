@@ -348,5 +348,5 @@ int main(void)
     tcase_add_test(tcase, test_scan_equal_hashes);
     tcase_add_test(tcase, test_garbage_cursors);
     tcase_add_test(tcase, test_hollow);
-    return suite_run(suite);
+    return suite_main(suite);
 }

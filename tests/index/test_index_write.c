@@ -257,5 +257,5 @@ int main(void)
     suite_add_tcase(suite, tcase);
     tcase_add_test(tcase, test_duplicates);
     tcase_add_loop_test(tcase, test_mix, 0, 3);
-    return suite_run(suite);
+    return suite_main(suite);
 }

@@ -15,6 +15,16 @@ static inline double suite_limit(double seconds)
     return usual > seconds ? usual : seconds;
 }
 
+/* Runs and frees the suite; returns the program's exit code. */
+static inline int suite_main(Suite *suite)
+{
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}
+
 static inline int suite_run(const char *name, SFun setup, SFun teardown, double limit_seconds,
                             const TTest *const *tests, size_t count)
 {
@@ -30,11 +40,7 @@ static inline int suite_run(const char *name, SFun setup, SFun teardown, double 
         tcase_add_test(all, tests[i]);
     }
     suite_add_tcase(suite, all);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_main(suite);
 }
 
 /* SUITE_RUN("append", setup, teardown, 0, test, another) */

@@ -1,6 +1,8 @@
 /* Addresses: what is read, what is refused, and that both directions agree. */
 #include "net/address.h"
 
+#include "tests/lib/suite.h"
+
 #include <check.h>
 #include <stddef.h>
 #include <string.h>
@@ -103,9 +105,5 @@ static Suite *suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(suite());
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_main(suite());
 }

@@ -1,6 +1,7 @@
 /* Connections over real sockets: framing, order, back-pressure, limits, peers to be given up. */
 #include "net/connection.h"
 #include "tests/lib/echo.h"
+#include "tests/lib/suite.h"
 #include "tests/lib/trial.h"
 
 #include <check.h>
@@ -496,9 +497,5 @@ static Suite *suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(suite());
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_main(suite());
 }

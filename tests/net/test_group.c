@@ -2,6 +2,7 @@
 #include "net/group.h"
 #include "net/loop.h"
 #include "tests/lib/echo.h"
+#include "tests/lib/suite.h"
 #include "tests/lib/trial.h"
 #include "wire/request.h"
 
@@ -415,9 +416,5 @@ static Suite *suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(suite());
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_main(suite());
 }

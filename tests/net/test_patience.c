@@ -1,6 +1,7 @@
 /* Peers that are given up, and peers that are not: silence, slowness, and who hoards memory. */
 #include "net/connection.h"
 #include "tests/lib/echo.h"
+#include "tests/lib/suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -390,9 +391,5 @@ static Suite *suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(suite());
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_main(suite());
 }

@@ -1,5 +1,6 @@
 /* Replies: what is built is what arrives, however little the socket takes at a time. */
 #include "net/reply.h"
+#include "tests/lib/suite.h"
 #include "tests/lib/trial.h"
 
 #include <check.h>
@@ -566,9 +567,5 @@ static Suite *suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(suite());
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_main(suite());
 }
