@@ -328,6 +328,7 @@ static void run(struct filler *filler)
 {
     struct store *store = filler->store;
     tree_take_turns(store->tree, take_turn, filler);
+    tree_ask_for_names(store->tree, store_asks_for_name, store);
     for (;;) {
         uint32_t signal = inbox_signal(&store->batches);
         /* Before the take, as in the writer. Acquire pairs with the release in the writer, and in
@@ -371,6 +372,7 @@ static void *start(void *context)
     guard_thread_begin();
     run(filler);
     tree_take_turns(filler->store->tree, NULL, NULL);
+    tree_ask_for_names(filler->store->tree, NULL, NULL);
     if (filler->first) { /* no room in the tree: what is in the log waits for the next start */
         drop_all(filler);
     }

@@ -46,6 +46,12 @@ void store_add_name(void *context, struct index_hash name)
     }
 }
 
+bool store_asks_for_name(void *context, struct index_hash name)
+{
+    const struct filter *filter = in_use(context);
+    return !filter || filter_may_have(filter, name);
+}
+
 bool store_may_have(const struct tier *tier, struct index_hash name)
 {
     const struct store *store = (const struct store *)tier;

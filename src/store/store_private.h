@@ -353,6 +353,8 @@ void store_refill_close(struct store *store);
 void store_refill_tend(struct store *store);
 /* A tree_name_fn; the context is the store. */
 void store_add_name(void *context, struct index_hash name);
+/* The filler's as well: a tree_ask_fn. */
+bool store_asks_for_name(void *context, struct index_hash name);
 bool store_may_have(const struct tier *tier, struct index_hash name);
 
 #endif

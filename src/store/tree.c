@@ -10,6 +10,7 @@
 
 #include "base/random.h"
 #include "store/guard.h"
+#include "store/tree_names.h"
 #include "store/tree_page.h"
 
 #include <assert.h>
@@ -26,8 +27,8 @@
 static const uint8_t mark[TREE_MARK_BYTES] = {'r', 'e', 't', 'h', 'r', 'e', 'a', 'd'};
 
 static const char *const table_names[TREE_TABLE_COUNT] = {
-    [TREE_DATA] = "data",   [TREE_NAMES] = "names", [TREE_KEYS] = "keys", [TREE_DUE] = "due",
-    [TREE_TOMBS] = "tombs", [TREE_RING] = "ring",   [TREE_META] = "meta",
+    [TREE_DATA] = "data", [TREE_NAMES] = "names", [TREE_KEYS] = "keys", [TREE_YOUNG] = "young",
+    [TREE_DUE] = "due",   [TREE_TOMBS] = "tombs", [TREE_RING] = "ring", [TREE_META] = "meta",
 };
 
 enum {
@@ -180,6 +181,9 @@ static int open_env(struct opening *opening, const char *name, uint64_t map_byte
 static int open_tables(struct tree *tree, MDB_txn *txn, unsigned flags)
 {
     for (unsigned i = 0; i < TREE_TABLE_COUNT; i++) {
+        if (i == TREE_YOUNG && !tree_has_young(tree)) {
+            continue;
+        }
         int code = mdb_dbi_open(txn, table_names[i], flags, &tree->tables[i]);
         if (code) {
             return code;
@@ -192,7 +196,7 @@ static int put_identity(struct tree_txn *txn, const uint8_t *secret, uint64_t fi
 {
     uint8_t body[TREE_IDENTITY_BYTES];
     memcpy(body, mark, sizeof mark);
-    bytes_store_be32(body + TREE_MARK_BYTES, RECORD_FORMAT);
+    bytes_store_be32(body + TREE_MARK_BYTES, TREE_FORMAT);
     memcpy(body + TREE_MARK_BYTES + 4, secret, TREE_SECRET_BYTES);
     bytes_store_be64(body + TREE_MARK_BYTES + 4 + TREE_SECRET_BYTES, first_run_ms);
     MDB_val key = tree_val(TREE_IDENTITY_KEY, sizeof TREE_IDENTITY_KEY);
@@ -202,6 +206,7 @@ static int put_identity(struct tree_txn *txn, const uint8_t *secret, uint64_t fi
 static int fill_new(struct tree *tree)
 {
     struct tree_txn txn = {.tree = tree};
+    tree->format = TREE_FORMAT;
     int code = mdb_txn_begin(tree->env, NULL, 0, &txn.txn);
     code = code ? code : open_tables(tree, txn.txn, MDB_CREATE);
     uint8_t secret[TREE_SECRET_BYTES];
@@ -255,11 +260,11 @@ static enum status read_identity(struct tree *tree, MDB_val value, struct wal_tr
                            "to start anew.");
     }
     tree->format = bytes_load_be32(body.data + TREE_MARK_BYTES);
-    if (tree->format > RECORD_FORMAT) {
+    if (tree->format > TREE_FORMAT) {
         return tree_refuse(trouble, EINVAL, "open",
                            FILE_NAME " was written by a newer rethread; use that one.");
     }
-    if (body.size != TREE_IDENTITY_BYTES || tree->format < RECORD_FORMAT_OLDEST) {
+    if (body.size != TREE_IDENTITY_BYTES || tree->format < TREE_FORMAT_OLDEST) {
         return tree_refuse(trouble, EINVAL, "open", FILE_NAME " has an unknown layout.");
     }
     memcpy(tree->secret, body.data + TREE_MARK_BYTES + 4, TREE_SECRET_BYTES);
@@ -351,6 +356,7 @@ static enum status open_mapped(const char *directory, const struct tree_settings
     made->settings = *settings;
     made->txn_cost = TREE_TXN_COST;
     made->txn_bytes = TREE_TXN_BYTES;
+    made->run_names = TREE_RUN_NAMES;
     made->directory_fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (made->directory_fd < 0) {
         tree_refuse(trouble, errno, "open", "The data directory cannot be opened.");
@@ -396,6 +402,12 @@ void tree_take_turns(struct tree *tree, tree_turn_fn *turn, void *context)
     tree->turn_context = context;
 }
 
+void tree_ask_for_names(struct tree *tree, tree_ask_fn *ask, void *context)
+{
+    tree->ask = ask;
+    tree->ask_context = context;
+}
+
 void tree_compress(struct tree *tree, bool compress)
 {
     tree->compresses = compress;
@@ -412,6 +424,10 @@ static void renew(void *context)
     struct tree *tree = renewing->tree;
     struct tree_txn txn;
     int code = tree_begin(tree, &txn);
+    if (code == 0 && !tree_has_young(tree)) {
+        code =
+            mdb_dbi_open(txn.txn, table_names[TREE_YOUNG], MDB_CREATE, &tree->tables[TREE_YOUNG]);
+    }
     code = code ? code : put_identity(&txn, tree->secret, tree->first_run_ms);
     code = code ? code : tree_commit(&txn);
     tree_abort(&txn);
@@ -422,7 +438,7 @@ enum status tree_renew(struct tree *tree, struct wal_trouble *trouble)
 {
     *trouble = (struct wal_trouble){0};
     struct renewing renewing = {.tree = tree};
-    if (tree->format == RECORD_FORMAT) {
+    if (tree->format == TREE_FORMAT) {
         return STATUS_OK;
     }
     if (!guard_run(renew, &renewing)) {
@@ -432,7 +448,7 @@ enum status tree_renew(struct tree *tree, struct wal_trouble *trouble)
     if (renewing.code) {
         return tree_fail(tree, renewing.code, trouble);
     }
-    tree->format = RECORD_FORMAT;
+    tree->format = TREE_FORMAT;
     return STATUS_OK;
 }
 

@@ -6,6 +6,7 @@
  *          ordinal % 64), when it is armed (part 0, chunk 65), step chunks (part 1 + number)
  *   names  16-byte name of a thread -> uid
  *   keys   16-byte name of a step key -> uid, number, version, shared, writer
+ *   young  run u32, 16-byte name -> what names and keys have, for those that came last
  *   due    deadline in s u64, uid u64 -> (empty): when to look whether a thread's time is up
  *   tombs  16-byte name -> reason, shared, version, steps, place in the ring, writer
  *   ring   place u64 -> 16-byte name, time: the tombstones in order, the oldest go first
@@ -67,6 +68,11 @@ void tree_compress(struct tree *tree, bool compress);
 typedef void tree_turn_fn(void *context);
 void tree_take_turns(struct tree *tree, tree_turn_fn *turn, void *context);
 
+/* Whether the tree may have that name; to be asked before it is searched, so that for a name that
+ * is new no page is read. "No" must be certain. NULL, as at first: it may. */
+typedef bool tree_ask_fn(void *context, struct index_hash name);
+void tree_ask_for_names(struct tree *tree, tree_ask_fn *ask, void *context);
+
 struct tree_group {
     struct bytes bytes; /* a record group */
     uint64_t sequence;
@@ -101,7 +107,7 @@ void tree_load(struct tree *tree, struct tier_load *load, unsigned *damaged);
 /* All names (threads, keys, tombstones), for the filter, in pieces: *after is zeroed at first.
  * False: that was the last piece, or the tree cannot be read; after[0] tells (TREE_NAMES_END: all
  * was read). */
-enum { TREE_NAMES_END = 3 };
+enum { TREE_NAMES_END = 4 };
 bool tree_names(struct tree *tree, struct index_hash *names, unsigned limit, unsigned *count,
                 uint8_t after[24]);
 

@@ -21,6 +21,7 @@
 
 #include "store/guard.h"
 #include "store/tree_bulk.h"
+#include "store/tree_names.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -53,11 +54,6 @@ struct apply {
     bool has_step;
     uint8_t old_body[HEAD_BYTES_MAX];
 };
-
-static MDB_val name_val(const struct tree_name *name)
-{
-    return tree_val(name->bytes, sizeof name->bytes);
-}
 
 static MDB_val data_val(const struct tree_data_key *key)
 {
@@ -115,10 +111,10 @@ static int delete_head(struct apply *apply)
 /* Of lives of one thread the youngest has the name, whatever comes late of the others. */
 enum leads { LEADS_NOWHERE, LEADS_HERE, LEADS_TO_OLDER, LEADS_TO_YOUNGER };
 
-static int where_name_leads(struct apply *apply, const struct tree_name *name, enum leads *leads)
+static int where_name_leads(struct apply *apply, struct tree_place *place, enum leads *leads)
 {
     struct bytes body;
-    int code = tree_get(&apply->txn, TREE_NAMES, name_val(name), RECORD_NAME, &body);
+    int code = tree_find_name(&apply->txn, TREE_NAMES, apply->group.head.name, place, &body);
     *leads = LEADS_NOWHERE;
     if (code == 0 && body.data && body.size == TREE_UID_BYTES) {
         uint64_t uid = bytes_load_be64(body.data);
@@ -131,9 +127,9 @@ static int where_name_leads(struct apply *apply, const struct tree_name *name, e
 static int put_name(struct apply *apply)
 {
     const struct tier_head *head = &apply->group.head;
-    struct tree_name name = tree_name(head->name);
+    struct tree_place place;
     enum leads leads;
-    int code = where_name_leads(apply, &name, &leads);
+    int code = where_name_leads(apply, &place, &leads);
     if (code || leads == LEADS_HERE || leads == LEADS_TO_YOUNGER) {
         return code;
     }
@@ -145,19 +141,17 @@ static int put_name(struct apply *apply)
     }
     uint8_t body[TREE_UID_BYTES];
     bytes_store_be64(body, head->uid);
-    return code ? code
-                : tree_put(&apply->txn, TREE_NAMES, name_val(&name), RECORD_NAME,
-                           bytes_of(body, sizeof body));
+    return code ? code : tree_put_name(&apply->txn, &place, bytes_of(body, sizeof body));
 }
 
 static int delete_name(struct apply *apply, enum leads *leads)
 {
-    struct tree_name name = tree_name(apply->group.head.name);
-    int code = where_name_leads(apply, &name, leads);
+    struct tree_place place;
+    int code = where_name_leads(apply, &place, leads);
     /* One that is damaged and leads nowhere goes as well. */
-    return code || *leads == LEADS_TO_YOUNGER
+    return code || *leads == LEADS_TO_YOUNGER || place.is_new
                ? code
-               : tree_delete(&apply->txn, TREE_NAMES, name_val(&name));
+               : tree_delete_name(&apply->txn, &place);
 }
 
 /* ---- Several transactions ------------------------------------------------------------------ */
@@ -199,10 +193,10 @@ static bool is_entry_of(const struct tree_key_entry *entry, uint64_t uid, uint32
 /* A key of a step that goes; a newer step may have taken it over. */
 static int let_key_go(struct apply *apply, struct index_hash hash, const struct record_step *step)
 {
-    struct tree_name name = tree_name(hash);
+    struct tree_place place;
     struct bytes body;
     struct tree_key_entry entry;
-    int code = tree_get(&apply->txn, TREE_KEYS, name_val(&name), RECORD_KEY, &body);
+    int code = tree_find_name(&apply->txn, TREE_KEYS, hash, &place, &body);
     if (code) {
         return code == MDB_NOTFOUND ? 0 : code;
     }
@@ -210,7 +204,7 @@ static int let_key_go(struct apply *apply, struct index_hash hash, const struct 
         !is_entry_of(&entry, apply->group.head.uid, step->number, step->version)) {
         return 0;
     }
-    code = tree_delete(&apply->txn, TREE_KEYS, name_val(&name));
+    code = tree_delete_name(&apply->txn, &place);
     if (code || apply->group.reason == REASON_NONE) {
         return code;
     }
@@ -261,10 +255,10 @@ static int put_key(struct apply *apply, const struct record_step *step,
                    const struct record_key *key)
 {
     const struct tier_head *head = &apply->group.head;
-    struct tree_name name = tree_name(key->name);
+    struct tree_place place;
     struct bytes body;
     struct tree_key_entry older;
-    int code = tree_get(&apply->txn, TREE_KEYS, name_val(&name), RECORD_KEY, &body);
+    int code = tree_find_name(&apply->txn, TREE_KEYS, key->name, &place, &body);
     bool shared = false;
     bool known = step->number < apply->known_to; /* whoever has the key by now is newer, or was */
     if (code == MDB_NOTFOUND && known) {
@@ -295,8 +289,7 @@ static int put_key(struct apply *apply, const struct record_step *step,
                                    .owner = head->name};
     uint8_t fresh[RECORD_KEY_BYTES];
     tree_put_key_entry(fresh, &entry);
-    return tree_put(&apply->txn, TREE_KEYS, name_val(&name), RECORD_KEY,
-                    bytes_of(fresh, sizeof fresh));
+    return tree_put_name(&apply->txn, &place, bytes_of(fresh, sizeof fresh));
 }
 
 /* ---- Steps --------------------------------------------------------------------------------- */
@@ -325,7 +318,7 @@ static int wipe(struct apply *apply, struct tree_data_key from, struct tree_data
         if (part >= TREE_PART_STEPS && chunk == 0) {
             code = let_keys_go(apply, key, value, part - TREE_PART_STEPS);
         }
-        code = code ? code : tree_delete_here(&apply->txn, key, value);
+        code = code ? code : tree_delete_at(&apply->txn, TREE_DATA, apply->txn.cursor, key, value);
         code = code ? code : make_room(apply);
         if (code) {
             return code;
@@ -486,6 +479,23 @@ static int apply_some(struct apply *apply, size_t *i)
     return code;
 }
 
+static int commit_if_full(struct apply *apply)
+{
+    int code = tree_txn_is_full(&apply->txn) ? tree_commit(&apply->txn) : 0;
+    return code || apply->txn.txn ? code : tree_begin(apply->tree, &apply->txn);
+}
+
+/* Between two groups. */
+static int bring_names_home(struct apply *apply)
+{
+    int code = commit_if_full(apply);
+    while (code == 0 && tree_has_share(&apply->txn)) {
+        code = tree_move_share(&apply->txn);
+        code = code ? code : commit_if_full(apply);
+    }
+    return code;
+}
+
 static void apply_all(void *context)
 {
     struct apply *apply = context;
@@ -496,9 +506,8 @@ static void apply_all(void *context)
             continue;
         }
         code = apply_some(apply, &i);
-        if (code == 0 && !apply->damaged && tree_txn_is_full(&apply->txn)) {
-            code = tree_commit(&apply->txn);
-            code = code ? code : tree_begin(apply->tree, &apply->txn);
+        if (code == 0 && !apply->damaged) {
+            code = bring_names_home(apply);
         }
     }
     code = code ? code : tree_commit(&apply->txn);

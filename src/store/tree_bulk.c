@@ -6,6 +6,7 @@
  */
 #include "store/tree_bulk.h"
 
+#include "store/tree_names.h"
 #include "store/tree_order.h"
 
 #include <assert.h>
@@ -57,11 +58,6 @@ void tree_bulk_free(struct tree_bulk *bulk)
 static MDB_val data_val(const struct tree_data_key *key)
 {
     return tree_val(key->bytes, sizeof key->bytes);
-}
-
-static MDB_val name_val(const struct tree_name *name)
-{
-    return tree_val(name->bytes, sizeof name->bytes);
 }
 
 /* ---- Cursors: they find what lies on their page without a way down from the root ------------ */
@@ -311,10 +307,10 @@ static void tell_name(const struct tree_bulk *bulk, struct index_hash name)
 /* As put_key in tree_apply.c does it for a step that was never there. */
 static int put_key(struct tree_bulk *bulk, struct tree_txn *txn, const struct bulk_key *key)
 {
-    struct tree_name name = tree_name(key->name);
+    struct tree_place place;
     struct bytes body;
     struct tree_key_entry older;
-    int code = get(bulk, txn, TREE_KEYS, name_val(&name), RECORD_KEY, &body);
+    int code = tree_find_name(txn, TREE_KEYS, key->name, &place, &body);
     bool shared = false;
     if (code == 0) {
         bool readable = tree_open_key_entry(body, &older);
@@ -342,7 +338,7 @@ static int put_key(struct tree_bulk *bulk, struct tree_txn *txn, const struct bu
                                    .owner = key->owner};
     uint8_t fresh[RECORD_KEY_BYTES];
     tree_put_key_entry(fresh, &entry);
-    return put(bulk, txn, TREE_KEYS, name_val(&name), RECORD_KEY, bytes_of(fresh, sizeof fresh));
+    return tree_put_name(txn, &place, bytes_of(fresh, sizeof fresh));
 }
 
 /* By name, and those of one name in the order of their steps: the newest is to have it. */
@@ -493,9 +489,9 @@ static int put_thread(struct tree_bulk *bulk, struct tree_txn *txn, const struct
 /* As put_name in tree_apply.c: of lives of one thread the youngest has the name. */
 static int put_name(struct tree_bulk *bulk, struct tree_txn *txn, const struct bulk_put *one)
 {
-    struct tree_name name = tree_name(one->name);
+    struct tree_place place;
     struct bytes body;
-    int code = get(bulk, txn, TREE_NAMES, name_val(&name), RECORD_NAME, &body);
+    int code = tree_find_name(txn, TREE_NAMES, one->name, &place, &body);
     bool leads = code == 0 && body.data && body.size == TREE_UID_BYTES;
     if (code && code != MDB_NOTFOUND) {
         return code;
@@ -513,9 +509,7 @@ static int put_name(struct tree_bulk *bulk, struct tree_txn *txn, const struct b
     }
     uint8_t uid[TREE_UID_BYTES];
     bytes_store_be64(uid, one->uid);
-    return code ? code
-                : put(bulk, txn, TREE_NAMES, name_val(&name), RECORD_NAME,
-                      bytes_of(uid, sizeof uid));
+    return code ? code : tree_put_name(txn, &place, bytes_of(uid, sizeof uid));
 }
 
 static int put_names(struct tree_bulk *bulk, struct tree_txn *txn, const struct bulk_put *puts,

@@ -25,12 +25,16 @@ enum tree_table {
     TREE_DATA,
     TREE_NAMES,
     TREE_KEYS,
+    TREE_YOUNG, /* not in a tree that is older than TREE_FORMAT_YOUNG and was not renewed */
     TREE_DUE,
     TREE_TOMBS,
     TREE_RING,
     TREE_META,
     TREE_TABLE_COUNT
 };
+
+/* Of the tree, as its identity says it; a record says its own (RECORD_FORMAT). */
+enum { TREE_FORMAT = 3, TREE_FORMAT_OLDEST = 1, TREE_FORMAT_YOUNG = 3 };
 
 /* What the filler counts and remembers; stored under TREE_STATE_KEY in every transaction. */
 struct tree_state {
@@ -40,6 +44,9 @@ struct tree_state {
     uint64_t threads;    /* heads */
     uint64_t ring_next;  /* place that the next one gets */
     uint64_t vouch_since_ms;
+    uint64_t run;       /* of young, that new names go to; see tree_names.h */
+    uint64_t run_names; /* that have come to it */
+    uint64_t shares;    /* of young that were brought home, ever */
 };
 
 struct tree {
@@ -57,9 +64,12 @@ struct tree {
     tree_turn_fn *turn;           /* see tree_take_turns */
     void *turn_context;
     unsigned turn_puts; /* since it was called */
+    tree_ask_fn *ask;   /* see tree_ask_for_names */
+    void *ask_context;
     /* What fills a transaction, see TREE_TXN_COST; tests make it less. */
     unsigned txn_cost;
     uint64_t txn_bytes;
+    unsigned run_names; /* of a run, see TREE_RUN_NAMES; tests make it less */
     /* Where the next look for what is due goes on, and when its pass began; see tree_due.c. */
     struct tree_pass {
         uint64_t begun_ms;
@@ -93,6 +103,17 @@ static inline bool tree_is_broken(const struct tree *tree)
 static inline void tree_set_broken(struct tree *tree)
 {
     atomic_store_explicit(&tree->broken, true, memory_order_release);
+}
+
+static inline bool tree_has_young(const struct tree *tree)
+{
+    return tree->format >= TREE_FORMAT_YOUNG;
+}
+
+/* False: for certain neither a thread, a key nor a tombstone of that name is in the tree. */
+static inline bool tree_may_have(const struct tree *tree, struct index_hash name)
+{
+    return !tree->ask || tree->ask(tree->ask_context, name);
 }
 
 static inline void tree_count_damaged(struct tree *tree)
@@ -201,7 +222,8 @@ enum {
     TREE_DUE_BODY_BYTES = 0,   /* due: RECORD_META, nothing but the seal */
     TREE_MARK_BYTES = 8,
     TREE_IDENTITY_BYTES = TREE_MARK_BYTES + 4 + TREE_SECRET_BYTES + 8,
-    TREE_STATE_BYTES = 6 * 8,
+    TREE_STATE_BYTES = 9 * 8,
+    TREE_STATE_BYTES_OLD = 6 * 8, /* before TREE_FORMAT_YOUNG: without what is of young */
 };
 
 /* keys: RECORD_KEY. */
@@ -345,6 +367,7 @@ struct tree_txn {
     struct tree *tree;
     MDB_txn *txn;
     MDB_cursor *cursor; /* on data; goes with the transaction */
+    MDB_cursor *young;  /* likewise; the one way in which that table is written */
     struct tree_state state;
     unsigned cost;       /* see TREE_TXN_COST */
     uint64_t size_bytes; /* put */
@@ -380,8 +403,12 @@ int tree_get_at(struct tree_txn *txn, MDB_cursor *cursor, MDB_val key, enum reco
 int tree_put_at(struct tree_txn *txn, enum tree_table table, MDB_cursor *cursor, MDB_val key,
                 enum record_value kind, struct bytes body);
 int tree_delete(struct tree_txn *txn, enum tree_table table, MDB_val key); /* absent: 0 */
-/* Deletes the record of data that the cursor is on; where it is afterwards, nobody knows. */
-int tree_delete_here(struct tree_txn *txn, MDB_val key, MDB_val value);
+/* Deletes the record that the cursor is on; where it is afterwards, nobody knows. */
+int tree_delete_at(struct tree_txn *txn, enum tree_table table, MDB_cursor *cursor, MDB_val key,
+                   MDB_val value);
+/* Puts a value that fails its check, so that it fails here as well. */
+int tree_put_as_is(struct tree_txn *txn, enum tree_table table, MDB_cursor *cursor, MDB_val key,
+                   struct bytes value);
 
 /* Moves (or makes, or with UINT64_MAX removes) the due entry of a uid, and its armed record. */
 int tree_arm(struct tree_txn *txn, uint64_t uid, uint64_t second);

@@ -117,6 +117,12 @@ struct bytes tree_read_body(const struct tree_reading *reading, enum record_valu
                         bytes_of(reading->key, reading->key_bytes), kind);
 }
 
+struct bytes tree_read_young(const struct tree_reading *reading)
+{
+    struct bytes body = tree_read_body(reading, RECORD_NAME);
+    return body.data ? body : tree_read_body(reading, RECORD_KEY);
+}
+
 /* Less, equal or greater than the copied key. */
 static int compare(struct bytes key, const struct tree_reading *reading)
 {
@@ -129,7 +135,9 @@ static bool is_neighbour(const struct tree_reading *reading, struct bytes key,
                          enum record_value kind, bool above)
 {
     return reading->key_bytes == key.size && (compare(key, reading) < 0) == above &&
-           tree_read_body(reading, kind).data;
+           (key.size == TREE_YOUNG_KEY_BYTES ? tree_read_young(reading)
+                                             : tree_read_body(reading, kind))
+               .data;
 }
 
 /* The cursor was sent to `key` and found `seen`, not the key. */
@@ -161,6 +169,43 @@ enum tree_seen tree_read_entry(struct tree_reading *reading, enum tree_table tab
         seen = prove_absent(reading, key, kind, seen);
     }
     reading->damaged += seen == TREE_DAMAGED;
+    return seen;
+}
+
+static enum tree_seen read_state(struct tree_reading *reading, struct tree_state *state)
+{
+    struct bytes key = bytes_of(TREE_STATE_KEY, sizeof TREE_STATE_KEY);
+    struct bytes body;
+    enum tree_seen seen = tree_read_entry(reading, TREE_META, key, RECORD_META, &body);
+    if (seen == TREE_UNREADABLE || (seen == TREE_SEEN && tree_open_state(body, state))) {
+        return seen;
+    }
+    reading->damaged += seen != TREE_DAMAGED; /* else it was counted */
+    return TREE_DAMAGED;
+}
+
+enum tree_seen tree_read_name(struct tree_reading *reading, enum tree_table home,
+                              struct index_hash hash, struct bytes *body)
+{
+    struct tree_name name = tree_name(hash);
+    enum record_value kind = tree_name_kind(home);
+    enum tree_seen seen =
+        tree_read_entry(reading, home, bytes_of(name.bytes, sizeof name.bytes), kind, body);
+    if (seen != TREE_END || !tree_has_young(reading->tree)) {
+        return seen;
+    }
+    struct tree_state state;
+    seen = read_state(reading, &state);
+    if (seen != TREE_SEEN) {
+        return seen;
+    }
+    seen = TREE_END;
+    uint64_t first = tree_first_run(&state);
+    for (uint64_t run = state.run + 1; seen == TREE_END && run-- > first;) {
+        struct tree_young_key key = tree_young_key(run, name);
+        seen =
+            tree_read_entry(reading, TREE_YOUNG, bytes_of(key.bytes, sizeof key.bytes), kind, body);
+    }
     return seen;
 }
 
@@ -238,10 +283,8 @@ static enum tier_found load_thread(struct loading *loading)
 {
     struct tree_reading *reading = &loading->reading;
     struct tier_load *load = loading->load;
-    struct tree_name name = tree_name(load->name);
     struct bytes body;
-    enum tree_seen seen = tree_read_entry(
-        reading, TREE_NAMES, bytes_of(name.bytes, sizeof name.bytes), RECORD_NAME, &body);
+    enum tree_seen seen = tree_read_name(reading, TREE_NAMES, load->name, &body);
     if (seen == TREE_END) {
         return find_tomb(loading);
     }
@@ -268,11 +311,9 @@ static enum tier_found load_key(struct loading *loading)
 {
     struct tree_reading *reading = &loading->reading;
     struct tier_load *load = loading->load;
-    struct tree_name name = tree_name(load->name);
     struct bytes body;
     load->key.uid = 0;
-    enum tree_seen seen = tree_read_entry(
-        reading, TREE_KEYS, bytes_of(name.bytes, sizeof name.bytes), RECORD_KEY, &body);
+    enum tree_seen seen = tree_read_name(reading, TREE_KEYS, load->name, &body);
     if (seen == TREE_END) {
         return find_tomb(loading);
     }
@@ -442,10 +483,14 @@ void tree_load(struct tree *tree, struct tier_load *load, unsigned *damaged)
 
 /* ---- All names ----------------------------------------------------------------------------- */
 
+/* Young first: a name that is brought home between two pieces is met here, or there. */
 static const struct {
     enum tree_table table;
-    enum record_value kind;
-} name_tables[] = {{TREE_NAMES, RECORD_NAME}, {TREE_KEYS, RECORD_KEY}, {TREE_TOMBS, RECORD_TOMB}};
+    enum record_value kind; /* in young: either of two */
+} name_tables[] = {{TREE_YOUNG, RECORD_NAME},
+                   {TREE_NAMES, RECORD_NAME},
+                   {TREE_KEYS, RECORD_KEY},
+                   {TREE_TOMBS, RECORD_TOMB}};
 enum { NAME_TABLES = sizeof name_tables / sizeof name_tables[0] };
 static_assert((int)NAME_TABLES == (int)TREE_NAMES_END, "tree.h says so");
 
@@ -453,8 +498,8 @@ static_assert((int)NAME_TABLES == (int)TREE_NAMES_END, "tree.h says so");
 enum {
     AFTER_TABLE,
     AFTER_WITHIN,
-    AFTER_NAME,
-    AFTER_BAD = AFTER_NAME + TREE_NAME_BYTES, /* some entry so far was damaged */
+    AFTER_KEY,
+    AFTER_BAD = AFTER_KEY + TREE_READ_KEY_MAX, /* some entry so far was damaged */
     AFTER_END,
 };
 static_assert(AFTER_END <= 24, "tree.h says how large it is");
@@ -469,25 +514,36 @@ struct listing {
     bool more;
 };
 
+static size_t key_bytes_of(unsigned which)
+{
+    return name_tables[which].table == TREE_YOUNG ? TREE_YOUNG_KEY_BYTES : TREE_NAME_BYTES;
+}
+
 /*
  * The entry of which the copy is. A name that fails its check is of use all the same (it may be the
  * value that is damaged), but it may be another than it was: the walk does not go on from there,
  * and leaves room for one that is sound.
  */
-static bool take_name(struct listing *listing, enum record_value kind)
+static bool take_name(struct listing *listing)
 {
     const struct tree_reading *reading = &listing->reading;
-    uint8_t *last = listing->after + AFTER_NAME;
-    if (reading->key_bytes != TREE_NAME_BYTES ||
-        (listing->after[AFTER_WITHIN] && memcmp(reading->key, last, TREE_NAME_BYTES) <= 0)) {
+    unsigned which = listing->after[AFTER_TABLE];
+    size_t size = key_bytes_of(which);
+    uint8_t *last = listing->after + AFTER_KEY;
+    if (reading->key_bytes != size ||
+        (listing->after[AFTER_WITHIN] && memcmp(reading->key, last, size) <= 0)) {
         return false;
     }
-    bool sound = tree_read_body(reading, kind).data != NULL;
+    bool sound =
+        (name_tables[which].table == TREE_YOUNG ? tree_read_young(reading)
+                                                : tree_read_body(reading, name_tables[which].kind))
+            .data != NULL;
     if (sound || listing->bad < listing->limit / 2) {
-        listing->names[listing->count++] = tree_load_name(reading->key);
+        listing->names[listing->count++] =
+            tree_load_name(reading->key + size - (size_t)TREE_NAME_BYTES);
     }
     if (sound) {
-        memcpy(last, reading->key, TREE_NAME_BYTES);
+        memcpy(last, reading->key, size);
         listing->after[AFTER_WITHIN] = true;
     }
     return sound;
@@ -498,10 +554,13 @@ static enum tree_seen list_table(struct listing *listing)
 {
     struct tree_reading *reading = &listing->reading;
     unsigned which = listing->after[AFTER_TABLE];
+    if (name_tables[which].table == TREE_YOUNG && !tree_has_young(reading->tree)) {
+        return TREE_END;
+    }
     enum tree_seen seen = tree_read_table(reading, name_tables[which].table);
     bool first = true;
     while (seen == TREE_SEEN && listing->count < listing->limit) {
-        struct bytes from = bytes_of(listing->after + AFTER_NAME, TREE_NAME_BYTES);
+        struct bytes from = bytes_of(listing->after + AFTER_KEY, key_bytes_of(which));
         seen = !first                         ? tree_read_move(reading, MDB_NEXT, (struct bytes){0})
                : listing->after[AFTER_WITHIN] ? tree_read_move(reading, MDB_SET_RANGE, from)
                                               : tree_read_move(reading, MDB_FIRST, from);
@@ -512,7 +571,7 @@ static enum tree_seen list_table(struct listing *listing)
         if (again || seen == TREE_END || (seen != TREE_SEEN && !reading->key_bytes)) {
             continue;
         }
-        bool taken = seen == TREE_SEEN && take_name(listing, name_tables[which].kind);
+        bool taken = seen == TREE_SEEN && take_name(listing);
         listing->bad += !taken;
         seen = listing->bad < TREE_READ_BAD_MAX ? TREE_SEEN : TREE_DAMAGED;
     }

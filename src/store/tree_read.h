@@ -10,9 +10,9 @@
 #ifndef RETHREAD_STORE_TREE_READ_H
 #define RETHREAD_STORE_TREE_READ_H
 
-#include "store/tree_private.h"
+#include "store/tree_names.h"
 
-enum { TREE_READ_KEY_MAX = 16, TREE_READ_BAD_MAX = 1024 };
+enum { TREE_READ_KEY_MAX = TREE_YOUNG_KEY_BYTES, TREE_READ_BAD_MAX = 1024 };
 
 enum tree_seen {
     TREE_SEEN,       /* an entry, or the one that was asked for */
@@ -60,6 +60,13 @@ struct bytes tree_read_body(const struct tree_reading *reading, enum record_valu
  */
 enum tree_seen tree_read_entry(struct tree_reading *reading, enum tree_table table,
                                struct bytes key, enum record_value kind, struct bytes *body);
+
+/* The entry of a name, at home or in young: see tree_names.h. The cursor stands on it. */
+enum tree_seen tree_read_name(struct tree_reading *reading, enum tree_table home,
+                              struct index_hash name, struct bytes *body);
+
+/* The body of the copy, an entry of young, of either kind; as tree_read_body. */
+struct bytes tree_read_young(const struct tree_reading *reading);
 
 /* A thread's head; `head.id` leads into the copy. The cursor stands on it. TREE_END: no such uid.
  */

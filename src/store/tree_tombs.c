@@ -23,6 +23,10 @@ int tree_take_tomb(struct tree_txn *txn, struct index_hash hash, struct tree_tom
 {
     struct tree_name name = tree_name(hash);
     struct bytes body;
+    *found = false;
+    if (!tree_may_have(txn->tree, hash)) {
+        return 0;
+    }
     int code = tree_get(txn, TREE_TOMBS, name_val(&name), RECORD_TOMB, &body);
     *found = code == 0 && tree_open_tomb(body, tomb);
     if (code) {

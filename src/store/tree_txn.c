@@ -43,6 +43,9 @@ int tree_begin(struct tree *tree, struct tree_txn *txn)
     if (code == 0) {
         code = mdb_cursor_open(txn->txn, tree->tables[TREE_DATA], &txn->cursor);
     }
+    if (code == 0 && tree_has_young(tree)) {
+        code = mdb_cursor_open(txn->txn, tree->tables[TREE_YOUNG], &txn->young);
+    }
     return code;
 }
 
@@ -62,19 +65,26 @@ static void put_state(uint8_t *at, const struct tree_state *state)
     bytes_store_be64(at + 24, state->threads);
     bytes_store_be64(at + 32, state->ring_next);
     bytes_store_be64(at + 40, state->vouch_since_ms);
+    bytes_store_be64(at + 48, state->run);
+    bytes_store_be64(at + 56, state->run_names);
+    bytes_store_be64(at + 64, state->shares);
 }
 
 bool tree_open_state(struct bytes body, struct tree_state *state)
 {
-    if (!body.data || body.size != TREE_STATE_BYTES) {
+    if (!body.data || (body.size != TREE_STATE_BYTES && body.size != TREE_STATE_BYTES_OLD)) {
         return false;
     }
+    bool old = body.size == TREE_STATE_BYTES_OLD;
     state->applied = bytes_load_be64(body.data);
     state->next_uid = bytes_load_be64(body.data + 8);
     state->live_bytes = bytes_load_be64(body.data + 16);
     state->threads = bytes_load_be64(body.data + 24);
     state->ring_next = bytes_load_be64(body.data + 32);
     state->vouch_since_ms = bytes_load_be64(body.data + 40);
+    state->run = old ? 0 : bytes_load_be64(body.data + 48);
+    state->run_names = old ? 0 : bytes_load_be64(body.data + 56);
+    state->shares = old ? 0 : bytes_load_be64(body.data + 64);
     return true;
 }
 
@@ -98,7 +108,7 @@ void tree_publish(struct tree *tree, const struct tree_counts *counts)
     publish_one(&to->used_bytes, counts->pages * tree->page_bytes);
     publish_one(&to->records, records);
     publish_one(&to->names, counts->entries[TREE_NAMES] + counts->entries[TREE_KEYS] +
-                                counts->entries[TREE_TOMBS]);
+                                counts->entries[TREE_YOUNG] + counts->entries[TREE_TOMBS]);
     publish_one(&to->tombstones, counts->entries[TREE_TOMBS]);
     publish_one(&to->applied, tree->state.applied);
     publish_one(&to->next_uid, tree->state.next_uid);
@@ -113,6 +123,10 @@ int tree_count_tables(const struct tree *tree, MDB_txn *txn, struct tree_counts 
     for (unsigned i = 0; i < TREE_TABLE_COUNT + 2; i++) {
         MDB_dbi own = i - TREE_TABLE_COUNT; /* 0: the free list, 1: the list of tables */
         MDB_stat stat;
+        if (i == TREE_YOUNG && !tree_has_young(tree)) {
+            counts->entries[i] = 0;
+            continue;
+        }
         int code = mdb_stat(txn, i < TREE_TABLE_COUNT ? tree->tables[i] : own, &stat);
         if (code) {
             return code;
@@ -237,6 +251,19 @@ int tree_put_at(struct tree_txn *txn, enum tree_table table, MDB_cursor *cursor,
     return 0;
 }
 
+int tree_put_as_is(struct tree_txn *txn, enum tree_table table, MDB_cursor *cursor, MDB_val key,
+                   struct bytes value)
+{
+    MDB_val old;
+    size_t before = mdb_cursor_get(cursor, &key, &old, MDB_SET) == 0 ? old.mv_size : 0;
+    MDB_val fresh = tree_val(value.data, value.size);
+    int code = mdb_cursor_put(cursor, &key, &fresh, 0);
+    if (code == 0) {
+        count_put(txn, table, key.mv_size, value.size, before);
+    }
+    return code;
+}
+
 int tree_put(struct tree_txn *txn, enum tree_table table, MDB_val key, enum record_value kind,
              struct bytes body)
 {
@@ -262,10 +289,11 @@ int tree_delete(struct tree_txn *txn, enum tree_table table, MDB_val key)
     return mdb_del(txn->txn, dbi, &key, NULL);
 }
 
-int tree_delete_here(struct tree_txn *txn, MDB_val key, MDB_val value)
+int tree_delete_at(struct tree_txn *txn, enum tree_table table, MDB_cursor *cursor, MDB_val key,
+                   MDB_val value)
 {
-    count_delete(txn, TREE_DATA, key, value);
-    return mdb_cursor_del(txn->cursor, 0);
+    count_delete(txn, table, key, value);
+    return mdb_cursor_del(cursor, 0);
 }
 
 int tree_armed(struct tree_txn *txn, uint64_t uid, uint64_t *second)

@@ -23,10 +23,10 @@ static const struct {
     const char *name;
     enum record_value kind;
 } tables[TREE_TABLE_COUNT] = {
-    [TREE_DATA] = {"data", RECORD_CHUNK},  [TREE_NAMES] = {"names", RECORD_NAME},
-    [TREE_KEYS] = {"keys", RECORD_KEY},    [TREE_DUE] = {"due", RECORD_META},
-    [TREE_TOMBS] = {"tombs", RECORD_TOMB}, [TREE_RING] = {"ring", RECORD_TOMB},
-    [TREE_META] = {"meta", RECORD_META},
+    [TREE_DATA] = {"data", RECORD_CHUNK}, [TREE_NAMES] = {"names", RECORD_NAME},
+    [TREE_KEYS] = {"keys", RECORD_KEY},   [TREE_YOUNG] = {"young", RECORD_NAME}, /* or a key */
+    [TREE_DUE] = {"due", RECORD_META},    [TREE_TOMBS] = {"tombs", RECORD_TOMB},
+    [TREE_RING] = {"ring", RECORD_TOMB},  [TREE_META] = {"meta", RECORD_META},
 };
 
 struct verifying {
@@ -65,21 +65,24 @@ static void tell_entry(struct verifying *verifying, const char *what)
 
 /* ---- Threads ------------------------------------------------------------------------------- */
 
-/* Whether the entry of which `look` has a copy leads to the uid. */
-static bool leads_to(struct verifying *verifying, enum tree_table table, struct bytes key,
-                     uint64_t uid)
+static bool name_leads_to(struct verifying *verifying, const struct tier_head *head)
 {
     struct bytes body;
-    return tree_read_entry(&verifying->look, table, key, tables[table].kind, &body) == TREE_SEEN &&
-           (table != TREE_NAMES ||
-            (body.size == TREE_UID_BYTES && bytes_load_be64(body.data) == uid));
+    return tree_read_name(&verifying->look, TREE_NAMES, head->name, &body) == TREE_SEEN &&
+           body.size == TREE_UID_BYTES && bytes_load_be64(body.data) == head->uid;
+}
+
+static bool is_in_due(struct verifying *verifying, struct tree_due_key key)
+{
+    struct bytes body;
+    return tree_read_entry(&verifying->look, TREE_DUE, bytes_of(key.bytes, sizeof key.bytes),
+                           RECORD_META, &body) == TREE_SEEN;
 }
 
 /* A thread that no name leads to is never found; one without a due entry never ends. */
 static void check_ways_in(struct verifying *verifying, const struct tier_head *head)
 {
-    struct tree_name name = tree_name(head->name);
-    if (!leads_to(verifying, TREE_NAMES, bytes_of(name.bytes, sizeof name.bytes), head->uid)) {
+    if (!name_leads_to(verifying, head)) {
         tell(verifying, 1, "data: thread %" PRIu64 ": its name does not lead to it", head->uid);
     }
     struct tree_data_key at = tree_data_key(head->uid, 0, TREE_CHUNK_ARMED);
@@ -90,8 +93,7 @@ static void check_ways_in(struct verifying *verifying, const struct tier_head *h
         tell(verifying, 1, "data: thread %" PRIu64 ": when it is due cannot be read", head->uid);
         return;
     }
-    struct tree_due_key due = tree_due_key(bytes_load_be64(body.data), head->uid);
-    if (!leads_to(verifying, TREE_DUE, bytes_of(due.bytes, sizeof due.bytes), head->uid)) {
+    if (!is_in_due(verifying, tree_due_key(bytes_load_be64(body.data), head->uid))) {
         tell(verifying, 1, "data: thread %" PRIu64 ": it is not in the table of what is due",
              head->uid);
     }
@@ -199,6 +201,28 @@ static void check_key(struct verifying *verifying, struct bytes body)
     }
 }
 
+/* Whoever looks for the name must end here, and nowhere else. */
+static void check_young(struct verifying *verifying, struct bytes key, struct bytes body)
+{
+    if (key.size != TREE_YOUNG_KEY_BYTES) {
+        tell_entry(verifying, "has an unknown layout");
+        return;
+    }
+    struct bytes name = bytes_of(key.data + TREE_RUN_BYTES, TREE_NAME_BYTES);
+    bool is_thread = body.size == TREE_UID_BYTES;
+    struct tree_reading *look = &verifying->look;
+    struct bytes found;
+    if (tree_read_name(look, is_thread ? TREE_NAMES : TREE_KEYS, tree_load_name(name.data),
+                       &found) != TREE_SEEN ||
+        look->key_bytes != key.size || memcmp(look->key, key.data, key.size) != 0) {
+        tell_entry(verifying, "is not where its name is looked for first");
+    } else if (is_thread) {
+        check_name(verifying, name, body);
+    } else {
+        check_key(verifying, body);
+    }
+}
+
 static void check_tomb(struct verifying *verifying, struct bytes key, struct bytes body)
 {
     struct tree_tomb tomb;
@@ -220,7 +244,9 @@ static void check_other(struct verifying *verifying)
 {
     const struct tree_reading *walk = &verifying->walk;
     struct bytes key = bytes_of(walk->key, walk->key_bytes);
-    struct bytes body = tree_read_body(walk, tables[verifying->table].kind);
+    struct bytes body = verifying->table == TREE_YOUNG
+                            ? tree_read_young(walk)
+                            : tree_read_body(walk, tables[verifying->table].kind);
     if (!body.data) {
         tell_entry(verifying, "fails its checksum");
         return;
@@ -231,6 +257,9 @@ static void check_other(struct verifying *verifying)
         break;
     case TREE_KEYS:
         check_key(verifying, body);
+        break;
+    case TREE_YOUNG:
+        check_young(verifying, key, body);
         break;
     case TREE_TOMBS:
         check_tomb(verifying, key, body);
@@ -333,6 +362,9 @@ enum status tree_watch_verify(struct tree *tree, const struct tree_watch *watch,
     *trouble = (struct wal_trouble){0};
     struct verifying verifying = {.tree = tree, .watch = watch, .audit = audit};
     for (enum tree_table table = 0; table < TREE_TABLE_COUNT && !verifying.unreadable; table++) {
+        if (table == TREE_YOUNG && !tree_has_young(tree)) {
+            continue;
+        }
         verifying.table = table;
         verifying.walk = verifying.look = (struct tree_reading){.tree = tree};
         verifying.last_bytes = 0;

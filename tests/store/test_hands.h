@@ -6,6 +6,7 @@
 #define RETHREAD_TESTS_STORE_TEST_HANDS_H
 
 #include "tests/store/test_image.h"
+#include "tests/store/test_young.h"
 
 static struct tier_load load;
 static unsigned damaged;
@@ -51,8 +52,14 @@ static inline void meddle_data(uint64_t uid, uint32_t part, uint32_t chunk, hand
 
 static inline void meddle_name(enum tree_table table, struct index_hash hash, hand_fn *hand)
 {
-    struct tree_name name = tree_name(hash);
-    meddle(table, bytes_of(name.bytes, sizeof name.bytes), hand);
+    struct name_place place = {.table = table, .key_bytes = TREE_NAME_BYTES};
+    if (table == TREE_NAMES || table == TREE_KEYS) {
+        place = place_of(image.tree, table, hash);
+    } else {
+        struct tree_name name = tree_name(hash);
+        memcpy(place.key, name.bytes, sizeof name.bytes);
+    }
+    meddle(place.table, bytes_of(place.key, place.key_bytes), hand);
 }
 
 /* A value as it is in the tree, under another key. */

@@ -1,9 +1,11 @@
 /*
- * A data directory of format 1 is opened, read and grown; from its first opening on it says format
- * 2. The directory is made by this store and then rewritten, value by value, to what a store of
- * format 1 leaves behind: other first bytes, other checksums, heads without a floor.
+ * A data directory of an older format is opened, read and grown; from its first opening on its tree
+ * says the newest. The directory is made by this store and then rewritten to what an older one
+ * leaves behind. Of format 2: all names at home, no table young, and a state that knows of none. Of
+ * format 1 value by value also: other first bytes, other checksums, heads without a floor.
  */
 #include "tests/store/test_store.h"
+#include "tests/store/test_young.h"
 
 #include "store/tree_private.h"
 #include "store/verify.h"
@@ -22,7 +24,10 @@ static struct bytes text_of(size_t size)
     return bytes_of(text, size);
 }
 
-/* ---- To format 1 ---- */
+/* That is made of the directory. */
+static unsigned format;
+
+/* ---- To an older format ---- */
 
 /* A head without its floor; returns its size. */
 static size_t drop_floor(uint8_t *head, size_t size)
@@ -40,12 +45,15 @@ static size_t make_old(MDB_val key, MDB_val value, uint8_t *made)
     uint8_t *body = made + RECORD_SEAL_BYTES;
     memcpy(made, value.mv_data, value.mv_size);
     ck_assert_uint_eq(made[0], 2);
-    made[0] = 1;
-    if (made[1] == RECORD_HEAD) {
+    made[0] = (uint8_t)format;
+    if (made[1] == RECORD_HEAD && format == 1) {
         size = drop_floor(body, size);
     } else if (key.mv_size == sizeof TREE_IDENTITY_KEY &&
                memcmp(key.mv_data, TREE_IDENTITY_KEY, key.mv_size) == 0) {
-        bytes_store_be32(body + TREE_MARK_BYTES, 1);
+        bytes_store_be32(body + TREE_MARK_BYTES, format);
+    } else if (key.mv_size == sizeof TREE_STATE_KEY &&
+               memcmp(key.mv_data, TREE_STATE_KEY, key.mv_size) == 0) {
+        size = TREE_STATE_BYTES_OLD;
     }
     bytes_store_be32(made + 4, (uint32_t)size);
     memcpy(whole, key.mv_data, key.mv_size);
@@ -86,10 +94,17 @@ static void make_tree_old(void)
 {
     struct tree *tree = open_tree_alone();
     MDB_txn *txn;
+    bring_home(tree);
     ck_assert_int_eq(mdb_txn_begin(tree->env, NULL, 0, &txn), 0);
     for (unsigned i = 0; i < TREE_TABLE_COUNT; i++) {
-        make_table_old(txn, tree->tables[i]);
+        if (i != TREE_YOUNG) {
+            make_table_old(txn, tree->tables[i]);
+        }
     }
+    MDB_stat young;
+    ck_assert_int_eq(mdb_stat(txn, tree->tables[TREE_YOUNG], &young), 0);
+    ck_assert_uint_eq(young.ms_entries, 0);
+    ck_assert_int_eq(mdb_drop(txn, tree->tables[TREE_YOUNG], 1), 0);
     ck_assert_int_eq(mdb_txn_commit(txn), 0);
     tree_close(tree);
 }
@@ -102,7 +117,7 @@ static bool no_group(void *context, uint64_t sequence, struct bytes group)
     return false;
 }
 
-/* The change as a group of format 1, in the log and not yet in the tree. */
+/* The change as a group of the older format, in the log and not yet in the tree. */
 static void log_old(struct put *put, uint64_t applied)
 {
     struct record_buffer buffer = {0};
@@ -113,14 +128,18 @@ static void log_old(struct put *put, uint64_t applied)
     ck_assert(record_put_group(&buffer, &put->change, tree_secret(tree), RECORD_ZSTD));
     tree_close(tree);
     unpin_put(put);
-    buffer.data[0] = 1;
-    size_t head_bytes = bytes_load_be32(buffer.data + 12);
-    bytes_store_be32(buffer.data + 12, (uint32_t)drop_floor(buffer.data + 16, head_bytes));
-    size_t rest = 16 + head_bytes;
-    memmove(buffer.data + rest - 4, buffer.data + rest, buffer.size - rest);
+    size_t size = buffer.size;
+    if (format == 1) {
+        buffer.data[0] = 1;
+        size_t head_bytes = bytes_load_be32(buffer.data + 12);
+        bytes_store_be32(buffer.data + 12, (uint32_t)drop_floor(buffer.data + 16, head_bytes));
+        size_t rest = 16 + head_bytes;
+        memmove(buffer.data + rest - 4, buffer.data + rest, buffer.size - rest);
+        size -= 4;
+    }
     int fd = open(directory, O_RDONLY | O_DIRECTORY);
     ck_assert_int_eq(wal_open(fd, applied, no_group, NULL, &wal, &damaged, &trouble), STATUS_OK);
-    ck_assert_uint_gt(wal_add(wal, bytes_of(buffer.data, buffer.size - 4)), applied);
+    ck_assert_uint_gt(wal_add(wal, bytes_of(buffer.data, size)), applied);
     ck_assert_int_eq(wal_sync(wal, &trouble), STATUS_OK);
     wal_close(wal);
     close(fd);
@@ -129,7 +148,7 @@ static void log_old(struct put *put, uint64_t applied)
 
 /* ---- What it says ---- */
 
-/* In the identity's seal, and in its body; the same in both. */
+/* In the identity's body; its seal says the same up to the format of records. */
 static unsigned format_said(void)
 {
     struct tree *tree = open_tree_alone();
@@ -139,11 +158,11 @@ static unsigned format_said(void)
     ck_assert_int_eq(mdb_get(txn, tree->tables[TREE_META], &key, &value), 0);
     struct bytes body = tree_check(key, value, RECORD_META);
     ck_assert_ptr_nonnull(body.data);
-    unsigned format = record_body_format(body);
-    ck_assert_uint_eq(bytes_load_be32(body.data + TREE_MARK_BYTES), format);
+    unsigned said = bytes_load_be32(body.data + TREE_MARK_BYTES);
+    ck_assert_uint_eq(record_body_format(body), said < RECORD_FORMAT ? said : RECORD_FORMAT);
     mdb_txn_abort(txn);
     tree_close(tree);
-    return format;
+    return said;
 }
 
 static enum verify_result verify(void)
@@ -176,7 +195,7 @@ static void check_thread(const char *id, unsigned count, struct bytes payload, u
 
 /* ---- Tests ---- */
 
-/* `old` and `gone` in the tree and `late` in the log, all of format 1. */
+/* `old` and `gone` in the tree and `late` in the log, all of the older format. */
 static struct put *leave_behind(uint64_t *uid)
 {
     done(make_put("old", 3, text_of(9000)), STATUS_OK);
@@ -202,20 +221,20 @@ static void check_all(void)
     ck_assert_int_eq(found("gone"), TIER_TOMBSTONE);
 }
 
-START_TEST(it_opens_and_is_read)
+static void check_that_it_is_read(void)
 {
     uint64_t uid;
     struct put *late = leave_behind(&uid);
-    ck_assert_uint_eq(format_said(), 1);
+    ck_assert_uint_eq(format_said(), format);
     /* Who only looks leaves it as it is. */
     ck_assert_int_eq(verify(), VERIFY_SOUND);
     ck_assert_uint_eq(report.threads, 1);
     ck_assert_uint_eq(report.log_groups, 1);
-    ck_assert_uint_eq(format_said(), 1);
+    ck_assert_uint_eq(format_said(), format);
     open_store();
     check_all();
     close_store();
-    ck_assert_uint_eq(format_said(), 2);
+    ck_assert_uint_eq(format_said(), TREE_FORMAT);
     ck_assert_int_eq(verify(), VERIFY_SOUND);
     ck_assert_uint_eq(report.threads, 2);
     ck_assert_uint_eq(report.log_groups, 0);
@@ -223,9 +242,8 @@ START_TEST(it_opens_and_is_read)
     check_all();
     free_put(late);
 }
-END_TEST
 
-START_TEST(it_grows_on)
+static void check_that_it_grows_on(void)
 {
     uint64_t uid;
     struct put *late = leave_behind(&uid);
@@ -250,15 +268,43 @@ START_TEST(it_grows_on)
     check_thread("old", 4, text_of(9000), 2);
     check_thread("new", 2, text_of(300), 0);
     check_thread("late", 2, text_of(50), 0);
-    /* What is of format 1 can go. */
+    /* What is of the older format can go. */
     struct put *erase = make_erase(late, REASON_FORGOTTEN);
     done(erase, STATUS_OK);
     ck_assert_int_eq(found("late"), TIER_TOMBSTONE);
     free_put(late);
 }
+
+START_TEST(format_1_is_read)
+{
+    format = 1;
+    check_that_it_is_read();
+}
+END_TEST
+
+START_TEST(format_2_is_read)
+{
+    format = 2;
+    check_that_it_is_read();
+}
+END_TEST
+
+START_TEST(format_1_grows_on)
+{
+    format = 1;
+    check_that_it_grows_on();
+}
+END_TEST
+
+START_TEST(format_2_grows_on)
+{
+    format = 2;
+    check_that_it_grows_on();
+}
 END_TEST
 
 int main(void)
 {
-    return SUITE_RUN("old_format", setup, teardown, 60, it_opens_and_is_read, it_grows_on);
+    return SUITE_RUN("old_format", setup, teardown, 60, format_1_is_read, format_2_is_read,
+                     format_1_grows_on, format_2_grows_on);
 }

@@ -138,7 +138,7 @@ START_TEST(a_newer_format_is_refused)
     close_tree();
     check_refused("newer rethread");
     start_anew();
-    bytes_store_be32(value + RECORD_SEAL_BYTES + TREE_MARK_BYTES, RECORD_FORMAT + 1);
+    bytes_store_be32(value + RECORD_SEAL_BYTES + TREE_MARK_BYTES, TREE_FORMAT + 1);
     record_seal(value, size, tree_bytes(key), RECORD_META);
     put_raw(TREE_META, key, value, size);
     close_tree();

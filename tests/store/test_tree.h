@@ -5,7 +5,7 @@
 #ifndef RETHREAD_TESTS_STORE_TEST_TREE_H
 #define RETHREAD_TESTS_STORE_TEST_TREE_H
 
-#include "store/tree_private.h"
+#include "store/tree_names.h"
 
 #include "tests/store/test_record.h"
 
@@ -324,8 +324,8 @@ static inline uint64_t count_of(enum tree_table table)
     return stat.ms_entries;
 }
 
-/* Everything in the tree but places in the ring (which repeating a burial changes), as one hash;
- * counts keys' and values' bytes. */
+/* Everything in the tree but places in the ring (which repeating a burial changes) and of names (at
+ * home, or the run), as one hash; counts keys' and values' bytes. */
 static inline uint64_t sum_tree(uint64_t *bytes)
 {
     MDB_txn *txn;
@@ -348,8 +348,17 @@ static inline uint64_t sum_tree(uint64_t *bytes)
                 memset(copy, 0, RECORD_SEAL_BYTES);
                 memset(copy + RECORD_SEAL_BYTES + 10, 0, 8);
             }
-            sum += XXH3_64bits_withSeed(key.mv_data, key.mv_size, table) * 3 +
-                   XXH3_64bits_withSeed(copy, value.mv_size, XXH3_64bits(key.mv_data, key.mv_size));
+            if (table == TREE_NAMES || table == TREE_KEYS || table == TREE_YOUNG) {
+                memset(copy + 8, 0, RECORD_SEAL_BYTES - 8); /* of the key as well */
+            }
+            size_t run = table == TREE_YOUNG ? TREE_RUN_BYTES : 0;
+            enum tree_table home = table != TREE_YOUNG      ? table
+                                   : copy[1] == RECORD_NAME ? TREE_NAMES
+                                                            : TREE_KEYS;
+            const uint8_t *name = (const uint8_t *)key.mv_data + run;
+            size_t name_bytes = key.mv_size - run;
+            sum += XXH3_64bits_withSeed(name, name_bytes, home) * 3 +
+                   XXH3_64bits_withSeed(copy, value.mv_size, XXH3_64bits(name, name_bytes));
         }
         mdb_cursor_close(cursor);
     }

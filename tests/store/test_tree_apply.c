@@ -1,5 +1,6 @@
 /* Groups in the tree: what they make of it, and what one that was broken off leaves. */
 #include "tests/store/test_tree.h"
+#include "tests/store/test_young.h"
 
 /* ---- Puts ---------------------------------------------------------------------------------- */
 
@@ -480,15 +481,22 @@ END_TEST
 
 /* ---- Damage -------------------------------------------------------------------------------- */
 
-START_TEST(damaged_records_are_replaced_by_what_is_put)
+static void damage_name(enum tree_table home, struct index_hash name)
+{
+    struct name_place place = place_of(tree, home, name);
+    damage_record(place.table, tree_val(place.key, place.key_bytes));
+}
+
+static void check_damaged_records(bool home)
 {
     append(1, "t", 0, "r");
-    struct tree_name thread = tree_name(named(RECORD_THREAD, "t"));
-    struct tree_name key = tree_name(named(RECORD_RESPONSE_ID, "r"));
+    if (home) {
+        bring_home(tree);
+    }
     struct tree_data_key armed = tree_data_key(1, 0, TREE_CHUNK_ARMED);
     struct tree_data_key head = tree_data_key(1, 0, TREE_CHUNK_HEAD);
-    damage_record(TREE_NAMES, tree_val(&thread, sizeof thread));
-    damage_record(TREE_KEYS, tree_val(&key, sizeof key));
+    damage_name(TREE_NAMES, named(RECORD_THREAD, "t"));
+    damage_name(TREE_KEYS, named(RECORD_RESPONSE_ID, "r"));
     damage_record(TREE_DATA, tree_val(&armed, sizeof armed));
     damage_record(TREE_DATA, tree_val(&head, sizeof head));
     append(1, "t", 1, "r");
@@ -507,6 +515,17 @@ START_TEST(damaged_records_are_replaced_by_what_is_put)
     ck_assert_int_eq(find_thread("t"), TIER_TOMBSTONE);
     ck_assert_uint_eq(count_of(TREE_DATA), 0);
 }
+
+START_TEST(damaged_records_are_replaced_by_what_is_put)
+{
+    check_damaged_records(false);
+}
+END_TEST
+
+START_TEST(damaged_records_at_home_are_replaced_by_what_is_put)
+{
+    check_damaged_records(true);
+}
 END_TEST
 
 int main(void)
@@ -519,5 +538,6 @@ int main(void)
         an_erasure_that_was_asked_for_goes_by_what_is_there, tombstones_are_bounded_and_vouched_for,
         a_long_thread_is_erased_in_several_transactions, a_group_that_was_broken_off_is_done_again,
         a_batch_is_applied_once_and_in_order, a_full_map_is_lack_of_space_and_no_more,
-        damaged_records_are_replaced_by_what_is_put);
+        damaged_records_are_replaced_by_what_is_put,
+        damaged_records_at_home_are_replaced_by_what_is_put);
 }

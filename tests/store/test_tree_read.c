@@ -114,7 +114,18 @@ START_TEST(a_damaged_head)
 }
 END_TEST
 
-START_TEST(damaged_ways_in)
+/* In young a name may have any of its keys for a neighbour. */
+static void spoil_keys_of_four(void)
+{
+    static const char *const responses[] = {"r0", "r1", "r2", "r3"};
+    for (unsigned i = 0; i < 4; i++) {
+        meddle_name(TREE_KEYS, image_name(RECORD_RESPONSE_ID, bytes_text(responses[i])), spoil);
+    }
+    meddle_name(TREE_KEYS, image_name(RECORD_TOOL_CALL, bytes_text("c0")), spoil);
+    meddle_name(TREE_KEYS, image_name(RECORD_TOOL_CALL, bytes_text("c2")), spoil);
+}
+
+static void check_damaged_ways_in(bool home)
 {
     static struct sample sample, gone;
     sample_four(&sample, "t", 1);
@@ -122,11 +133,16 @@ START_TEST(damaged_ways_in)
     sample_say(&gone, "g", NULL, bytes_text("x"));
     sample_put(&gone);
     sample_erase(&gone, REASON_FORGOTTEN);
+    if (home) {
+        bring_home(image.tree);
+    }
     meddle_name(TREE_NAMES, sample.head.name, spoil);
     ck_assert_int_eq(LOAD("t"), TIER_CORRUPT);
     ck_assert_uint_eq(damaged, 1);
+    spoil_keys_of_four();
     /* Its neighbour is damaged: whether it was there cannot be told. */
     ck_assert_int_eq(LOAD("gone"), TIER_CORRUPT);
+    spoil_keys_of_four();
     struct index_hash key = image_name(RECORD_RESPONSE_ID, bytes_text("r2"));
     meddle_name(TREE_KEYS, key, spoil);
     ck_assert_int_eq(LOAD_KEY(RECORD_RESPONSE_ID, "r2"), TIER_CORRUPT);
@@ -134,6 +150,17 @@ START_TEST(damaged_ways_in)
     meddle_name(TREE_TOMBS, gone.head.name, spoil);
     ck_assert_int_eq(LOAD("gone"), TIER_CORRUPT);
     check_loads(&sample, 0, 0);
+}
+
+START_TEST(damaged_ways_in)
+{
+    check_damaged_ways_in(false);
+}
+END_TEST
+
+START_TEST(damaged_ways_in_from_home)
+{
+    check_damaged_ways_in(true);
 }
 END_TEST
 
@@ -339,11 +366,14 @@ START_TEST(names_in_pieces_of_any_size)
 }
 END_TEST
 
-START_TEST(names_with_damage_are_not_all)
+static void check_names_with_damage(bool home)
 {
     static struct sample sample;
     put_row(20);
     sample_four(&sample, "t", 1);
+    if (home) {
+        bring_home(image.tree);
+    }
     meddle_name(TREE_NAMES, sample.head.name, spoil);
     for (unsigned limit = 1; limit < 50; limit++) {
         uint64_t before = tree_numbers(image.tree).damaged;
@@ -353,6 +383,17 @@ START_TEST(names_with_damage_are_not_all)
         ck_assert_uint_eq(times_named(image_name(RECORD_TOOL_CALL, bytes_text("c2"))), 1);
         ck_assert(limit == 1 || times_named(sample.head.name) >= 1);
     }
+}
+
+START_TEST(names_with_damage_are_not_all)
+{
+    check_names_with_damage(false);
+}
+END_TEST
+
+START_TEST(names_with_damage_at_home_are_not_all)
+{
+    check_names_with_damage(true);
 }
 END_TEST
 
@@ -427,10 +468,11 @@ END_TEST
 
 int main(void)
 {
-    return SUITE_RUN(
-        "tree_read", image_open, image_close, 60, keys_lead_to_the_newest, what_never_was,
-        what_only_looks_the_same, tombstones_say_why, a_key_whose_thread_has_no_head,
-        a_damaged_head, damaged_ways_in, a_fault_inside_the_map, pages_in_the_order_of_uids,
-        pages_of_a_prefix_and_a_tenant, pages_pass_damage, pages_are_bounded,
-        names_in_pieces_of_any_size, names_with_damage_are_not_all, loads_beside_the_filler);
+    return SUITE_RUN("tree_read", image_open, image_close, 60, keys_lead_to_the_newest,
+                     what_never_was, what_only_looks_the_same, tombstones_say_why,
+                     a_key_whose_thread_has_no_head, a_damaged_head, damaged_ways_in,
+                     damaged_ways_in_from_home, a_fault_inside_the_map, pages_in_the_order_of_uids,
+                     pages_of_a_prefix_and_a_tenant, pages_pass_damage, pages_are_bounded,
+                     names_in_pieces_of_any_size, names_with_damage_are_not_all,
+                     names_with_damage_at_home_are_not_all, loads_beside_the_filler);
 }

@@ -1,5 +1,8 @@
 /* The offline check finds nothing in what is sound, and whatever is done to any entry. */
 #include "tests/store/test_image.h"
+#include "tests/store/test_young.h"
+
+#include "store/tree_read.h"
 
 #include <stdio.h>
 
@@ -27,11 +30,13 @@ static struct sample one, two, gone;
 static void put_some(void)
 {
     sample_begin(&one, "secret one", 1);
+    /* Of the names some at home, others in young. */
     sample_say(&one, "r0", "c0", bytes_text("zero"));
     sample_say(&one, "r1", NULL, bytes_of(noise, 9000));
     one.recalls[0] = (struct recall_entry){.key = {1, 2}, .ordinal = 1};
     one.recall_count = 1;
     sample_put(&one);
+    bring_home(image.tree);
     sample_begin(&two, "secret two", 2);
     sample_say(&two, "r2", "c0", bytes_text("two"));
     sample_put(&two);
@@ -65,7 +70,7 @@ END_TEST
 /* Does something to the entry at that place of the table, and undoes it. False: no such place. */
 static bool with_entry(enum tree_table table, unsigned place, int what, void (*check)(void))
 {
-    static uint8_t key[16], value[RECORD_VALUE_MAX];
+    static uint8_t key[TREE_READ_KEY_MAX], value[RECORD_VALUE_MAX];
     MDB_txn *txn;
     MDB_cursor *cursor;
     MDB_val k, v;

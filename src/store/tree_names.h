@@ -1,0 +1,80 @@
+/*
+ * Names of threads and of step keys: where in the tree their entries lie. Private to
+ * src/store/tree*.c.
+ *
+ * Names are hashes, so each has a random place in its table (*home*: names, or keys). Once those
+ * have a hundred thousand pages, nearly every name that comes would make a page dirty for itself
+ * alone. So a name that is new goes to the table young first, behind the number of a *run* that
+ * takes some hundred thousand of them. Closed runs are brought home by *shares*: the entries of all
+ * of them whose names begin with the same 9 bits, which share few pages at home.
+ *
+ * What holds in every transaction:
+ * - A name has one entry: at home, or in one of the runs from tree_first_run to state.run. Who puts
+ *   it again leaves it where it is.
+ * - Shares are brought home in turn, TREE_RUN_SHARES of them for each run, and one of the number
+ *   TREE_RUN_SHARES * run or more only when that run is closed. So with the TREE_SHARES from there
+ *   on the run has become empty, wherever the work was broken off in between.
+ */
+#ifndef RETHREAD_STORE_TREE_NAMES_H
+#define RETHREAD_STORE_TREE_NAMES_H
+
+#include "store/tree_private.h"
+
+enum {
+    TREE_SHARES = 512,
+    TREE_SHARE_BITS = 9,
+    TREE_RUN_SHARES = 64,
+    /* Of one run. The more, the fewer pages of home each name costs, and the more of young are
+     * dirty with every bite of the log: some 7,000 at this. */
+    TREE_RUN_NAMES = 1 << 18,
+};
+
+/* The key of an entry of young: its run, and the name. */
+enum { TREE_RUN_BYTES = 4, TREE_YOUNG_KEY_BYTES = TREE_RUN_BYTES + TREE_NAME_BYTES };
+
+struct tree_young_key {
+    uint8_t bytes[TREE_YOUNG_KEY_BYTES];
+};
+
+static inline struct tree_young_key tree_young_key(uint64_t run, struct tree_name name)
+{
+    struct tree_young_key key;
+    bytes_store_be32(key.bytes, (uint32_t)run);
+    memcpy(key.bytes + TREE_RUN_BYTES, name.bytes, TREE_NAME_BYTES);
+    return key;
+}
+
+/* The oldest run that may have entries. */
+static inline uint64_t tree_first_run(const struct tree_state *state)
+{
+    uint64_t closed = state->shares / TREE_RUN_SHARES;
+    enum { RUNS = TREE_SHARES / TREE_RUN_SHARES };
+    return closed < RUNS ? 0 : closed - RUNS + 1;
+}
+
+/* Of the values of TREE_NAMES and TREE_KEYS, at home and in young. */
+static inline enum record_value tree_name_kind(enum tree_table home)
+{
+    return home == TREE_NAMES ? RECORD_NAME : RECORD_KEY;
+}
+
+/* Where an entry lies, or a new one is to. Holds until the next one is put. */
+struct tree_place {
+    enum tree_table home;
+    bool is_young;
+    bool is_new;
+    struct tree_young_key key; /* at home: but for the run */
+};
+
+/* As tree_get, with the place also where there is no entry. */
+int tree_find_name(struct tree_txn *txn, enum tree_table home, struct index_hash name,
+                   struct tree_place *place, struct bytes *body);
+int tree_put_name(struct tree_txn *txn, const struct tree_place *place, struct bytes body);
+int tree_delete_name(struct tree_txn *txn, const struct tree_place *place);
+
+/* As many shares as names have come are to be brought home, one after the other, with room for a
+ * commit in between. */
+bool tree_has_share(const struct tree_txn *txn);
+int tree_move_share(struct tree_txn *txn);
+
+#endif
