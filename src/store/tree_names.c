@@ -94,7 +94,8 @@ int tree_delete_name(struct tree_txn *txn, const struct tree_place *place)
 struct young_entry {
     struct tree_young_key key;
     uint8_t size;
-    uint8_t value[RECORD_SEAL_BYTES + RECORD_KEY_BYTES]; /* of a damaged one perhaps not all */
+    /* With one byte more than there should be, so that what is too long stays so. */
+    uint8_t value[RECORD_SEAL_BYTES + RECORD_KEY_BYTES + 1];
 };
 static_assert((int)RECORD_KEY_BYTES >= (int)TREE_UID_BYTES &&
                   RECORD_SEAL_BYTES + RECORD_KEY_BYTES < 256,
