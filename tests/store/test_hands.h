@@ -113,6 +113,19 @@ static inline void sample_four(struct sample *sample, const char *id, uint64_t u
     sample_put(sample);
 }
 
+/* Threads odd1, even2, odd3, ... of uids 10, 20, 30, ... */
+static inline void put_row(unsigned count)
+{
+    for (unsigned i = 1; i <= count; i++) {
+        static struct sample sample;
+        char id[16];
+        snprintf(id, sizeof id, "%s%u", i % 2 ? "odd" : "even", i);
+        sample_begin(&sample, id, i * 10);
+        sample_say(&sample, NULL, NULL, bytes_of(noise, i));
+        sample_put(&sample);
+    }
+}
+
 static inline void check_loads(const struct sample *sample, unsigned corrupt, unsigned damage)
 {
     ck_assert_int_eq(LOAD(sample->id), TIER_FOUND);
