@@ -13,19 +13,39 @@
 #include <sys/mman.h>
 #include <xxhash.h>
 
-enum { DIRECTORY_BYTES = (1 << DEPTH_MAX) * 8, ID_BYTES_MAX = 255, HASH_PREFIX_BYTES = 3 };
+enum { ID_BYTES_MAX = 255, HASH_PREFIX_BYTES = 3 };
+
+static const size_t directory_bytes = ((size_t)1 << DEPTH_MAX) * sizeof(uint64_t);
+static const size_t hints_bytes = ((size_t)1 << DEPTH_MAX) * sizeof(struct index_hints);
+
+/* Address space: what is never touched takes up nothing. NULL: there is none. */
+static void *space_create(size_t size_bytes)
+{
+    void *pages = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (pages == MAP_FAILED) {
+        return NULL;
+    }
+    /* A huge page would take up memory that nobody charged. Advice only: it may be refused. */
+    (void)madvise(pages, size_bytes, MADV_NOHUGEPAGE);
+    return pages;
+}
 
 static bool directory_create(struct index *index)
 {
-    void *pages = mmap(NULL, DIRECTORY_BYTES, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (pages == MAP_FAILED) {
-        return false;
+    index->directory = space_create(directory_bytes);
+    index->hints = space_create(hints_bytes);
+    return index->directory != NULL && index->hints != NULL;
+}
+
+static void directory_destroy(struct index *index)
+{
+    if (index->hints != NULL) {
+        munmap(index->hints, hints_bytes);
     }
-    /* A huge page would take up memory that nobody charged. Advice only: it may be refused. */
-    (void)madvise(pages, DIRECTORY_BYTES, MADV_NOHUGEPAGE);
-    index->directory = pages;
-    return true;
+    if (index->directory != NULL) {
+        munmap(index->directory, directory_bytes);
+    }
 }
 
 static bool first_segment_create(struct index *index)
@@ -78,9 +98,7 @@ struct index *index_create(struct arena *arena, struct epoch *epoch, unsigned ep
                                      .context = index});
     return index;
 failed:
-    if (index->directory != NULL) {
-        munmap(index->directory, DIRECTORY_BYTES);
-    }
+    directory_destroy(index);
     free(index);
     return NULL;
 }
@@ -94,7 +112,7 @@ static uint64_t directory_charged_bytes(const struct index *index)
         uint64_t seen = atomic_load_explicit(&index->pages_seen[i], memory_order_relaxed);
         pages += (uint64_t)__builtin_popcountll(seen);
     }
-    return pages * DIRECTORY_PAGE_BYTES;
+    return pages * DIRECTORY_CHARGE_BYTES;
 }
 
 void index_destroy(struct index *index)
@@ -116,7 +134,7 @@ void index_destroy(struct index *index)
         arena_cache_close(cache);
     }
     arena_charge(index->arena, -(int64_t)(directory_charged_bytes(index) + sizeof *index));
-    munmap(index->directory, DIRECTORY_BYTES);
+    directory_destroy(index);
     free(index);
 }
 

@@ -43,17 +43,22 @@
  * A segment may also be replaced by a fresh copy of the same depth, when overflow lines have piled
  * up without records: the same, with step 3 alone.
  *
- * Hints. A segment keeps for each bucket the earliest tick of its slots, so that the sweep leaves
- * out the buckets where nothing is due. A hint may be too early; once all who gave a slot its tick
+ * Hints. Beside each entry of the directory lies for each bucket of its segment the earliest tick
+ * of its slots, so that the sweep leaves out the buckets where nothing is due, and reads for that
+ * one line after the other. A hint may be too early; once all who gave a slot its tick, or split,
  * have returned it is not too late.
  *   H1. Who has given a slot a tick lowers the hint to it afterwards, if it is later.
- *   H2. Who raises a hint, a sweeper, first sets it to 0 (never), then looks at every slot of the
- *       chain, tentative ones too, and lowers it to the earliest tick found. A slot that it saw
- *       without the tick, or whose line it did not see, was given the tick after that look; so H1's
- *       lowering comes after the wiping and is not wiped out. That needs one order of operations on
- *       several words, so they are sequentially consistent: the changes of slot and link and the
- *       load of the hint in H1, the wiping and the looks at slots and links in H2.
- *   H3. A copy gets its hints from the slots that it gets, which are frozen.
+ *   H2. Who raises a hint, a sweeper, first sets it to 0 (never), then looks at the entry and at
+ *       every slot of the chain, tentative ones too, and lowers it to the earliest tick found. A
+ *       slot that it saw without the tick, or whose line or segment it did not see, was given the
+ *       tick after that look; so H1's lowering comes after the wiping and is not wiped out. That
+ *       needs one order of operations on several words, so they are sequentially consistent: the
+ *       changes of slot, link and entry and the load of the hint in H1 and H3, the wiping and the
+ *       looks at entry, slots and links in H2.
+ *   H3. Who has set the second entry of a split lowers its hints to the ticks of its slots. The
+ *       first one's are those of all that was there: only too early. (Who gave a slot of the
+ *       frozen segment its tick lowers the first one's; if the record has gone to the second, its
+ *       tick went with it.)
  *   H4. H1 and H3 compare ticks to each other, which goes wrong when they are half a circle apart:
  *       when the hint has been due for long, as after a standstill of the sweeper. So a sweeper
  *       whose pass has taken HINTS_HOLD_TICKS looks into all buckets for the rest of it and in the
@@ -98,12 +103,15 @@ enum {
     BUCKET_SHIFT = 32, /* bits of hash_low: 0-23 directory, 32-36 bucket, 38-51 tag */
     TAG_SHIFT = 38,
     COUNTER_COUNT = 32,
-    HINT_LINES = (BUCKETS * 2 + LINE_BYTES - 1) / LINE_BYTES,
     HINTS_SPARE_TICKS = 0x400,
     HINTS_HOLD_TICKS = (0x8000 - INDEX_TICKS_AHEAD_MAX - HINTS_SPARE_TICKS) / 2,
     DIRECTORY_PAGE_BYTES = 4096,
     DIRECTORY_PAGES = (1 << DEPTH_MAX) / DIRECTORY_PAGE_BYTES * 8,
 };
+
+/* A page of the directory and the hints of its entries. */
+#define DIRECTORY_CHARGE_BYTES                                                                     \
+    (DIRECTORY_PAGE_BYTES + DIRECTORY_PAGE_BYTES / 8 * sizeof(struct index_hints))
 
 #define SLOT_TENTATIVE    ((uint64_t)1 << 63)
 #define WORD_FROZEN       ((uint64_t)1 << 62)
@@ -122,6 +130,16 @@ struct index_line {
     _Atomic uint64_t word[LINE_WORDS];
 };
 
+/* Of one entry of the directory: of each bucket a tick, 0: never. */
+struct index_hints {
+    _Alignas(LINE_BYTES) union {
+        _Atomic uint16_t tick[BUCKETS];
+        /* The same, for looks at several at once. Where 64 bits are loaded at once, so is each of
+         * the ticks in them. */
+        _Atomic uint64_t four[(BUCKETS + 3) / 4];
+    };
+};
+
 struct index_segment {
     /* 0, then [B 32][A 32]: what replaces this segment; B is 0 for a fresh copy. */
     _Atomic uint64_t successor;
@@ -129,12 +147,10 @@ struct index_segment {
     uint32_t link;                /* the epoch's, once retired */
     uint32_t offset_bytes;        /* of this struct in its allocation: it is aligned to lines */
     uint8_t padding[LINE_BYTES - 20];
-    _Atomic uint16_t hint[HINT_LINES * LINE_BYTES / 2]; /* of each bucket: a tick, 0: never */
     struct index_line bucket[BUCKETS];
 };
 
-_Static_assert(sizeof(struct index_segment) == (BUCKETS + HINT_LINES + 1) * LINE_BYTES,
-               "lines are aligned");
+_Static_assert(sizeof(struct index_segment) == (BUCKETS + 1) * LINE_BYTES, "lines are aligned");
 
 /* Records joined minus left, spread so that loops do not share a line. Relaxed: only ever summed.
  */
@@ -148,6 +164,7 @@ struct index {
     struct epoch *epoch;
     uint8_t *base;
     _Atomic uint64_t *directory;
+    struct index_hints *hints; /* of the entries */
     unsigned epoch_kind;
     uint8_t secret[192];
 
@@ -240,9 +257,10 @@ static inline bool index_hint_is_late(uint16_t hint, uint16_t tick)
     return tick != 0 && (hint == 0 || (uint16_t)(tick - hint) >= 0x8000);
 }
 
-static inline _Atomic uint16_t *index_hint_of(const struct index_place *place)
+static inline _Atomic uint16_t *index_hint_of(const struct index *index,
+                                              const struct index_place *place)
 {
-    return &place->segment->hint[place->bucket - place->segment->bucket];
+    return &index->hints[place->at].tick[place->bucket - place->segment->bucket];
 }
 
 /* H1. Lock-free: a failure means that another has lowered the hint, or wiped it. */

@@ -20,7 +20,6 @@ enum { LINES_AHEAD = 8 };
 struct half {
     struct index_segment *segment;
     struct index_line *tail; /* of the bucket at hand */
-    _Atomic uint16_t *hint;  /* likewise */
     unsigned used;
     unsigned slots;
 };
@@ -172,7 +171,6 @@ static unsigned segment_count(const struct index *index, struct index_segment *s
 static void half_start(struct half *half, unsigned b)
 {
     half->tail = &half->segment->bucket[b];
-    half->hint = &half->segment->hint[b];
     half->used = 0;
     half->slots = HEAD_SLOTS;
 }
@@ -189,11 +187,6 @@ static void half_add(struct index *index, struct arena_cache *cache, struct half
     }
     index_word_store_private(&half->tail->word[half->used], word);
     half->used++;
-    /* H3. Relaxed, both: nobody else can reach it yet; the entry in the directory publishes it. */
-    uint16_t tick = index_slot_tick(word);
-    if (index_hint_is_late(atomic_load_explicit(half->hint, memory_order_relaxed), tick)) {
-        atomic_store_explicit(half->hint, tick, memory_order_relaxed);
-    }
 }
 
 /*
@@ -263,7 +256,25 @@ void index_directory_charge(struct index *index, uint32_t at)
     /* Relaxed: counts each page once; pairs with nothing but itself. */
     if ((atomic_fetch_or_explicit(&index->pages_seen[page / 64], bit, memory_order_relaxed) &
          bit) == 0) {
-        arena_charge(index->arena, DIRECTORY_PAGE_BYTES);
+        arena_charge(index->arena, (int64_t)DIRECTORY_CHARGE_BYTES);
+    }
+}
+
+/* H3: of the segment that we have just put behind the entry. */
+static void hints_lower(struct index *index, uint32_t at, struct index_segment *segment)
+{
+    for (unsigned b = 0; b < BUCKETS; b++) {
+        uint16_t soonest = 0;
+        struct index_walk walk = index_walk_start(&segment->bucket[b]);
+        do {
+            for (unsigned k = 0; k < walk.slots; k++) {
+                /* Pairs with the CAS that set the entry, or with nothing: who gave a slot another
+                 * tick since lowers the hint as well. */
+                uint16_t tick = index_slot_tick(index_word_load(&walk.line->word[k]));
+                soonest = index_hint_is_late(soonest, tick) ? tick : soonest;
+            }
+        } while (index_walk_next(index, &walk));
+        index_hint_lower(&index->hints[at].tick[b], soonest);
     }
 }
 
@@ -280,6 +291,7 @@ static void split_complete(struct index *index, struct epoch_member *member,
         if (index_word_cas(&index->directory[sibling], &empty,
                            second | (uint64_t)depth << ENTRY_DEPTH_SHIFT)) {
             index_directory_charge(index, sibling);
+            hints_lower(index, sibling, index_at(index, second));
         }
         /* (2) Release: pairs with index_locate. */
         uint64_t global = index_word_load(&index->depth);

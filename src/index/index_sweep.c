@@ -11,7 +11,6 @@ enum {
     HINTS_A_SLOT = 2,       /* looking at so many hints costs what looking at a slot does */
     /* What the sweep has under way: each would be a miss by itself. */
     SWEEP_BUCKETS_AHEAD = 16,
-    SWEEP_SEGMENTS_AHEAD = 16,
     WARY_PASSES = 2, /* the rest of the one at hand, and a whole one */
 };
 
@@ -21,7 +20,7 @@ struct sweep {
     unsigned shares;
     bool all;
     bool everywhere;  /* in all buckets, whatever their hints say */
-    uint64_t buckets; /* then: of the share, as a set of bits */
+    uint64_t buckets; /* of the share, as a set of bits */
     uint16_t now_tick;
     index_due_fn *due;
     void *context;
@@ -81,13 +80,16 @@ static unsigned line_due(const struct sweep *sweep, const struct index_line *lin
 }
 
 /* Returns how many slots it looked at. */
-static unsigned sweep_bucket(const struct sweep *sweep, struct index_segment *segment, unsigned b)
+static unsigned sweep_bucket(const struct sweep *sweep, uint32_t at, unsigned b)
 {
-    _Atomic uint16_t *hint = &segment->hint[b];
+    _Atomic uint16_t *hint = &sweep->index->hints[at].tick[b];
     unsigned slots = 0;
     uint16_t soonest = 0;
     INDEX_POINT();
     atomic_store_explicit(hint, 0, memory_order_seq_cst); /* H2: the wiping */
+    /* H2: the look at the entry. Acquire: as in index_locate. */
+    struct index_segment *segment =
+        index_at(sweep->index, index_word_look(&sweep->index->directory[at]));
     struct index_walk walk = index_walk_start(&segment->bucket[b]);
     do {
         uint64_t words[LINE_SLOTS];
@@ -103,42 +105,48 @@ static unsigned sweep_bucket(const struct sweep *sweep, struct index_segment *se
     return slots;
 }
 
-/* The share's buckets from `first` on, of those where something may be due, as a set of bits. */
-static uint64_t buckets_due(const struct sweep *sweep, const struct index_segment *segment,
-                            unsigned first)
+/* Of four ticks those that are due, or 0, as a set of bits. */
+static unsigned four_due(const struct sweep *sweep, uint64_t ticks)
 {
-    uint64_t due = 0;
+    static const uint64_t ones = 0x0001000100010001;
+    uint64_t now = ones * sweep->now_tick;
+    uint64_t top = ones << 15;
+    /* Each of the differences now - tick by itself: without borrows from its neighbour. */
+    uint64_t ago = ((now | top) - (ticks & ~top)) ^ ((now ^ ~ticks) & top);
+    uint64_t due = ~ago >> 15 & ones;
+    return (unsigned)(due * 0x0001000200040008 >> 48 & 0xf);
+}
+
+/* The share's buckets from `first` on, of those where something may be due, as a set of bits. */
+static uint64_t buckets_due(const struct sweep *sweep, uint32_t at, unsigned first)
+{
+    const struct index_hints *hints = &sweep->index->hints[at];
+    uint64_t all = sweep->buckets & UINT64_MAX << first;
     if (sweep->everywhere) {
-        return sweep->buckets & UINT64_MAX << first;
+        return all;
     }
-    for (unsigned b = first; b < BUCKETS; b += sweep->shares) {
-        /* Relaxed: what it is too early for now is seen the next time. */
-        uint16_t hint = atomic_load_explicit(&segment->hint[b], memory_order_relaxed);
-        due |= (uint64_t)tick_is_due(sweep, hint) << b;
+    /* Relaxed, both: what it is too early for now is seen the next time. */
+    uint64_t due = 0;
+    for (unsigned k = 0; k < sizeof hints->four / sizeof hints->four[0]; k++) {
+        uint64_t ticks = atomic_load_explicit(&hints->four[k], memory_order_relaxed);
+        due |= (uint64_t)four_due(sweep, ticks) << (4 * k);
+    }
+    due &= all;
+    for (uint64_t left = due; left != 0; left &= left - 1) {
+        unsigned b = (unsigned)__builtin_ctzll(left);
+        uint16_t hint = atomic_load_explicit(&hints->tick[b], memory_order_relaxed);
+        due ^= (uint64_t)!tick_is_due(sweep, hint) << b;
     }
     return due;
 }
 
-/* Brings in the hints of a segment that the sweep will come to. */
-static void hints_prefetch(const struct sweep *sweep, uint64_t segment)
-{
-    /* Acquire, both: as in index_locate. */
-    if (!sweep->everywhere && segment < (uint64_t)1 << index_word_load(&sweep->index->depth)) {
-        uint64_t entry = index_word_load(&sweep->index->directory[segment]);
-        const struct index_segment *ahead = index_at(sweep->index, entry);
-        for (unsigned line = 0; entry != 0 && line < HINT_LINES; line++) {
-            __builtin_prefetch(&ahead->hint[line * LINE_BYTES / 2], 0, 3);
-        }
-    }
-}
-
 /* Goes over a segment's buckets from the cursor's on; returns how many slots that counts for. */
-static unsigned sweep_segment(const struct sweep *sweep, struct index_segment *segment,
+static unsigned sweep_segment(const struct sweep *sweep, const struct index_segment *segment,
                               struct index_cursor *cursor, unsigned slots)
 {
     unsigned hints = sweep->everywhere ? 0 : (BUCKETS - cursor->bucket) / sweep->shares + 1;
     unsigned spent = 0;
-    uint64_t due = buckets_due(sweep, segment, cursor->bucket);
+    uint64_t due = buckets_due(sweep, cursor->segment, cursor->bucket);
     uint64_t ahead = due;
     for (unsigned n = 0; n < SWEEP_BUCKETS_AHEAD && n * HEAD_SLOTS < slots && ahead != 0; n++) {
         __builtin_prefetch(&segment->bucket[__builtin_ctzll(ahead)], 0, 3);
@@ -149,7 +157,7 @@ static unsigned sweep_segment(const struct sweep *sweep, struct index_segment *s
         if (ahead != 0 && SWEEP_BUCKETS_AHEAD * HEAD_SLOTS + spent < slots) {
             __builtin_prefetch(&segment->bucket[__builtin_ctzll(ahead)], 0, 3);
         }
-        spent += sweep_bucket(sweep, segment, b);
+        spent += sweep_bucket(sweep, cursor->segment, b);
         cursor->bucket = b + sweep->shares;
     }
     cursor->bucket = due != 0 ? cursor->bucket : BUCKETS;
@@ -195,10 +203,10 @@ bool index_sweep(struct index *index, struct epoch_member *member, struct index_
                           .shares = shares,
                           .all = all,
                           .everywhere = is_wary(cursor, now) || all,
+                          .buckets = buckets_of(share, shares),
                           .now_tick = (uint16_t)now,
                           .due = due,
                           .context = context};
-    sweep.buckets = sweep.everywhere ? buckets_of(share, shares) : 0;
     /* From here on the cursor stands on buckets of the share, or behind the segment's last. */
     cursor->bucket += (share + shares - cursor->bucket % shares) % shares;
     for (unsigned spent = 0; spent < slots;) {
@@ -213,7 +221,6 @@ bool index_sweep(struct index *index, struct epoch_member *member, struct index_
             cursor->bucket = share;
             spent++;
         } else {
-            hints_prefetch(&sweep, (uint64_t)cursor->segment + SWEEP_SEGMENTS_AHEAD);
             spent += sweep_segment(&sweep, index_at(index, entry), cursor, slots - spent);
         }
     }

@@ -123,7 +123,7 @@ enum index_result index_insert(struct index *index, struct epoch_member *member,
         struct index_place place = index_locate(index, hash.low);
         /* It lies elsewhere than the bucket, and is wanted behind the commit, which nothing passes.
          */
-        __builtin_prefetch((const void *)index_hint_of(&place), 1, 3);
+        __builtin_prefetch((const void *)index_hint_of(index, &place), 1, 3);
         if (claim.segment != place.segment) {
             claim.slot = NULL; /* it was frozen uncommitted, with its whole segment */
         }
@@ -161,7 +161,7 @@ enum index_result index_insert(struct index *index, struct epoch_member *member,
             uint64_t word = claim.word;
             /* Release: pairs with index_find. Failure: another settled it for us. */
             (void)index_word_cas(claim.slot, &word, final);
-            index_hint_lower(index_hint_of(&place), tick);
+            index_hint_lower(index_hint_of(index, &place), tick);
             count_records(index, member, 1);
             return INDEX_DONE;
         }
@@ -209,7 +209,7 @@ static bool exchange(struct index *index, struct epoch_member *member,
         }
         /* Release: pairs with index_find. Failure: the slot changed, so look again. */
         if (index_word_cas(slot, &word, to)) {
-            index_hint_lower(index_hint_of(&place), tick);
+            index_hint_lower(index_hint_of(index, &place), tick);
             return true;
         }
     }

@@ -114,17 +114,19 @@ START_TEST(test_hints_in_long_passes)
 }
 END_TEST
 
-/* A segment is copied again and again: the hint of its copy is that of all lines. */
+/* A segment is copied again and again, and with more keys split at last, all of them going to the
+ * second half: the hint is that of all lines. */
 START_TEST(test_hints_of_copies)
 {
     struct world world = world_create();
     struct epoch_member *member = world_join(&world);
-    uint64_t keys = 100, now = 100000;
+    uint64_t keys = _i == 0 ? 100 : 160, now = 100000;
     struct visits visits = visits_create(&world, member, keys);
     visits.next_tick = (uint16_t)(now + 500);
     for (uint64_t k = 0; k < keys; k++) {
         MUST(world_insert_at(&world, member, k, 99, (uint16_t)(now + (k == 9 ? 1 : 400))));
     }
+    ck_assert_uint_eq(index_stats(world.index).splits, (uint64_t)_i);
     struct index_cursor cursor = {.begun = now};
     MUST(sweep_some(&visits, &cursor, 100000, now + 1));
     ck_assert(visits.total == 1 && visits.counts[9] == 1);
@@ -224,7 +226,7 @@ int main(void)
     tcase_add_test(tcase, test_hints_leave_out);
     tcase_add_test(tcase, test_hints_after_a_standstill);
     tcase_add_test(tcase, test_hints_in_long_passes);
-    tcase_add_test(tcase, test_hints_of_copies);
+    tcase_add_loop_test(tcase, test_hints_of_copies, 0, 2);
     tcase_add_test(tcase, test_hints_at_random);
     return suite_main(suite);
 }

@@ -211,7 +211,7 @@ static unsigned finals_of(char key)
     unsigned finals = 0;
     tentatives = late_hints = not_passed = 0;
     struct index_place place = index_locate(explored, hash_of(key).low);
-    uint16_t hint = place.segment->hint[place.bucket - place.segment->bucket];
+    uint16_t hint = *index_hint_of(explored, &place);
     struct index_walk walk = index_walk_start(place.bucket);
     do {
         for (unsigned k = 0; k < walk.slots; k++) {
