@@ -69,7 +69,8 @@ typedef void tree_turn_fn(void *context);
 void tree_take_turns(struct tree *tree, tree_turn_fn *turn, void *context);
 
 /* Whether the tree may have that name; to be asked before it is searched, so that for a name that
- * is new no page is read. "No" must be certain. NULL, as at first: it may. */
+ * is new no page is read. "No" must be certain, so whoever is asked is to be told of names by
+ * tree_apply. NULL, as at first: it may. */
 typedef bool tree_ask_fn(void *context, struct index_hash name);
 void tree_ask_for_names(struct tree *tree, tree_ask_fn *ask, void *context);
 

@@ -479,19 +479,36 @@ static int apply_some(struct apply *apply, size_t *i)
     return code;
 }
 
-static int commit_if_full(struct apply *apply)
+static int commit(struct apply *apply)
 {
-    int code = tree_txn_is_full(&apply->txn) ? tree_commit(&apply->txn) : 0;
-    return code || apply->txn.txn ? code : tree_begin(apply->tree, &apply->txn);
+    int code = tree_commit(&apply->txn);
+    return code ? code : tree_begin(apply->tree, &apply->txn);
 }
 
-/* Between two groups. */
+/*
+ * Between two groups. In transactions of its own: what fails for lack of room, or because damage
+ * beside it leads LMDB astray, is left for later and takes nothing along that is waited for.
+ */
 static int bring_names_home(struct apply *apply)
 {
-    int code = commit_if_full(apply);
-    while (code == 0 && tree_has_share(&apply->txn)) {
-        code = tree_move_share(&apply->txn);
-        code = code ? code : commit_if_full(apply);
+    struct tree_txn *txn = &apply->txn;
+    if (!tree_next_share(txn)) {
+        return tree_txn_is_full(txn) ? commit(apply) : 0;
+    }
+    int code = commit(apply);
+    bool moved = code == 0;
+    while (moved && code == 0 && tree_next_share(txn)) {
+        code = tree_move_share(txn, &moved);
+        if (code == 0 && tree_txn_is_full(txn)) {
+            code = commit(apply);
+        }
+    }
+    if (code == 0) {
+        code = commit(apply);
+    }
+    if (code == MDB_NOTFOUND || tree_lacks_room(apply->tree, code)) {
+        tree_abort(txn);
+        code = tree_begin(apply->tree, txn);
     }
     return code;
 }

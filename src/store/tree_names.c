@@ -53,15 +53,6 @@ int tree_find_name(struct tree_txn *txn, enum tree_table home, struct index_hash
     return code;
 }
 
-static void count_new(struct tree_txn *txn)
-{
-    struct tree_state *state = &txn->state;
-    if (++state->run_names >= txn->tree->run_names) {
-        state->run++;
-        state->run_names = 0;
-    }
-}
-
 int tree_put_name(struct tree_txn *txn, const struct tree_place *place, struct bytes body)
 {
     enum record_value kind = tree_name_kind(place->home);
@@ -71,7 +62,7 @@ int tree_put_name(struct tree_txn *txn, const struct tree_place *place, struct b
     int code = tree_put_at(txn, TREE_YOUNG, txn->young, key_of(place), kind, body);
     if (code == 0 && place->is_new) {
         assert(bytes_load_be32(place->key.bytes) == (uint32_t)txn->state.run);
-        count_new(txn);
+        txn->state.run_names++;
     }
     return code;
 }
@@ -88,21 +79,20 @@ int tree_delete_name(struct tree_txn *txn, const struct tree_place *place)
     return code ? code : tree_delete_at(txn, TREE_YOUNG, txn->young, key, value);
 }
 
-/* ---- A share -------------------------------------------------------------------------------- */
+/* ---- A share: looked over ------------------------------------------------------------------- */
 
 /* What lies in a page is lent until the next put: copies. */
 struct young_entry {
     struct tree_young_key key;
+    enum tree_table home;
     uint8_t size;
-    /* With one byte more than there should be, so that what is too long stays so. */
-    uint8_t value[RECORD_SEAL_BYTES + RECORD_KEY_BYTES + 1];
+    uint8_t body[RECORD_KEY_BYTES];
 };
-static_assert((int)RECORD_KEY_BYTES >= (int)TREE_UID_BYTES &&
-                  RECORD_SEAL_BYTES + RECORD_KEY_BYTES < 256,
-              "it has room for either kind");
+static_assert((int)RECORD_KEY_BYTES >= (int)TREE_UID_BYTES, "it has room for either kind");
 
 struct share {
     unsigned number;
+    bool damaged;
     struct young_entry *entries;
     size_t count;
     size_t capacity;
@@ -114,14 +104,11 @@ static unsigned share_of(const uint8_t *name)
     return bytes_load_be16(name) >> (16 - TREE_SHARE_BITS);
 }
 
-bool tree_has_share(const struct tree_txn *txn)
+static struct tree_young_key begin_of(const struct share *share, uint64_t run)
 {
-    const struct tree_state *state = &txn->state;
-    unsigned names_a_share = txn->tree->run_names / TREE_RUN_SHARES;
-    uint64_t part = state->run_names / names_a_share;
-    /* In this run those of the last one, evenly. */
-    part = part < TREE_RUN_SHARES ? part : TREE_RUN_SHARES - 1;
-    return state->run > 0 && state->shares < TREE_RUN_SHARES * (state->run - 1) + part;
+    struct tree_name least = {{0}};
+    bytes_store_be16(least.bytes, (uint16_t)(share->number << (16 - TREE_SHARE_BITS)));
+    return tree_young_key(run, least);
 }
 
 static bool has_room(struct share *share)
@@ -138,45 +125,90 @@ static bool has_room(struct share *share)
     return true;
 }
 
-static void copy_entry(struct share *share, MDB_val key, MDB_val value)
+/* False: damaged. */
+static bool open_entry(MDB_val key, MDB_val value, struct young_entry *entry)
 {
-    struct young_entry *entry = &share->entries[share->count++];
-    size_t size = value.mv_size < sizeof entry->value ? value.mv_size : sizeof entry->value;
+    if (key.mv_size != sizeof entry->key.bytes) {
+        return false;
+    }
+    entry->home = TREE_NAMES;
+    struct bytes body = tree_check(key, value, RECORD_NAME);
+    if (!body.data) {
+        entry->home = TREE_KEYS;
+        body = tree_check(key, value, RECORD_KEY);
+    }
+    if (!body.data || body.size > sizeof entry->body) {
+        return false;
+    }
     memcpy(entry->key.bytes, key.mv_data, sizeof entry->key.bytes);
-    memcpy(entry->value, value.mv_data, size);
-    entry->size = (uint8_t)size;
+    memcpy(entry->body, body.data, body.size);
+    entry->size = (uint8_t)body.size;
+    return true;
 }
 
-/* Out of young, into the list. */
-static int take_run(struct tree_txn *txn, struct share *share, uint64_t run)
+/* Puts the cursor on the first entry at or behind the key; one before it, if there is one, must be
+ * sound and be before it. */
+static int find_begin(struct tree_txn *txn, struct share *share, const struct tree_young_key *from,
+                      MDB_val *key, MDB_val *value)
 {
-    struct tree_name least = {{0}};
-    bytes_store_be16(least.bytes, (uint16_t)(share->number << (16 - TREE_SHARE_BITS)));
-    struct tree_young_key from = tree_young_key(run, least);
-    for (;;) {
-        MDB_val key = tree_val(from.bytes, sizeof from.bytes);
-        MDB_val value;
-        int code = mdb_cursor_get(txn->young, &key, &value, MDB_SET_RANGE);
-        if (code) {
-            return code == MDB_NOTFOUND ? 0 : code;
-        }
-        if (key.mv_size != sizeof from.bytes) {
-            return MDB_CORRUPTED;
-        }
-        const uint8_t *at = key.mv_data;
-        if (bytes_load_be32(at) != (uint32_t)run ||
-            share_of(at + TREE_RUN_BYTES) != share->number) {
-            return 0;
-        }
+    *key = tree_val(from->bytes, sizeof from->bytes);
+    int code = mdb_cursor_get(txn->young, key, value, MDB_SET_RANGE);
+    if (code && code != MDB_NOTFOUND) {
+        return code;
+    }
+    code = mdb_cursor_get(txn->young, key, value, code ? MDB_LAST : MDB_PREV);
+    if (code) {
+        return code == MDB_NOTFOUND ? mdb_cursor_get(txn->young, key, value, MDB_FIRST) : code;
+    }
+    struct young_entry before;
+    share->damaged |= !open_entry(*key, *value, &before) ||
+                      memcmp(before.key.bytes, from->bytes, sizeof from->bytes) >= 0;
+    return mdb_cursor_get(txn->young, key, value, MDB_NEXT);
+}
+
+/* Lists what the run has of the share: sound, and in order, with what comes behind. */
+static int look_over(struct tree_txn *txn, struct share *share, uint64_t run)
+{
+    struct tree_young_key last = begin_of(share, run);
+    MDB_val key;
+    MDB_val value;
+    int code = find_begin(txn, share, &last, &key, &value);
+    for (bool first = true; code == 0 && !share->damaged; first = false) {
         if (!has_room(share)) {
             return ENOMEM;
         }
-        copy_entry(share, key, value);
-        code = tree_delete_at(txn, TREE_YOUNG, txn->young, key, value);
-        if (code) {
-            return code;
+        struct young_entry *entry = &share->entries[share->count];
+        bool sound = open_entry(key, value, entry);
+        int order = sound ? memcmp(last.bytes, entry->key.bytes, sizeof last.bytes) : 1;
+        if (order > 0 || (order == 0 && !first)) {
+            share->damaged = true;
+            return 0;
         }
+        last = entry->key;
+        if (bytes_load_be32(last.bytes) != (uint32_t)run ||
+            share_of(last.bytes + TREE_RUN_BYTES) != share->number) {
+            return 0;
+        }
+        share->count++;
+        code = mdb_cursor_get(txn->young, &key, &value, MDB_NEXT);
     }
+    return code == MDB_NOTFOUND ? 0 : code;
+}
+
+/* ---- A share: moved ------------------------------------------------------------------------- */
+
+/* Searches with each of them: where the cursor is after a deletion, nobody knows. */
+static int delete_all(struct tree_txn *txn, const struct share *share)
+{
+    int code = 0;
+    for (size_t i = 0; code == 0 && i < share->count; i++) {
+        const struct tree_young_key *at = &share->entries[i].key;
+        MDB_val key = tree_val(at->bytes, sizeof at->bytes);
+        MDB_val value;
+        code = mdb_cursor_get(txn->young, &key, &value, MDB_SET);
+        code = code ? code : tree_delete_at(txn, TREE_YOUNG, txn->young, key, value);
+    }
+    return code;
 }
 
 static int sort(struct share *share)
@@ -193,39 +225,19 @@ static int sort(struct share *share)
     return 0;
 }
 
-/* Whose a damaged one is nobody knows: either table has it from now on, as damaged as it was. */
-static int put_damaged(struct tree_txn *txn, MDB_cursor *const *cursors, MDB_val name,
-                       struct bytes value)
+static int put_all(struct tree_txn *txn, const struct share *share)
 {
-    tree_count_damaged(txn->tree);
-    int code = tree_put_as_is(txn, TREE_NAMES, cursors[0], name, value);
-    return code ? code : tree_put_as_is(txn, TREE_KEYS, cursors[1], name, value);
-}
-
-static int put_home(struct tree_txn *txn, MDB_cursor *const *cursors, struct young_entry *entry)
-{
-    MDB_val name = tree_val(entry->key.bytes + TREE_RUN_BYTES, (size_t)TREE_NAME_BYTES);
-    struct bytes value = bytes_of(entry->value, entry->size);
-    struct bytes key = bytes_of(entry->key.bytes, sizeof entry->key.bytes);
-    for (unsigned i = 0; i < 2; i++) {
-        enum tree_table home = i == 0 ? TREE_NAMES : TREE_KEYS;
-        struct bytes body = record_check(value, key, tree_name_kind(home));
-        if (body.data) {
-            return tree_put_at(txn, home, cursors[i], name, tree_name_kind(home), body);
-        }
-    }
-    return put_damaged(txn, cursors, name, value);
-}
-
-static int put_all(struct tree_txn *txn, struct share *share)
-{
-    MDB_cursor *cursors[2] = {NULL, NULL};
-    int code = mdb_cursor_open(txn->txn, txn->tree->tables[TREE_NAMES], &cursors[0]);
-    code = code ? code : mdb_cursor_open(txn->txn, txn->tree->tables[TREE_KEYS], &cursors[1]);
+    MDB_cursor *cursors[TREE_TABLE_COUNT] = {NULL};
+    int code = mdb_cursor_open(txn->txn, txn->tree->tables[TREE_NAMES], &cursors[TREE_NAMES]);
+    code =
+        code ? code : mdb_cursor_open(txn->txn, txn->tree->tables[TREE_KEYS], &cursors[TREE_KEYS]);
     for (size_t i = 0; code == 0 && i < share->count; i++) {
-        code = put_home(txn, cursors, &share->entries[share->orders[i].place]);
+        const struct young_entry *entry = &share->entries[share->orders[i].place];
+        MDB_val name = tree_val(entry->key.bytes + TREE_RUN_BYTES, (size_t)TREE_NAME_BYTES);
+        code = tree_put_at(txn, entry->home, cursors[entry->home], name,
+                           tree_name_kind(entry->home), bytes_of(entry->body, entry->size));
     }
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < TREE_TABLE_COUNT; i++) {
         if (cursors[i]) {
             mdb_cursor_close(cursors[i]);
         }
@@ -249,24 +261,68 @@ static int estimate_cost(struct tree_txn *txn, size_t names, unsigned *cost)
     return code;
 }
 
-int tree_move_share(struct tree_txn *txn)
+static int move(struct tree_txn *txn, struct share *share)
+{
+    unsigned before = txn->cost;
+    unsigned cost = 0;
+    if (share->count == 0) {
+        return 0;
+    }
+    int code = sort(share);
+    code = code ? code : estimate_cost(txn, share->count, &cost);
+    code = code ? code : delete_all(txn, share);
+    code = code ? code : put_all(txn, share);
+    txn->cost = before + cost;
+    return code;
+}
+
+/* Each damaged share counts as one, once. */
+static void note_damage(struct tree_txn *txn)
+{
+    struct tree *tree = txn->tree;
+    if (tree->damaged_share != txn->state.shares + 1) {
+        tree->damaged_share = txn->state.shares + 1;
+        tree_count_damaged(tree);
+    }
+}
+
+int tree_move_share(struct tree_txn *txn, bool *moved)
 {
     struct tree_state *state = &txn->state;
     struct share share = {.number = (unsigned)(state->shares % TREE_SHARES)};
-    unsigned before = txn->cost;
-    unsigned cost = 0;
     int code = 0;
     for (uint64_t run = tree_first_run(state); code == 0 && run < state->run; run++) {
-        code = take_run(txn, &share, run);
+        code = look_over(txn, &share, run);
     }
-    if (code == 0 && share.count > 0) {
-        code = sort(&share);
-        code = code ? code : estimate_cost(txn, share.count, &cost);
-        code = code ? code : put_all(txn, &share);
+    *moved = code == 0 && !share.damaged;
+    if (*moved) {
+        code = move(txn, &share);
+        state->shares++;
+    } else if (code == 0) {
+        note_damage(txn);
     }
-    txn->cost = before + cost;
-    state->shares++;
     free(share.orders);
     free(share.entries);
     return code;
+}
+
+/* ---- When ----------------------------------------------------------------------------------- */
+
+bool tree_next_share(struct tree_txn *txn)
+{
+    struct tree_state *state = &txn->state;
+    unsigned names_a_share = txn->tree->run_names / TREE_RUN_SHARES;
+    assert(names_a_share > 0);
+    /* In this run those of the last one, evenly. */
+    uint64_t part = state->run_names / names_a_share;
+    bool full = part >= TREE_RUN_SHARES;
+    part = full ? TREE_RUN_SHARES - 1 : part;
+    if (state->run > 0 && state->shares < TREE_RUN_SHARES * (state->run - 1) + part) {
+        return true;
+    }
+    if (full) {
+        state->run++;
+        state->run_names = 0;
+    }
+    return full && state->run > 1;
 }

@@ -11,9 +11,14 @@
  * What holds in every transaction:
  * - A name has one entry: at home, or in one of the runs from tree_first_run to state.run. Who puts
  *   it again leaves it where it is.
- * - Shares are brought home in turn, TREE_RUN_SHARES of them for each run, and one of the number
- *   TREE_RUN_SHARES * run or more only when that run is closed. So with the TREE_SHARES from there
- *   on the run has become empty, wherever the work was broken off in between.
+ * - Shares are brought home in turn, whole, TREE_RUN_SHARES of them for each run, and one of the
+ *   number TREE_RUN_SHARES * run or more only when that run is closed. So with the TREE_SHARES from
+ *   there on the run has become empty, wherever the work was broken off in between.
+ * - A run is closed when it has its names and the shares that were to come home meanwhile have.
+ *
+ * A share stays where it is when anything of it, or beside it, is damaged: whoever looks for a name
+ * that may have been there finds the damage, and not nothing. Then no run is closed any more until
+ * what is damaged has been put anew, or is gone; names go on coming to the one under way.
  */
 #ifndef RETHREAD_STORE_TREE_NAMES_H
 #define RETHREAD_STORE_TREE_NAMES_H
@@ -24,8 +29,8 @@ enum {
     TREE_SHARES = 512,
     TREE_SHARE_BITS = 9,
     TREE_RUN_SHARES = 64,
-    /* Of one run. The more, the fewer pages of home each name costs, and the more of young are
-     * dirty with every bite of the log: some 7,000 at this. */
+    /* Of one run, or a bite of the log more. The more, the fewer pages of home each name costs, and
+     * the more of young are dirty with every bite: some 7,000 at this. */
     TREE_RUN_NAMES = 1 << 18,
 };
 
@@ -58,7 +63,8 @@ static inline enum record_value tree_name_kind(enum tree_table home)
     return home == TREE_NAMES ? RECORD_NAME : RECORD_KEY;
 }
 
-/* Where an entry lies, or a new one is to. Holds until the next one is put. */
+/* Where an entry lies, or a new one is to. Holds until that one is put, or others are brought home.
+ */
 struct tree_place {
     enum tree_table home;
     bool is_young;
@@ -72,9 +78,17 @@ int tree_find_name(struct tree_txn *txn, enum tree_table home, struct index_hash
 int tree_put_name(struct tree_txn *txn, const struct tree_place *place, struct bytes body);
 int tree_delete_name(struct tree_txn *txn, const struct tree_place *place);
 
-/* As many shares as names have come are to be brought home, one after the other, with room for a
- * commit in between. */
-bool tree_has_share(const struct tree_txn *txn);
-int tree_move_share(struct tree_txn *txn);
+/*
+ * Between two groups: whether a share is to be brought home. As many of them are as names have
+ * come; when those have and the run has its names, the run is closed.
+ */
+bool tree_next_share(struct tree_txn *txn);
+
+/*
+ * Brings one home. 0 and *moved false: it is damaged, and as it was. Any other code, lack of space
+ * or memory among them, leaves the transaction to be aborted; so nothing should be in it that could
+ * not wait.
+ */
+int tree_move_share(struct tree_txn *txn, bool *moved);
 
 #endif

@@ -69,7 +69,9 @@ struct tree {
     /* What fills a transaction, see TREE_TXN_COST; tests make it less. */
     unsigned txn_cost;
     uint64_t txn_bytes;
-    unsigned run_names; /* of a run, see TREE_RUN_NAMES; tests make it less */
+    /* Of a run, see TREE_RUN_NAMES; tests make it less, TREE_RUN_SHARES or a multiple of that. */
+    unsigned run_names;
+    uint64_t damaged_share; /* 1 + its number, of the last that could not come home; 0: none */
     /* Where the next look for what is due goes on, and when its pass began; see tree_due.c. */
     struct tree_pass {
         uint64_t begun_ms;
@@ -406,14 +408,14 @@ int tree_delete(struct tree_txn *txn, enum tree_table table, MDB_val key); /* ab
 /* Deletes the record that the cursor is on; where it is afterwards, nobody knows. */
 int tree_delete_at(struct tree_txn *txn, enum tree_table table, MDB_cursor *cursor, MDB_val key,
                    MDB_val value);
-/* Puts a value that fails its check, so that it fails here as well. */
-int tree_put_as_is(struct tree_txn *txn, enum tree_table table, MDB_cursor *cursor, MDB_val key,
-                   struct bytes value);
 
 /* Moves (or makes, or with UINT64_MAX removes) the due entry of a uid, and its armed record. */
 int tree_arm(struct tree_txn *txn, uint64_t uid, uint64_t second);
 /* *second is UINT64_MAX when it has none. */
 int tree_armed(struct tree_txn *txn, uint64_t uid, uint64_t *second);
+
+/* Whether the code says no more than that space, or memory, is lacking now. */
+bool tree_lacks_room(const struct tree *tree, int code);
 
 /* Fills in trouble from a code; sets broken unless for lack of space or memory. STATUS_INTERNAL. */
 enum status tree_fail(struct tree *tree, int code, struct wal_trouble *trouble);

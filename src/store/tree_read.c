@@ -191,22 +191,24 @@ enum tree_seen tree_read_name(struct tree_reading *reading, enum tree_table home
     enum record_value kind = tree_name_kind(home);
     enum tree_seen seen =
         tree_read_entry(reading, home, bytes_of(name.bytes, sizeof name.bytes), kind, body);
-    if (seen != TREE_END || !tree_has_young(reading->tree)) {
+    if (seen == TREE_SEEN || seen == TREE_UNREADABLE || !tree_has_young(reading->tree)) {
         return seen;
     }
     struct tree_state state;
+    enum tree_seen missing = seen; /* TREE_DAMAGED: somewhere where it could have been */
     seen = read_state(reading, &state);
-    if (seen != TREE_SEEN) {
-        return seen;
-    }
-    seen = TREE_END;
     uint64_t first = tree_first_run(&state);
-    for (uint64_t run = state.run + 1; seen == TREE_END && run-- > first;) {
-        struct tree_young_key key = tree_young_key(run, name);
+    uint64_t run = seen == TREE_SEEN ? state.run + 1 : first;
+    while (run > first) {
+        struct tree_young_key key = tree_young_key(--run, name);
         seen =
             tree_read_entry(reading, TREE_YOUNG, bytes_of(key.bytes, sizeof key.bytes), kind, body);
+        if (seen == TREE_SEEN || seen == TREE_UNREADABLE) {
+            return seen;
+        }
+        missing = seen == TREE_DAMAGED ? seen : missing;
     }
-    return seen;
+    return seen == TREE_END ? missing : seen;
 }
 
 enum tree_seen tree_read_head(struct tree_reading *reading, uint64_t uid, struct tier_head *head)

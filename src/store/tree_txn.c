@@ -19,11 +19,21 @@ static bool is_space_gone(const struct tree *tree)
            (uint64_t)space.f_bavail * space.f_frsize < SPACE_LEFT_BYTES;
 }
 
+static bool is_space_lacking(const struct tree *tree, int code)
+{
+    return code == MDB_MAP_FULL || code == ENOSPC || code == EDQUOT ||
+           (code == EIO && is_space_gone(tree));
+}
+
+bool tree_lacks_room(const struct tree *tree, int code)
+{
+    return code == ENOMEM || is_space_lacking(tree, code);
+}
+
 enum status tree_fail(struct tree *tree, int code, struct wal_trouble *trouble)
 {
     assert(code != 0);
-    if (code == MDB_MAP_FULL || code == ENOSPC || code == EDQUOT ||
-        (code == EIO && is_space_gone(tree))) {
+    if (is_space_lacking(tree, code)) {
         return tree_refuse(trouble, ENOSPC, "commit",
                            code == MDB_MAP_FULL ? "The tree's map is full." : "The disk is full.");
     }
@@ -251,19 +261,6 @@ int tree_put_at(struct tree_txn *txn, enum tree_table table, MDB_cursor *cursor,
     return 0;
 }
 
-int tree_put_as_is(struct tree_txn *txn, enum tree_table table, MDB_cursor *cursor, MDB_val key,
-                   struct bytes value)
-{
-    MDB_val old;
-    size_t before = mdb_cursor_get(cursor, &key, &old, MDB_SET) == 0 ? old.mv_size : 0;
-    MDB_val fresh = tree_val(value.data, value.size);
-    int code = mdb_cursor_put(cursor, &key, &fresh, 0);
-    if (code == 0) {
-        count_put(txn, table, key.mv_size, value.size, before);
-    }
-    return code;
-}
-
 int tree_put(struct tree_txn *txn, enum tree_table table, MDB_val key, enum record_value kind,
              struct bytes body)
 {
@@ -293,6 +290,7 @@ int tree_delete_at(struct tree_txn *txn, enum tree_table table, MDB_cursor *curs
                    MDB_val value)
 {
     count_delete(txn, table, key, value);
+    take_turn(txn->tree);
     return mdb_cursor_del(cursor, 0);
 }
 

@@ -55,11 +55,13 @@ static inline struct name_place place_of(struct tree *in, enum tree_table home,
 static inline void bring_home(struct tree *in)
 {
     struct tree_txn txn;
+    bool moved;
     ck_assert_int_eq(tree_begin(in, &txn), 0);
     txn.state.run += TREE_SHARES / TREE_RUN_SHARES;
     txn.state.run_names = 0;
     for (unsigned i = 0; i < TREE_SHARES; i++) {
-        ck_assert_int_eq(tree_move_share(&txn), 0);
+        ck_assert_int_eq(tree_move_share(&txn, &moved), 0);
+        ck_assert(moved);
     }
     ck_assert_int_eq(tree_commit(&txn), 0);
 }
