@@ -114,7 +114,7 @@ enum leads { LEADS_NOWHERE, LEADS_HERE, LEADS_TO_OLDER, LEADS_TO_YOUNGER };
 static int where_name_leads(struct apply *apply, struct tree_place *place, enum leads *leads)
 {
     struct bytes body;
-    int code = tree_find_name(&apply->txn, TREE_NAMES, apply->group.head.name, place, &body);
+    int code = tree_name_find(&apply->txn, TREE_NAMES, apply->group.head.name, place, &body);
     *leads = LEADS_NOWHERE;
     if (code == 0 && body.data && body.size == TREE_UID_BYTES) {
         uint64_t uid = bytes_load_be64(body.data);
@@ -141,7 +141,7 @@ static int put_name(struct apply *apply)
     }
     uint8_t body[TREE_UID_BYTES];
     bytes_store_be64(body, head->uid);
-    return code ? code : tree_put_name(&apply->txn, &place, bytes_of(body, sizeof body));
+    return code ? code : tree_name_put(&apply->txn, &place, bytes_of(body, sizeof body));
 }
 
 static int delete_name(struct apply *apply, enum leads *leads)
@@ -151,7 +151,7 @@ static int delete_name(struct apply *apply, enum leads *leads)
     /* One that is damaged and leads nowhere goes as well. */
     return code || *leads == LEADS_TO_YOUNGER || place.is_new
                ? code
-               : tree_delete_name(&apply->txn, &place);
+               : tree_name_delete(&apply->txn, &place);
 }
 
 /* ---- Several transactions ------------------------------------------------------------------ */
@@ -196,7 +196,7 @@ static int let_key_go(struct apply *apply, struct index_hash hash, const struct 
     struct tree_place place;
     struct bytes body;
     struct tree_key_entry entry;
-    int code = tree_find_name(&apply->txn, TREE_KEYS, hash, &place, &body);
+    int code = tree_name_find(&apply->txn, TREE_KEYS, hash, &place, &body);
     if (code) {
         return code == MDB_NOTFOUND ? 0 : code;
     }
@@ -204,7 +204,7 @@ static int let_key_go(struct apply *apply, struct index_hash hash, const struct 
         !is_entry_of(&entry, apply->group.head.uid, step->number, step->version)) {
         return 0;
     }
-    code = tree_delete_name(&apply->txn, &place);
+    code = tree_name_delete(&apply->txn, &place);
     if (code || apply->group.reason == REASON_NONE) {
         return code;
     }
@@ -258,7 +258,7 @@ static int put_key(struct apply *apply, const struct record_step *step,
     struct tree_place place;
     struct bytes body;
     struct tree_key_entry older;
-    int code = tree_find_name(&apply->txn, TREE_KEYS, key->name, &place, &body);
+    int code = tree_name_find(&apply->txn, TREE_KEYS, key->name, &place, &body);
     bool shared = false;
     bool known = step->number < apply->known_to; /* whoever has the key by now is newer, or was */
     if (code == MDB_NOTFOUND && known) {
@@ -289,7 +289,7 @@ static int put_key(struct apply *apply, const struct record_step *step,
                                    .owner = head->name};
     uint8_t fresh[RECORD_KEY_BYTES];
     tree_put_key_entry(fresh, &entry);
-    return tree_put_name(&apply->txn, &place, bytes_of(fresh, sizeof fresh));
+    return tree_name_put(&apply->txn, &place, bytes_of(fresh, sizeof fresh));
 }
 
 /* ---- Steps --------------------------------------------------------------------------------- */
@@ -492,13 +492,13 @@ static int commit(struct apply *apply)
 static int bring_names_home(struct apply *apply)
 {
     struct tree_txn *txn = &apply->txn;
-    if (!tree_next_share(txn)) {
+    if (!tree_names_next_share(txn)) {
         return tree_txn_is_full(txn) ? commit(apply) : 0;
     }
     int code = commit(apply);
     bool moved = code == 0;
-    while (moved && code == 0 && tree_next_share(txn)) {
-        code = tree_move_share(txn, &moved);
+    while (moved && code == 0 && tree_names_next_share(txn)) {
+        code = tree_names_move_share(txn, &moved);
         if (code == 0 && tree_txn_is_full(txn)) {
             code = commit(apply);
         }

@@ -310,7 +310,7 @@ static int put_key(struct tree_bulk *bulk, struct tree_txn *txn, const struct bu
     struct tree_place place;
     struct bytes body;
     struct tree_key_entry older;
-    int code = tree_find_name(txn, TREE_KEYS, key->name, &place, &body);
+    int code = tree_name_find(txn, TREE_KEYS, key->name, &place, &body);
     bool shared = false;
     if (code == 0) {
         bool readable = tree_open_key_entry(body, &older);
@@ -338,7 +338,7 @@ static int put_key(struct tree_bulk *bulk, struct tree_txn *txn, const struct bu
                                    .owner = key->owner};
     uint8_t fresh[RECORD_KEY_BYTES];
     tree_put_key_entry(fresh, &entry);
-    return tree_put_name(txn, &place, bytes_of(fresh, sizeof fresh));
+    return tree_name_put(txn, &place, bytes_of(fresh, sizeof fresh));
 }
 
 /* By name, and those of one name in the order of their steps: the newest is to have it. */
@@ -491,7 +491,7 @@ static int put_name(struct tree_bulk *bulk, struct tree_txn *txn, const struct b
 {
     struct tree_place place;
     struct bytes body;
-    int code = tree_find_name(txn, TREE_NAMES, one->name, &place, &body);
+    int code = tree_name_find(txn, TREE_NAMES, one->name, &place, &body);
     bool leads = code == 0 && body.data && body.size == TREE_UID_BYTES;
     if (code && code != MDB_NOTFOUND) {
         return code;
@@ -509,7 +509,7 @@ static int put_name(struct tree_bulk *bulk, struct tree_txn *txn, const struct b
     }
     uint8_t uid[TREE_UID_BYTES];
     bytes_store_be64(uid, one->uid);
-    return code ? code : tree_put_name(txn, &place, bytes_of(uid, sizeof uid));
+    return code ? code : tree_name_put(txn, &place, bytes_of(uid, sizeof uid));
 }
 
 static int put_names(struct tree_bulk *bulk, struct tree_txn *txn, const struct bulk_put *puts,

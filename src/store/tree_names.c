@@ -24,23 +24,23 @@ static MDB_val key_of(const struct tree_place *place)
 static int find_in_runs(struct tree_txn *txn, struct tree_name name, struct tree_place *place,
                         struct bytes *body)
 {
-    uint64_t first = tree_first_run(&txn->state);
+    uint64_t first = tree_names_first_run(&txn->state);
     int code = MDB_NOTFOUND;
     place->is_young = true;
     for (uint64_t run = txn->state.run + 1; code == MDB_NOTFOUND && run-- > first;) {
-        place->key = tree_young_key(run, name);
+        place->key = tree_name_in_run(run, name);
         code = tree_get_at(txn, txn->young, key_of(place), tree_name_kind(place->home), body);
     }
     return code;
 }
 
-int tree_find_name(struct tree_txn *txn, enum tree_table home, struct index_hash hash,
+int tree_name_find(struct tree_txn *txn, enum tree_table home, struct index_hash hash,
                    struct tree_place *place, struct bytes *body)
 {
     struct tree_name name = tree_name(hash);
     int code = MDB_NOTFOUND;
     *body = (struct bytes){0};
-    *place = (struct tree_place){.home = home, .key = tree_young_key(0, name)};
+    *place = (struct tree_place){.home = home, .key = tree_name_in_run(0, name)};
     if (tree_may_have(txn->tree, hash)) {
         code = tree_get(txn, home, key_of(place), tree_name_kind(home), body);
         code = code == MDB_NOTFOUND ? find_in_runs(txn, name, place, body) : code;
@@ -48,12 +48,12 @@ int tree_find_name(struct tree_txn *txn, enum tree_table home, struct index_hash
     if (code == MDB_NOTFOUND) {
         place->is_young = true;
         place->is_new = true;
-        place->key = tree_young_key(txn->state.run, name);
+        place->key = tree_name_in_run(txn->state.run, name);
     }
     return code;
 }
 
-int tree_put_name(struct tree_txn *txn, const struct tree_place *place, struct bytes body)
+int tree_name_put(struct tree_txn *txn, const struct tree_place *place, struct bytes body)
 {
     enum record_value kind = tree_name_kind(place->home);
     if (!place->is_young) {
@@ -67,7 +67,7 @@ int tree_put_name(struct tree_txn *txn, const struct tree_place *place, struct b
     return code;
 }
 
-int tree_delete_name(struct tree_txn *txn, const struct tree_place *place)
+int tree_name_delete(struct tree_txn *txn, const struct tree_place *place)
 {
     assert(!place->is_new);
     if (!place->is_young) {
@@ -108,7 +108,7 @@ static struct tree_young_key begin_of(const struct share *share, uint64_t run)
 {
     struct tree_name least = {{0}};
     bytes_store_be16(least.bytes, (uint16_t)(share->number << (16 - TREE_SHARE_BITS)));
-    return tree_young_key(run, least);
+    return tree_name_in_run(run, least);
 }
 
 static bool has_room(struct share *share)
@@ -286,12 +286,12 @@ static void note_damage(struct tree_txn *txn)
     }
 }
 
-int tree_move_share(struct tree_txn *txn, bool *moved)
+int tree_names_move_share(struct tree_txn *txn, bool *moved)
 {
     struct tree_state *state = &txn->state;
     struct share share = {.number = (unsigned)(state->shares % TREE_SHARES)};
     int code = 0;
-    for (uint64_t run = tree_first_run(state); code == 0 && run < state->run; run++) {
+    for (uint64_t run = tree_names_first_run(state); code == 0 && run < state->run; run++) {
         code = look_over(txn, &share, run);
     }
     *moved = code == 0 && !share.damaged;
@@ -308,7 +308,7 @@ int tree_move_share(struct tree_txn *txn, bool *moved)
 
 /* ---- When ----------------------------------------------------------------------------------- */
 
-bool tree_next_share(struct tree_txn *txn)
+bool tree_names_next_share(struct tree_txn *txn)
 {
     struct tree_state *state = &txn->state;
     unsigned names_a_share = txn->tree->run_names / TREE_RUN_SHARES;

@@ -9,8 +9,8 @@
  * of them whose names begin with the same 9 bits, which share few pages at home.
  *
  * What holds in every transaction:
- * - A name has one entry: at home, or in one of the runs from tree_first_run to state.run. Who puts
- *   it again leaves it where it is.
+ * - A name has one entry: at home, or in one of the runs from tree_names_first_run to state.run.
+ * Who puts it again leaves it where it is.
  * - Shares are brought home in turn, whole, TREE_RUN_SHARES of them for each run, and one of the
  *   number TREE_RUN_SHARES * run or more only when that run is closed. So with the TREE_SHARES from
  *   there on the run has become empty, wherever the work was broken off in between.
@@ -41,7 +41,7 @@ struct tree_young_key {
     uint8_t bytes[TREE_YOUNG_KEY_BYTES];
 };
 
-static inline struct tree_young_key tree_young_key(uint64_t run, struct tree_name name)
+static inline struct tree_young_key tree_name_in_run(uint64_t run, struct tree_name name)
 {
     struct tree_young_key key;
     bytes_store_be32(key.bytes, (uint32_t)run);
@@ -50,7 +50,7 @@ static inline struct tree_young_key tree_young_key(uint64_t run, struct tree_nam
 }
 
 /* The oldest run that may have entries. */
-static inline uint64_t tree_first_run(const struct tree_state *state)
+static inline uint64_t tree_names_first_run(const struct tree_state *state)
 {
     uint64_t closed = state->shares / TREE_RUN_SHARES;
     enum { RUNS = TREE_SHARES / TREE_RUN_SHARES };
@@ -73,22 +73,22 @@ struct tree_place {
 };
 
 /* As tree_get, with the place also where there is no entry. */
-int tree_find_name(struct tree_txn *txn, enum tree_table home, struct index_hash name,
+int tree_name_find(struct tree_txn *txn, enum tree_table home, struct index_hash name,
                    struct tree_place *place, struct bytes *body);
-int tree_put_name(struct tree_txn *txn, const struct tree_place *place, struct bytes body);
-int tree_delete_name(struct tree_txn *txn, const struct tree_place *place);
+int tree_name_put(struct tree_txn *txn, const struct tree_place *place, struct bytes body);
+int tree_name_delete(struct tree_txn *txn, const struct tree_place *place);
 
 /*
  * Between two groups: whether a share is to be brought home. As many of them are as names have
  * come; when those have and the run has its names, the run is closed.
  */
-bool tree_next_share(struct tree_txn *txn);
+bool tree_names_next_share(struct tree_txn *txn);
 
 /*
  * Brings one home. 0 and *moved false: it is damaged, and as it was. Any other code, lack of space
  * or memory among them, leaves the transaction to be aborted; so nothing should be in it that could
  * not wait.
  */
-int tree_move_share(struct tree_txn *txn, bool *moved);
+int tree_names_move_share(struct tree_txn *txn, bool *moved);
 
 #endif

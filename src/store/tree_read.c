@@ -197,10 +197,10 @@ enum tree_seen tree_read_name(struct tree_reading *reading, enum tree_table home
     struct tree_state state;
     enum tree_seen missing = seen; /* TREE_DAMAGED: somewhere where it could have been */
     seen = read_state(reading, &state);
-    uint64_t first = tree_first_run(&state);
+    uint64_t first = tree_names_first_run(&state);
     uint64_t run = seen == TREE_SEEN ? state.run + 1 : first;
     while (run > first) {
-        struct tree_young_key key = tree_young_key(--run, name);
+        struct tree_young_key key = tree_name_in_run(--run, name);
         seen =
             tree_read_entry(reading, TREE_YOUNG, bytes_of(key.bytes, sizeof key.bytes), kind, body);
         if (seen == TREE_SEEN || seen == TREE_UNREADABLE) {

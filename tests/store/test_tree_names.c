@@ -85,8 +85,8 @@ START_TEST(each_has_one_entry_and_comes_home)
         tree->txn_cost = turn % 2 ? 50 : TREE_TXN_COST;
         ck_assert_uint_eq(put_threads(count, count + more, &status), more);
         count += more;
-        ck_assert_uint_le(tree->state.run - tree_first_run(&tree->state), RUNS_MAX - 1);
-        if (turn % 24 == 23) {
+        ck_assert_uint_le(tree->state.run - tree_names_first_run(&tree->state), RUNS_MAX - 1);
+        if (turn % 24 == 19) {
             check_threads(count);
             struct tree_state state = tree->state;
             reopen_tree();
@@ -152,7 +152,7 @@ START_TEST(a_share_that_is_dropped_is_moved_again)
         txn.state.run++;
         for (unsigned n = 0; n <= i; n++) {
             bool moved;
-            ck_assert_int_eq(tree_move_share(&txn, &moved), 0);
+            ck_assert_int_eq(tree_names_move_share(&txn, &moved), 0);
             ck_assert(moved);
         }
         tree_abort(&txn);

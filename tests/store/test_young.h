@@ -31,7 +31,7 @@ static inline unsigned places_of(struct tree *in, enum tree_table home, struct i
         found++;
     }
     for (uint64_t run = 0; run <= in->state.run; run++) {
-        struct tree_young_key young = tree_young_key(run, name);
+        struct tree_young_key young = tree_name_in_run(run, name);
         key = tree_val(young.bytes, sizeof young.bytes);
         if (mdb_get(txn, in->tables[TREE_YOUNG], &key, &value) == 0) {
             *place = (struct name_place){.table = TREE_YOUNG, .key_bytes = sizeof young.bytes};
@@ -60,7 +60,7 @@ static inline void bring_home(struct tree *in)
     txn.state.run += TREE_SHARES / TREE_RUN_SHARES;
     txn.state.run_names = 0;
     for (unsigned i = 0; i < TREE_SHARES; i++) {
-        ck_assert_int_eq(tree_move_share(&txn, &moved), 0);
+        ck_assert_int_eq(tree_names_move_share(&txn, &moved), 0);
         ck_assert(moved);
     }
     ck_assert_int_eq(tree_commit(&txn), 0);
