@@ -1,7 +1,8 @@
 /*
  * The index as its readers see it: making it, hashing, finding, prefetching, gauges.
  *
- * Owns the directory's mapping and the struct itself; both are charged to the arena.
+ * Owns the mappings of the directory and its hints, and the struct itself; both are charged to the
+ * arena.
  */
 #include "index/index.h"
 #include "index/index_impl.h"

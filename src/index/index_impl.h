@@ -45,20 +45,21 @@
  *
  * Hints. Beside each entry of the directory lies for each bucket of its segment the earliest tick
  * of its slots, so that the sweep leaves out the buckets where nothing is due, and reads for that
- * one line after the other. A hint may be too early; once all who gave a slot its tick, or split,
- * have returned it is not too late.
+ * one line after the other. A hint may be too early; once all who gave a slot its tick have
+ * returned it is not too late.
  *   H1. Who has given a slot a tick lowers the hint to it afterwards, if it is later.
  *   H2. Who raises a hint, a sweeper, first sets it to 0 (never), then looks at the entry and at
  *       every slot of the chain, tentative ones too, and lowers it to the earliest tick found. A
  *       slot that it saw without the tick, or whose line or segment it did not see, was given the
  *       tick after that look; so H1's lowering comes after the wiping and is not wiped out. That
  *       needs one order of operations on several words, so they are sequentially consistent: the
- *       changes of slot, link and entry and the load of the hint in H1 and H3, the wiping and the
- *       looks at entry, slots and links in H2.
- *   H3. Who has set the second entry of a split lowers its hints to the ticks of its slots. The
- *       first one's are those of all that was there: only too early. (Who gave a slot of the
- *       frozen segment its tick lowers the first one's; if the record has gone to the second, its
- *       tick went with it.)
+ *       changes of slot, link and entry and the load of the hint in H1, the wiping and the looks at
+ *       entry, slots and links in H2. (A giver's load of the entry acquires: that puts the change
+ *       of the entry before its load of the hint in that order too.)
+ *   H3. Who sets the second entry of a split has lowered its hints to the ticks of its slots; no
+ *       sweeper wipes the hints of an entry that is not set. The first one's are those of all that
+ *       was there: only too early. (Who gave a slot of the frozen segment its tick lowers the first
+ *       one's; if the record has gone to the second, its tick went with it.)
  *   H4. H1 and H3 compare ticks to each other, which goes wrong when they are half a circle apart:
  *       when the hint has been due for long, as after a standstill of the sweeper. So a sweeper
  *       whose pass has taken HINTS_HOLD_TICKS looks into all buckets for the rest of it and in the
@@ -135,7 +136,7 @@ struct index_hints {
     _Alignas(LINE_BYTES) union {
         _Atomic uint16_t tick[BUCKETS];
         /* The same, for looks at several at once. Where 64 bits are loaded at once, so is each of
-         * the ticks in them. */
+         * the ticks in them; the first of four is in the lower bits (little-endian). */
         _Atomic uint64_t four[(BUCKETS + 3) / 4];
     };
 };

@@ -260,16 +260,23 @@ void index_directory_charge(struct index *index, uint32_t at)
     }
 }
 
-/* H3: of the segment that we have just put behind the entry. */
+/*
+ * H3: of the second entry of a split, before it is set. Every helper does, so that nobody goes on
+ * while another, who is to do it, has stopped. Once it is set the segment may be gone; before that
+ * it cannot be, and stays while we are online.
+ */
 static void hints_lower(struct index *index, uint32_t at, struct index_segment *segment)
 {
+    if (index_word_load(&index->directory[at]) != 0) { /* pairs with nothing: a helper did it */
+        return;
+    }
     for (unsigned b = 0; b < BUCKETS; b++) {
         uint16_t soonest = 0;
         struct index_walk walk = index_walk_start(&segment->bucket[b]);
         do {
             for (unsigned k = 0; k < walk.slots; k++) {
-                /* Pairs with the CAS that set the entry, or with nothing: who gave a slot another
-                 * tick since lowers the hint as well. */
+                /* Acquire: pairs with the CAS by which the copy was agreed upon. If others have set
+                 * the entry meanwhile, who gives a slot another tick lowers the hint as well. */
                 uint16_t tick = index_slot_tick(index_word_load(&walk.line->word[k]));
                 soonest = index_hint_is_late(soonest, tick) ? tick : soonest;
             }
@@ -287,11 +294,11 @@ static void split_complete(struct index *index, struct epoch_member *member,
         uint32_t sibling = place->at | (uint32_t)1 << depth;
         depth++;
         uint64_t empty = 0;
+        hints_lower(index, sibling, index_at(index, second));
         /* (1) Release: pairs with index_locate. Failure: a helper was first, with the same pair. */
         if (index_word_cas(&index->directory[sibling], &empty,
                            second | (uint64_t)depth << ENTRY_DEPTH_SHIFT)) {
             index_directory_charge(index, sibling);
-            hints_lower(index, sibling, index_at(index, second));
         }
         /* (2) Release: pairs with index_locate. */
         uint64_t global = index_word_load(&index->depth);

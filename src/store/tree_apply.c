@@ -496,7 +496,10 @@ static int bring_names_home(struct apply *apply)
         return tree_txn_is_full(txn) ? commit(apply) : 0;
     }
     int code = commit(apply);
-    bool moved = code == 0;
+    if (code) {
+        return code; /* the groups' */
+    }
+    bool moved = true;
     while (moved && code == 0 && tree_names_next_share(txn)) {
         code = tree_names_move_share(txn, &moved);
         if (code == 0 && tree_txn_is_full(txn)) {

@@ -406,6 +406,11 @@ static const struct scenario while_splitting[] = {
     {"cdefg", {{INSERT('a', 1), INSERT('b', 1)}, {INSERT('b', 2), FIND('a')}}, 2, 0, 3, true},
     {"cdefgh", {{INSERT('b', 1), INSERT('a', 1)}, {INSERT('a', 2), REMOVE('a', 1)}}, 2, 0, 2, true},
     {"cdefg", {{INSERT('a', 1), REMOVE('a', 1)}, {INSERT('b', 1)}}, 3, 0, 3, true},
+    /* A sweeper wipes hints of an entry whose segment goes, or passes the second one, which a
+     * helper has set. */
+    {"cdefgh", {{INSERT('b', 1), INSERT('a', 1)}, {PASS}}, 2, 0, 3, true},
+    {"cdefgh", {{INSERT('a', 1), INSERT('b', 1)}, {PASS}}, 2, 0, 3, true},
+    {"bdfhjl", {{INSERT('a', 1), RETICK('b', 0)}, {INSERT('c', 1), PASS}}, 2, 0, 3, true},
     /* Seven more in an added line, then a fresh copy. */
     {"acdefghijkl", {{INSERT('b', 1), FIND('a')}, {REMOVE('a', 0), FIND('b')}}, 2, 1, 3, true},
     {"bcdefg",
