@@ -211,16 +211,24 @@ static inline void erase(uint64_t uid, const char *id, enum reason reason)
 
 /* ---- Reading ------------------------------------------------------------------------------- */
 
-static inline struct tier_load loaded(enum tier_load_kind kind, enum record_kind record_kind,
-                                      const char *id)
+static inline struct tier_load load_counting(enum tier_load_kind kind, enum record_kind record_kind,
+                                             const char *id, unsigned *damaged)
 {
     struct tier_load load = {.kind = kind,
                              .record_kind = (uint8_t)record_kind,
                              .name = named(record_kind, id),
                              .id_size = (uint8_t)strlen(id)};
     memcpy(load.id, id, strlen(id));
-    unsigned damaged = 0;
-    tree_load(tree, &load, &damaged);
+    *damaged = 0;
+    tree_load(tree, &load, damaged);
+    return load;
+}
+
+static inline struct tier_load loaded(enum tier_load_kind kind, enum record_kind record_kind,
+                                      const char *id)
+{
+    unsigned damaged;
+    struct tier_load load = load_counting(kind, record_kind, id, &damaged);
     ck_assert_uint_eq(damaged, 0);
     return load;
 }

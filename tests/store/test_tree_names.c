@@ -356,13 +356,8 @@ END_TEST
 static enum tier_found found_of(enum tier_load_kind kind, enum record_kind record_kind,
                                 const char *id)
 {
-    struct tier_load load = {.kind = kind,
-                             .record_kind = (uint8_t)record_kind,
-                             .name = named(record_kind, id),
-                             .id_size = (uint8_t)strlen(id)};
-    memcpy(load.id, id, strlen(id));
-    unsigned damaged = 0;
-    tree_load(tree, &load, &damaged);
+    unsigned damaged;
+    struct tier_load load = load_counting(kind, record_kind, id, &damaged);
     free(load.image);
     return load.found;
 }
