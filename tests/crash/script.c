@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FLIGHTS_MAX = 48, RECOVER_MS = 15000, SCRIPT_ID_BITS = 20 };
+enum { FLIGHTS_MAX = 48, RECOVER_MS = 15000, DRAIN_MS = 30000, SCRIPT_ID_BITS = 20 };
 
 /* A change with all that it refers to, until its last event. */
 struct flight {
@@ -297,6 +297,11 @@ static unsigned collect(struct actor *actor)
     return seen;
 }
 
+static uint64_t now_ms(void)
+{
+    return clock_read_ms(clock_monotonic());
+}
+
 static void sleep_us(unsigned us)
 {
     nanosleep(&(struct timespec){.tv_nsec = (long)us * 1000}, NULL);
@@ -311,14 +316,15 @@ static bool is_read_only(const struct actor *actor)
  */
 static bool drain(struct actor *actor, bool patient)
 {
-    for (unsigned waited = 0; actor->under_way > 0; waited++) {
+    uint64_t end_ms = now_ms() + DRAIN_MS;
+    while (actor->under_way > 0) {
         if (!patient && is_read_only(actor)) {
             break;
         }
         if (collect(actor) == 0) {
             sleep_us(1000);
         }
-        if (waited > 30000) {
+        if (now_ms() > end_ms) {
             fprintf(stderr, "%u changes without an end\n", actor->under_way);
             return false;
         }
@@ -460,7 +466,7 @@ static bool check_state(struct actor *actor)
     const struct trace_fault *fault = &actor->script->fault;
     /* LMDB says EIO of a write that is cut short, and the disk is not full here. */
     bool full = fault->error == ENOSPC && !(fault->cut && (fault->places & TRACE_TREE));
-    unsigned waited = 0;
+    uint64_t end_ms = now_ms() + RECOVER_MS;
     collect(actor);
     if (!is_read_only(actor)) {
         return actor->failed == 0 || full || say("a failure was forgotten");
@@ -469,7 +475,7 @@ static bool check_state(struct actor *actor)
         sleep_us(300000); /* a probe comes every STORE_TICK_MS, which is 100 ms here */
         return is_read_only(actor) || say("writable again after a failure of the disk");
     }
-    while (is_read_only(actor) && waited++ < RECOVER_MS) {
+    while (is_read_only(actor) && !actor->judge.unreadable && now_ms() < end_ms) {
         collect(actor);
         sleep_us(1000);
     }
