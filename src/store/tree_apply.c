@@ -506,9 +506,7 @@ static int bring_names_home(struct apply *apply)
             code = commit(apply);
         }
     }
-    if (code == 0) {
-        code = commit(apply);
-    }
+    code = code ? code : commit(apply);
     if (code == MDB_NOTFOUND || tree_lacks_room(apply->tree, code)) {
         tree_abort(txn);
         code = tree_begin(apply->tree, txn);

@@ -9,8 +9,8 @@
  * of them whose names begin with the same 9 bits, which share few pages at home.
  *
  * What holds in every transaction:
- * - A name has one entry: at home, or in one of the runs from tree_names_first_run to state.run.
- * Who puts it again leaves it where it is.
+ * - A name has one entry: at home, or in one of the runs from tree_names_first_run to state.run;
+ *   who puts it again leaves it where it is.
  * - Shares are brought home in turn, whole, TREE_RUN_SHARES of them for each run, and one of the
  *   number TREE_RUN_SHARES * run or more only when that run is closed. So with the TREE_SHARES from
  *   there on the run has become empty, wherever the work was broken off in between.

@@ -23,13 +23,6 @@
 
 enum { LIFE_LIMIT_MS = 60000, STATE_LIMIT_MS = 60000, AUDIT_EVERY = 16, WORDS = 12 };
 
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 static void sleep_ms(unsigned ms)
 {
     nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000},
@@ -176,10 +169,10 @@ _Noreturn static void become_life(const struct crash_run *run, const struct scri
 
 static int await_child(pid_t child, uint64_t limit_ms)
 {
-    uint64_t end = now_ms() + limit_ms;
+    uint64_t end = script_now_ms() + limit_ms;
     int status;
     while (waitpid(child, &status, WNOHANG) == 0) {
-        if (now_ms() > end) {
+        if (script_now_ms() > end) {
             kill(child, SIGKILL);
             waitpid(child, &status, 0);
             return 255;
@@ -417,14 +410,14 @@ done:
 static bool await_worker(pid_t worker, const struct desk *desk)
 {
     uint64_t seen = 0;
-    uint64_t end = now_ms() + STATE_LIMIT_MS;
+    uint64_t end = script_now_ms() + STATE_LIMIT_MS;
     int status;
     while (waitpid(worker, &status, WNOHANG) == 0) {
         uint64_t states = *(const volatile uint64_t *)&desk->states;
         if (states != seen) {
             seen = states;
-            end = now_ms() + STATE_LIMIT_MS;
-        } else if (now_ms() > end) {
+            end = script_now_ms() + STATE_LIMIT_MS;
+        } else if (script_now_ms() > end) {
             kill(worker, SIGKILL);
         }
         sleep_ms(5);

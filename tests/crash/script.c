@@ -297,11 +297,6 @@ static unsigned collect(struct actor *actor)
     return seen;
 }
 
-static uint64_t now_ms(void)
-{
-    return clock_read_ms(clock_monotonic());
-}
-
 static void sleep_us(unsigned us)
 {
     nanosleep(&(struct timespec){.tv_nsec = (long)us * 1000}, NULL);
@@ -316,7 +311,7 @@ static bool is_read_only(const struct actor *actor)
  */
 static bool drain(struct actor *actor, bool patient)
 {
-    uint64_t end_ms = now_ms() + DRAIN_MS;
+    uint64_t end_ms = script_now_ms() + DRAIN_MS;
     while (actor->under_way > 0) {
         if (!patient && is_read_only(actor)) {
             break;
@@ -324,7 +319,7 @@ static bool drain(struct actor *actor, bool patient)
         if (collect(actor) == 0) {
             sleep_us(1000);
         }
-        if (now_ms() > end_ms) {
+        if (script_now_ms() > end_ms) {
             fprintf(stderr, "%u changes without an end\n", actor->under_way);
             return false;
         }
@@ -466,7 +461,7 @@ static bool check_state(struct actor *actor)
     const struct trace_fault *fault = &actor->script->fault;
     /* LMDB says EIO of a write that is cut short, and the disk is not full here. */
     bool full = fault->error == ENOSPC && !(fault->cut && (fault->places & TRACE_TREE));
-    uint64_t end_ms = now_ms() + RECOVER_MS;
+    uint64_t end_ms = script_now_ms() + RECOVER_MS;
     collect(actor);
     if (!is_read_only(actor)) {
         return actor->failed == 0 || full || say("a failure was forgotten");
@@ -475,7 +470,7 @@ static bool check_state(struct actor *actor)
         sleep_us(300000); /* a probe comes every STORE_TICK_MS, which is 100 ms here */
         return is_read_only(actor) || say("writable again after a failure of the disk");
     }
-    while (is_read_only(actor) && !actor->judge.unreadable && now_ms() < end_ms) {
+    while (is_read_only(actor) && !actor->judge.unreadable && script_now_ms() < end_ms) {
         collect(actor);
         sleep_us(1000);
     }

@@ -9,6 +9,7 @@
 #ifndef RETHREAD_TESTS_CRASH_SCRIPT_H
 #define RETHREAD_TESTS_CRASH_SCRIPT_H
 
+#include "base/clock.h"
 #include "tests/crash/ledger.h"
 
 enum script_end { SCRIPT_CLOSE, SCRIPT_DIE };
@@ -32,5 +33,11 @@ enum script_result {
 
 /* Exit codes: enum script_result, TRACE_DIED. */
 int script_run(const struct script *script);
+
+/* Of the machine's clock: by it patience ends. */
+static inline uint64_t script_now_ms(void)
+{
+    return clock_read_ms(clock_monotonic());
+}
 
 #endif

@@ -108,13 +108,6 @@ END_TEST
 
 /* ---- The long run -------------------------------------------------------------------------- */
 
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 /* Rounds of lives; every other round goes on from a crash state of the one before. */
 static int run_many(uint64_t states, uint64_t seed, unsigned workers)
 {
@@ -144,10 +137,10 @@ static int run_many(uint64_t states, uint64_t seed, unsigned workers)
             return 1;
         }
         uint64_t left = states - done < ROUND_STATES ? states - done : ROUND_STATES;
-        uint64_t begun = now_ms();
+        uint64_t begun = script_now_ms();
         struct crash_findings findings =
             crash_explore(this, left, trial_random(&random), workers, 0, true, false);
-        uint64_t took_ms = now_ms() - begun + 1;
+        uint64_t took_ms = script_now_ms() - begun + 1;
         exploring_ms += took_ms;
         done += findings.states;
         printf("round %" PRIu64 " (%s), seed %" PRIu64 ": %" PRIu64 " states, %" PRIu64
