@@ -41,6 +41,13 @@ static const struct {
     [TABLE_REMOVE] = {"remove", "find and remove"},
 };
 
+/* Where the longest insert is looked for. */
+enum longest {
+    LONGEST_NOWHERE,
+    LONGEST_APART, /* of all sides, in loads of their own with one operating-system thread */
+    LONGEST_OURS,  /* of ours, in the load that is then read; the peers' inserts are not timed */
+};
+
 /* What is measured at a number of keys. */
 struct plan {
     uint32_t count;
@@ -49,7 +56,7 @@ struct plan {
     unsigned passes;    /* times that a filled table is measured */
     unsigned loops_max; /* 2: all once more with two operating-system threads */
     unsigned again;     /* loads more for our longest insert alone */
-    bool timed_only;    /* the one load is for our longest insert; the peers' are not timed */
+    enum longest longest;
 };
 
 struct side {
@@ -222,10 +229,13 @@ static struct side *side_at(struct index_run *run, unsigned turn, unsigned place
 static bool run_load(struct index_run *run, unsigned turn)
 {
     bool good = true;
+    bool ours_timed = run->plan.longest == LONGEST_OURS;
     for (unsigned i = 0; good && i < run->side_count; i++) {
         struct side *side = side_at(run, turn, i);
-        good = run->plan.timed_only && side == &run->sides[0] ? load_timed(run, side, false)
-                                                              : load(run, side);
+        progress_show("index: %u keys, %u at once: load %u of %u, %s", run->plan.count, run->loops,
+                      turn + 1, run->plan.loads, side->kind->name);
+        good =
+            ours_timed && side == &run->sides[0] ? load_timed(run, side, false) : load(run, side);
     }
     run->spare = 0;
     for (unsigned pass = 0; good && pass < run->plan.passes; pass++) {
@@ -242,8 +252,8 @@ static bool run_load(struct index_run *run, unsigned turn)
     }
     for (unsigned i = 0; i < run->side_count; i++) {
         struct side *side = side_at(run, turn, i);
-        good = good && (run->plan.timed_only ||
-                        measure(run, side, TABLE_REMOVE, run->shuffled, run->plan.count));
+        good = good &&
+               (ours_timed || measure(run, side, TABLE_REMOVE, run->shuffled, run->plan.count));
         unload(side);
     }
     return good;
@@ -334,7 +344,7 @@ static void add_rows(const struct index_run *run, struct report *report)
         if (run->sides[0].samples[op].count == 0) {
             continue;
         }
-        bool alone = op == TABLE_INSERT_TIMED && run->plan.timed_only;
+        bool alone = op == TABLE_INSERT_TIMED && run->plan.longest == LONGEST_OURS;
         if (run->side_count == 1 || alone) {
             add_row(run, report, (enum table_op)op, NULL);
         }
@@ -385,7 +395,8 @@ static bool run_plan(const struct options *options, struct report *report, const
     }
     bool good = create_orders(&run);
     for (unsigned turn = 0; good && turn < plan->loads; turn++) {
-        good = run_load(&run, turn) && (plan->timed_only || loops > 1 || run_longest(&run, turn));
+        bool apart = plan->longest == LONGEST_APART && loops == 1;
+        good = run_load(&run, turn) && (!apart || run_longest(&run, turn));
     }
     good = good && run_again(&run);
     progress_clear();
@@ -415,14 +426,18 @@ static struct plan plan_of(const struct options *options, uint32_t count)
         .loads = rounds,
         .passes = 1,
         .loops_max = TABLE_LOOPS_MAX,
+        .longest = LONGEST_APART,
     };
-    if (options->quick && count > MILLION) {
-        /* Filling takes the time, so it is done once. */
+    /* Filling takes the time, so where there is much to fill it is done once. */
+    if (count > (options->quick ? 1u : 10u) * MILLION) {
         plan.loads = 1;
         plan.passes = rounds;
+        plan.longest = LONGEST_NOWHERE;
+    }
+    if (options->quick && count > MILLION) {
         plan.loops_max = 1;
         plan.again = 1;
-        plan.timed_only = true;
+        plan.longest = LONGEST_OURS;
     }
     return plan;
 }
