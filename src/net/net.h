@@ -28,8 +28,9 @@ enum {
     NET_LOOPS_MAX = 64,
     NET_LISTENERS_MAX = 17, /* 16 addresses and a unix socket */
     NET_STALL_MS = 30000,   /* unfinished request or unsent reply without any progress */
-    NET_NO_ROOM_MS = 5000,  /* waiting for room, or holding much while others wait for it */
-    NET_LINGER_MS = 2000,   /* reading on after a last answer, so that it arrives */
+    NET_NO_ROOM_MS = 5000,  /* waiting for room */
+    NET_HOARD_MS = 3000,  /* holding much while others wait for it: who waits sees the end of it */
+    NET_LINGER_MS = 2000, /* reading on after a last answer, so that it arrives */
 };
 
 struct net_settings {
@@ -38,7 +39,8 @@ struct net_settings {
     const char *unix_path; /* NULL or "": none */
     unsigned loops;        /* 1..NET_LOOPS_MAX */
     uint64_t frame_max_bytes;
-    uint64_t buffers_max_bytes; /* cap of unfinished requests and unsent replies; > frame_max */
+    uint64_t buffers_max_bytes; /* cap of unfinished requests and unsent replies; > NET_SPARE_BYTES:
+                                   a frame that would not leave so much of it is refused */
     uint64_t connections_max;
     uint64_t idle_timeout_ms; /* 0: never */
     uint64_t drain_ms;        /* the longest that a drain waits for answers and their readers */

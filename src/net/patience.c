@@ -3,7 +3,7 @@
 
 #include "wire/parse.h"
 
-enum { FAIR_PACE_BYTES = 16 * 1024 }; /* in NET_NO_ROOM_MS, by who holds what others want */
+enum { FAIR_PACE_BYTES = 16 * 1024 }; /* in NET_HOARD_MS, by who holds what others want */
 
 static bool passed(const struct net_connection *connection, uint64_t since_ms, uint64_t span_ms)
 {
@@ -14,8 +14,7 @@ static bool passed(const struct net_connection *connection, uint64_t since_ms, u
 /* It is slow with memory that others were refused. */
 static bool hoards(const struct net_connection *connection, size_t held_bytes)
 {
-    return held_bytes > NET_SMALL_BYTES &&
-           passed(connection, connection->pace_ms, NET_NO_ROOM_MS) &&
+    return held_bytes > NET_SMALL_BYTES && passed(connection, connection->pace_ms, NET_HOARD_MS) &&
            net_buffers_pressed(&connection->loop->shared->buffers, connection->loop->now_ms);
 }
 

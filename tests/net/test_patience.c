@@ -250,7 +250,7 @@ START_TEST(a_crowd_of_small_hoarders_loses_too)
     echo_send(modest, data, 300);
     ECHO_WAIT(echo_count(&server, METRIC_BYTES_RECEIVED) == HOLDERS * PART + 300);
     ck_assert_uint_gt(net_buffer_bytes(server.net), MIB);
-    echo_pass(&server, NET_NO_ROOM_MS - 1000);
+    echo_pass(&server, NET_HOARD_MS - 1000);
     int large = echo_connect(&server);
     echo_send_frame(large, 'H', data, LARGE);
     ECHO_WAIT(net_connections(server.net) == HOLDERS + 2);
@@ -263,6 +263,33 @@ START_TEST(a_crowd_of_small_hoarders_loses_too)
     ECHO_WAIT(net_connections(server.net) == 2);
     free(data);
     close(modest);
+    close(large);
+    stop();
+}
+END_TEST
+
+/* Both began in the same moment: the one that waits outlasts the one that is waited for. */
+START_TEST(who_waits_is_served_when_a_hoarder_has_lost)
+{
+    enum { LARGE = 50 * KIB };
+    echo_prepare(&server);
+    server.settings.frame_max_bytes = 512 * KIB;
+    server.settings.buffers_max_bytes = MIB;
+    echo_start(&server);
+    uint8_t *data = echo_random_bytes(LARGE, 6);
+    int hoarder = echo_connect_narrow(&server);
+    echo_send_number(hoarder, 'R', 8 * MIB);
+    ECHO_WAIT(net_buffer_bytes(server.net) > MIB);
+    wait_until_stuck();
+    int large = echo_connect(&server);
+    echo_send_frame(large, 'H', data, LARGE);
+    echo_pass(&server, NET_HOARD_MS - 500);
+    ck_assert_uint_eq(net_connections(server.net), 2);
+    echo_pass(&server, 1000);
+    echo_expect_hash(large, data, LARGE);
+    ECHO_WAIT(net_connections(server.net) == 1 && echo_pins() == 0);
+    free(data);
+    close(hoarder);
     close(large);
     stop();
 }
@@ -326,10 +353,10 @@ START_TEST(a_steady_reader_is_kept_under_pressure)
     for (int i = 0; i < 6; i++) {
         int large = echo_connect(&server);
         echo_try_send(large, data, 3 * MIB);
-        echo_pass(&server, 2000);
+        echo_pass(&server, 1500);
         ck_assert_uint_lt(echo_count(&server, METRIC_BYTES_RECEIVED), MIB); /* it is kept waiting */
         read_bytes += read_until_sent(reader, 64 * KIB);
-        echo_pass(&server, 1000);
+        echo_pass(&server, 500);
         close(large);
     }
     ck_assert_int_eq(echo_pins(), 1);
@@ -382,6 +409,7 @@ static Suite *suite(void)
     tcase_add_test(cap, hoarders_fill_the_cap_and_lose);
     tcase_add_test(cap, many_small_beginnings_leave_room);
     tcase_add_test(cap, a_crowd_of_small_hoarders_loses_too);
+    tcase_add_test(cap, who_waits_is_served_when_a_hoarder_has_lost);
     tcase_add_loop_test(cap, readers_that_hoard_replies_lose, 0, 2);
     tcase_add_test(cap, a_steady_reader_is_kept_under_pressure);
     tcase_add_test(cap, a_reply_without_room_waits_then_is_busy);
