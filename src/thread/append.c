@@ -166,7 +166,7 @@ static enum status commit_claimed(struct append *append, struct thread *thread)
     status = status ? status : append_check_expect(append, now.version);
     status = status ? status : append_check_turn(append, turn_of(previous));
     status = status ? status : append_check_room(&now, append->error);
-    status = status ? status : append_check_lifetimes(append, thread);
+    status = status ? status : append_check_lifetimes(append, thread, !journal_keeps(lane, thread));
     status = status ? status : build_streamed(append, draft);
     if (status) {
         return status;
@@ -274,8 +274,9 @@ static enum status append_new(struct append *append, const struct lookup *found,
     }
     struct snapshot past = {.length = continued ? found->steps : 0,
                             .version = continued ? found->version : 0};
+    bool memory_only = continued && found->memory_only;
     status = append_check_room(&past, append->error);
-    status = status ? status : append_check_lifetimes(append, NULL);
+    status = status ? status : append_check_lifetimes(append, NULL, memory_only);
     status = status ? status : build_streamed(append, draft);
     if (status) {
         return status;
@@ -285,6 +286,10 @@ static enum status append_new(struct append *append, const struct lookup *found,
     spine = thread ? spine_create(lane, 1, past.length, past.version) : NULL;
     if (!spine || (append->has_key && !recall_reserve(lane, thread))) {
         goto fail;
+    }
+    if (memory_only) {
+        /* Relaxed: as in set_lifetimes. */
+        atomic_store_explicit(&rest_of(thread)->retention_ms, 0, memory_order_relaxed);
     }
     set_lifetimes(append, thread);
     life_refresh(thread, lane->now_ms, LIFE_RESET);

@@ -115,16 +115,17 @@ enum status append_never_on_disk(const struct append *append)
                      "a thread with retention 0 never touches the disk; leave out ack: disk");
 }
 
-enum status append_check_lifetimes(const struct append *append, const struct thread *thread)
+enum status append_check_lifetimes(const struct append *append, const struct thread *thread,
+                                   bool memory_only)
 {
     const struct wire_request *request = append->request;
     if (!append->lane->tier) {
         return STATUS_OK;
     }
     bool given = wire_given(request, WIRE_FIELD_retention_ms);
-    bool keeps = thread ? journal_keeps(append->lane, thread)
-                        : append->lane->threads->settings.retention_ms > 0 || given;
-    if (thread && given && request->retention_ms > 0 && !keeps) {
+    bool keeps =
+        !memory_only && (thread || given || append->lane->threads->settings.retention_ms > 0);
+    if (memory_only && given && request->retention_ms > 0) {
         return wire_fail(append->error, STATUS_BAD_REQUEST, "retention_ms",
                          "the thread has retention 0, which cannot be undone; start a new thread");
     }

@@ -33,8 +33,10 @@ enum status append_check_turn(struct append *append, uint32_t previous_turn);
 /* Another's claim on the next step is in the way, or what is to be committed is not ours. */
 enum status append_check_claim(struct append *append, const struct draft *draft, uint64_t version);
 
-/* `thread`: NULL if it is not there. */
-enum status append_check_lifetimes(const struct append *append, const struct thread *thread);
+/* `thread`: NULL if it is not there. `memory_only`: it, or what it goes on from, has retention 0.
+ */
+enum status append_check_lifetimes(const struct append *append, const struct thread *thread,
+                                   bool memory_only);
 enum status append_never_on_disk(const struct append *append); /* refuses ack: disk */
 
 /* Whether it may follow on what is gone; *continued: with its numbers. `draft`: what is to be

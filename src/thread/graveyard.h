@@ -11,7 +11,8 @@ void graveyard_close(struct threads *threads);
 
 /*
  * Puts a tombstone where `record` is in the index (kind and hash are its own). Nothing happens when
- * the record is no longer there. `version`: a thread's, or the fingerprint of a key's writer.
+ * the record is no longer there. `small`: as struct tombstone has it; `version`: a thread's, or the
+ * fingerprint of a key's writer.
  */
 void graveyard_bury(struct lane *lane, const struct index_record *record, uint64_t hash_high,
                     enum reason reason, uint16_t small, uint32_t version, uint32_t steps);

@@ -41,7 +41,7 @@ enum status thread_stat(struct lane *lane, const struct wire_request *request,
     if (!found.thread) {
         *result = (struct thread_stat_result){.state = THREAD_MISS,
                                               .reason = found.reason,
-                                              .version = found.version,
+                                              .version = lookup_snapshot(lane, &found).version,
                                               .in_flight =
                                                   found.unborn && stream_lives(lane, found.unborn)};
         if (found.reason == REASON_NEVER_SEEN) {

@@ -20,6 +20,13 @@ static inline bool journal_keeps(const struct lane *lane, const struct thread *t
            atomic_load_explicit(&rest_of(thread)->retention_ms, memory_order_relaxed) > 0;
 }
 
+/* Whether neither it nor what goes on from it may ever reach the disk that is there. */
+static inline bool journal_memory_only(const struct lane *lane, const struct thread *thread)
+{
+    return lane->tier && (thread_is_unborn(thread) ? thread->record.flags & THREAD_MEMORY_ONLY
+                                                   : !journal_keeps(lane, thread));
+}
+
 static inline bool journal_is_full(const struct lane *lane)
 {
     /* What takes no writes is not waited for: memory goes on without it. */

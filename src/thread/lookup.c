@@ -2,6 +2,7 @@
 #include "thread/lookup.h"
 
 #include "thread/cold.h"
+#include "thread/journal.h"
 #include "thread/steps.h"
 #include "thread/thread.h"
 
@@ -102,6 +103,7 @@ static struct lookup lookup_ended(const struct lane *lane, struct lookup found,
     struct snapshot last = spine_snapshot(lane, thread);
     enum reason reason =
         thread_is_unborn(thread) ? (enum reason)last.spine->lost_reason : life_reason(word);
+    found.memory_only = journal_memory_only(lane, thread);
     return lookup_gone(found, reason, last.version, last.length);
 }
 
@@ -114,6 +116,7 @@ static struct lookup lookup_there(const struct lane *lane, struct lookup found,
     }
     struct snapshot before = spine_snapshot(lane, thread);
     found.unborn = thread;
+    found.memory_only = journal_memory_only(lane, thread);
     return lookup_gone(found, (enum reason)before.spine->lost_reason, before.version,
                        before.length);
 }
@@ -139,6 +142,7 @@ struct lookup lookup_by(struct lane *lane, const struct lookup_key *key)
         }
         if (record_is_tombstone(found.record)) {
             const struct tombstone *tombstone = (const struct tombstone *)found.record;
+            found.memory_only = found.record->small & THREAD_MEMORY_ONLY;
             return lookup_gone(found, (enum reason)found.record->flags, tombstone->version,
                                tombstone->steps);
         }

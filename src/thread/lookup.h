@@ -45,6 +45,7 @@ struct lookup {
     enum reason reason;          /* why it is gone, or never_seen */
     uint32_t version;            /* the gone one's; 0: unknown */
     uint32_t steps;              /* positions the gone one had */
+    bool memory_only;            /* the gone one had retention 0: so has what goes on from it */
     struct thread *unborn;       /* `record`, that has a draft and nothing else; NULL: none */
 };
 

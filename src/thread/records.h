@@ -88,12 +88,14 @@ struct thread {
  * record.flags, fixed before publication. UNBORN: the thread holds nothing but its draft, nobody
  * has committed a step to it, and for all but its streamer it is not there; its spine says why. The
  * commit makes another record, see stream.h. UNFOLDED: it took the place of a compact one.
+ * MEMORY_ONLY: of an unborn one and of tombstones: what was there had retention 0.
  */
 enum {
     THREAD_COMPACT = 1,
     THREAD_UNBORN = 2,
     THREAD_AGELESS = 4,
     THREAD_UNFOLDED = 8,
+    THREAD_MEMORY_ONLY = 16,
 };
 
 /* What ordinary threads have besides. Plain fields: under the claim. */
@@ -197,7 +199,7 @@ struct step_rest {
 
 /*
  * What stays of something gone. `record.flags`: the reason; `record.small`: STEP_KEY_SHARED of a
- * step key; `record.word`: the epoch's link.
+ * step key, THREAD_MEMORY_ONLY of a thread; `record.word`: the epoch's link.
  */
 struct tombstone {
     struct index_record record;

@@ -180,7 +180,7 @@ static enum status use_named(struct replay *replay, struct bytes id, struct look
 static enum status miss_named(struct replay *replay, const struct lookup *found)
 {
     replay->result->in_flight = found->unborn != NULL;
-    return replay_miss(replay, found->reason, found->version);
+    return replay_miss(replay, found->reason, lookup_snapshot(replay->lane, found).version);
 }
 
 static enum status replay_thread(struct replay *replay, const struct step_key_asked *asked)

@@ -45,6 +45,7 @@ struct thread *thread_create_unborn(struct lane *lane, const struct lookup *gone
     rest_of(thread)->uid = gone->reason == REASON_CORRUPT ? cold_corrupt_uid(gone) : 0;
     /* The disk never hears of it; it has no deadline but its streamer's, and no age. */
     thread->record.flags |= THREAD_AGELESS | THREAD_UNBORN;
+    thread->record.flags |= gone->memory_only ? THREAD_MEMORY_ONLY : 0;
     atomic_init(&rest_of(thread)->retention_ms, 0);
     atomic_init(&thread->life, LIFE_CLAIM | lane->now_ms);
     atomic_init(&thread_full(thread)->spine, lane_ref(lane, spine));
@@ -179,6 +180,12 @@ void thread_born(struct lane *lane, struct thread *unborn)
     thread_let_go(lane->member, unborn);
 }
 
+/* As a tombstone has it. */
+static uint16_t lasting_flags(const struct lane *lane, const struct thread *thread)
+{
+    return journal_memory_only(lane, thread) ? THREAD_MEMORY_ONLY : 0;
+}
+
 /* What was there before: a tombstone says more of it than it did, or nothing. */
 static void bury_unborn(struct lane *lane, struct thread *thread)
 {
@@ -188,8 +195,8 @@ static void bury_unborn(struct lane *lane, struct thread *thread)
         /* What is damaged is on disk still, and is found there again. */
         index_remove(lane->threads->index, lane->member, &thread->record);
     } else {
-        graveyard_bury(lane, &thread->record, thread_full(thread)->hash_high, reason, 0,
-                       before.version, before.length);
+        graveyard_bury(lane, &thread->record, thread_full(thread)->hash_high, reason,
+                       lasting_flags(lane, thread), before.version, before.length);
     }
     stream_bury(lane, thread);
     spine_retire(lane, (struct spine *)(uintptr_t)before.spine);
@@ -218,8 +225,8 @@ void thread_bury(struct lane *lane, struct thread *thread, enum reason reason)
     if (reason == REASON_NONE) {
         index_remove(lane->threads->index, lane->member, &thread->record);
     } else {
-        graveyard_bury(lane, &thread->record, thread_hash_high(lane, thread), reason, 0,
-                       last.version, last.length);
+        graveyard_bury(lane, &thread->record, thread_hash_high(lane, thread), reason,
+                       lasting_flags(lane, thread), last.version, last.length);
     }
     if (thread_is_compact(thread)) {
         compact_retire(lane, thread);

@@ -75,9 +75,9 @@ struct tier_head {
     uint32_t version;
     uint32_t lost;      /* positions below it are missing */
     uint32_t lost_base; /* see struct spine */
-    uint32_t shared;    /* see struct thread */
+    uint32_t shared;    /* see struct rest */
     uint32_t appends;
-    uint32_t floor;      /* see struct thread */
+    uint32_t floor;      /* see struct rest */
     uint64_t created_ms; /* a fork inherits its origin's */
     uint64_t used_ms;    /* last use that is known here */
     uint64_t ttl_ms;

@@ -27,6 +27,7 @@ static void thread_end(struct rules_thread *thread, enum reason reason)
 {
     thread->alive = thread->unsettled = false;
     thread->reason = reason;
+    thread->version = reason == REASON_FORGOTTEN ? 0 : thread->version;
     thread->draft.lives = false;
 }
 

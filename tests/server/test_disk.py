@@ -352,8 +352,12 @@ class Lifetimes(DiskCase):
             self.assertGreater(control.expires_in_ms, 300)
             self.wait(lambda: client.replay(id_, touch=False).status == "miss", "its ttl ends")
             self.assertEqual(client.replay(id_).reason, "expired")
+            later = noise(5000, 15)
+            got = client.append(id_, later)  # it goes on, and as it was
+            self.assertEqual((got.step, got.lost), (3, 3))
+            self.assertLessEqual(got.expires_in_ms, 300)
             server.stop()
-            for needle in (secret[:500], id_, key):
+            for needle in (secret[:500], later[:500], id_, key):
                 self.assertEqual(self.on_disk(needle), [])
 
     def test_retention_0_takes_back_what_was_kept(self):

@@ -71,6 +71,17 @@ class Reasons(ServerCase):
         self.assertEqual((got.step, got.lost, got.created), (0, 0, True), "not continued")
         self.assertTrue(self.client.replay(t).complete)
 
+    def test_what_a_miss_tells_to_expect(self):
+        """A worker's loop: whatever became of the thread, it goes on from what it was told."""
+        t = self.new()
+        for end in (None, None, self.client.forget, self.expire, self.client.forget, self.expire):
+            if end:
+                end(t)
+            past = self.client.replay(t)
+            self.assertEqual(past.version, self.client.stat(t).version)
+            got = self.client.append(t, b"x", expect=past.version or 0, ttl_ms=60000)
+            self.assertEqual(got.version, (past.version or 0) + 1)
+
     def expire(self, *threads):
         """Only once all is done with them that needs them alive, however long it took."""
         self.assertEqual(self.client.touch(threads, ttl_ms=300).missing, ())

@@ -181,6 +181,9 @@ static void thread_end(struct model_thread *thread, enum reason reason)
     thread_drop(thread, 0, reason);
     thread->alive = false;
     thread->reason = reason;
+    if (reason != REASON_EXPIRED) {
+        thread->version = 0; /* what follows starts afresh */
+    }
 }
 
 static void expire_all(void)
@@ -413,7 +416,7 @@ static void do_append(void)
     struct model_step *step = invent_step();
     uint64_t ttl_ms = one_in(6) ? 1 + below(2 * (unsigned)keep_ms) : 0;
     int key = one_in(3) ? (int)below(IDS) : -1;
-    uint32_t known = thread->alive || thread->reason == REASON_EXPIRED ? thread->version : 0;
+    uint32_t known = thread->version;
     uint32_t last_turn = thread->alive && thread->length > thread->lost
                              ? thread->steps[thread->length - 1]->turn
                              : 0;

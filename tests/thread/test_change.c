@@ -183,8 +183,8 @@ START_TEST(forget_is_told_once)
     SAY("forget none", "nothing");
     SAY("forget t", "forgotten");
     SAY("forget t", "nothing");
-    SAY("replay t", "miss forgotten v3");
-    SAY("stat t", "miss forgotten v3");
+    SAY("replay t", "miss forgotten v0");
+    SAY("stat t", "miss forgotten v0");
     SAY("touch t", "missing forgotten");
     ck_assert_uint_eq(domain_metric(&domain, METRIC_FORGOTTEN), 1);
     ck_assert_uint_eq(domain_metric(&domain, METRIC_THREADS_LIVE), 0);

@@ -144,12 +144,12 @@ START_TEST(forget_during_a_load)
     tier_model_advance(model, TIER_MODEL_READ, 1);
     NOW("forget t", "again");
     IS("forget t", "forgotten pending");
-    NOW("replay t", "miss forgotten v1");
+    NOW("replay t", "miss forgotten v0");
     run();
     ck_assert_uint_eq(domain.waiting, 0);
     ck_assert_int_eq(domain.told, STATUS_OK);
     ck_assert_uint_eq(tier_model_threads(model), 0);
-    IS("replay t", "miss forgotten v1");
+    IS("replay t", "miss forgotten v0");
     IS("replay - response_id=r", "miss forgotten v0");
 }
 END_TEST

@@ -1,6 +1,8 @@
 /* Lifetimes of threads on disk, and what a restart finds. */
 #include "tests/thread/disk.h"
 
+#include "thread/lookup.h"
+
 /* ---- Lifetimes ---- */
 
 START_TEST(the_retention_really_ends)
@@ -86,6 +88,49 @@ START_TEST(retention_0_erases_before_the_answer)
     NOW("replay t", "miss expired v3");
     restart();
     IS("replay t", "miss never_seen v0");
+}
+END_TEST
+
+/* Its end does not undo that: the steps that were never to reach a disk go on. */
+START_TEST(retention_0_outlives_the_thread)
+{
+    NOW("append t retention_ms=0 : one", "step 0 v1 created");
+    wait_ms(DOMAIN_TTL_MS); /* seen as overdue, not yet buried */
+    NOW("append t retention_ms=60000 : two", "bad_request retention_ms");
+    NOW("append t ack=1 : two", "bad_request ack");
+    NOW("append t : two", "step 1 v2 lost 1");
+    ck_assert_uint_eq(domain.expires_in_ms, DOMAIN_TTL_MS);
+    wait_ms(DOMAIN_TTL_MS);
+    sweep();
+    NOW("append t expect=2 : three", "step 2 v3 lost 2");
+    run();
+    wait_ms(DOMAIN_TTL_MS);
+    sweep();
+    NOW("begin t", "begun 3 v3");
+    NOW("chunk t : four", "bytes 4");
+    NOW("commit t retention_ms=9", "bad_request retention_ms");
+    NOW("abort t", "aborted");
+    NOW("begin t", "begun 3 v3");
+    NOW("chunk t : four", "bytes 4");
+    NOW("commit t", "step 3 v4 lost 3");
+    run();
+    ck_assert_uint_eq(tier_model_threads(model), 0);
+    wait_ms(DOMAIN_TTL_MS);
+    sweep();
+    NOW("append t expect=0 : anew", "step 0 v1 created");
+    run();
+    ck_assert_uint_eq(tier_model_threads(model), 1);
+}
+END_TEST
+
+START_TEST(retention_0_is_known_before_the_burial)
+{
+    NOW("append t retention_ms=0 : one", "step 0 v1 created");
+    struct lookup found = lookup_thread(domain.lane, bytes_text("t"));
+    ck_assert(life_kill(found.thread, UINT64_MAX, REASON_EVICTED));
+    NOW("append t : two", "step 1 v2 lost 1");
+    run();
+    ck_assert_uint_eq(tier_model_threads(model), 0);
 }
 END_TEST
 
@@ -221,7 +266,7 @@ START_TEST(a_restart_finds_everything)
     IS("append t key=k : one", "step 0 v1 created duplicate");
     IS("replay - tool_call=c", "complete t v2 head 1: 0=one 1=two");
     IS("replay u", "complete u v1 head 0 disk: 0=three");
-    IS("replay v", "miss forgotten v1");
+    IS("replay v", "miss forgotten v0");
     IS("replay w", "complete w v3 head 0 disk: 0=five");
     IS("replay - tool_call=e", "miss rewound v0");
     IS("append u expect=1 : seven", "step 1 v2");
@@ -266,7 +311,8 @@ int main(void)
 {
     return SUITE_RUN("disk", setup, teardown, 60, the_retention_really_ends,
                      the_retention_ends_in_memory, retention_0_never_touches_the_disk,
-                     retention_0_erases_before_the_answer, another_retention_counts,
+                     retention_0_erases_before_the_answer, retention_0_outlives_the_thread,
+                     retention_0_is_known_before_the_burial, another_retention_counts,
                      touch_reaches_the_disk, the_max_age_ends_it_wherever_it_is,
                      an_old_life_that_is_due_leaves_the_young_one_alone, the_disk_budget_evicts,
                      a_restart_finds_everything, never_seen_is_vouched_for_across_restarts,

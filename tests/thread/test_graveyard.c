@@ -36,14 +36,14 @@ static void bury(unsigned from, unsigned to)
 START_TEST(the_oldest_is_overwritten_first)
 {
     bury(0, RING);
-    SAY("replay gone0", "miss forgotten v1");
+    SAY("replay gone0", "miss forgotten v0");
     ck_assert_uint_eq(domain_metric(&domain, METRIC_TOMBSTONES), RING);
     bury(RING, RING + 1);
     SAY("replay gone0", "miss never_seen v0");
-    SAY("replay gone1", "miss forgotten v1");
+    SAY("replay gone1", "miss forgotten v0");
     bury(RING + 1, RING + 500);
     SAY("replay gone499", "miss never_seen v0");
-    SAY("replay gone500", "miss forgotten v1");
+    SAY("replay gone500", "miss forgotten v0");
     ck_assert_uint_eq(domain_metric(&domain, METRIC_TOMBSTONES), RING);
     for (int tends = 0; tends < 4; tends++) {
         lane_tend_fully(domain.lane);

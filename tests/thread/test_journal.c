@@ -108,12 +108,12 @@ START_TEST(a_forget_under_way_when_it_fails)
     turn(&domain);
     ck_assert_uint_eq(domain.waiting, 0);
     ck_assert_int_eq(domain.told, STATUS_READ_ONLY);
-    NOW("replay t", "miss forgotten v1");
+    NOW("replay t", "miss forgotten v0");
     tier_model_heal(model);
     run(); /* it is done all the same */
     ck_assert_uint_eq(tier_model_threads(model), 0);
     restart();
-    IS("replay t", "miss forgotten v1");
+    IS("replay t", "miss forgotten v0");
 }
 END_TEST
 

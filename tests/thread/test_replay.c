@@ -33,7 +33,7 @@ START_TEST(misses_say_why)
     SAY("replay t", "miss expired v3");
     SAY("append t expect=0 : x", "step 0 v1 created");
     SAY("forget t", "forgotten");
-    SAY("replay t", "miss forgotten v1");
+    SAY("replay t", "miss forgotten v0");
     SAY("replay tt", "miss never_seen v0");
 }
 END_TEST

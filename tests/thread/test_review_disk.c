@@ -318,7 +318,7 @@ START_TEST(a_load_that_was_overtaken_by_an_erasure)
     turn();
     ck_assert_uint_eq(tier_model_advance(model, TIER_MODEL_ANSWER, 1), 1);
     turn();
-    IS("replay t", "miss forgotten v1");
+    IS("replay t", "miss forgotten v0");
 }
 END_TEST
 

@@ -203,14 +203,14 @@ START_TEST(forget_while_it_streams)
     disk_lacks("t");
     NOW("chunk t : two", "conflict claimed v0");
     NOW("begin t", "begun 0 v0");
-    NOW("replay t", "miss forgotten v1 in_flight");
+    NOW("replay t", "miss forgotten v0 in_flight");
     NOW("forget t", "nothing");
     NOW("commit t : two", "conflict claimed v0");
     restart();
-    IS("replay t", "miss forgotten v1");
+    IS("replay t", "miss forgotten v0");
     IS("begin t", "begun 0 v0");
     NOW("abort t", "aborted");
-    IS("replay t", "miss forgotten v1");
+    IS("replay t", "miss forgotten v0");
 }
 END_TEST
 
