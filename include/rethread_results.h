@@ -56,7 +56,7 @@ struct rethread_append_result {
     uint64_t version; /* that committed it */
     bool created;     /* the thread did not exist before */
     bool duplicate;   /* the key was known: this is the first append's result */
-    uint64_t lost;    /* earlier steps of the thread that are gone */
+    uint64_t lost;    /* steps lost while the thread was gone */
     struct rethread_u64 expires_in_ms;
 };
 

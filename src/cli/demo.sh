@@ -196,9 +196,9 @@ visible() {
 # The hidden blocks are in place again: each thinking block before what it led to.
 weave() {
     visible >"visible.json"
-    printf '  %s$ rethread-cli weave %s --as anthropic --model demo-model < visible.json%s\n' \
+    printf '  %s$ rethread-cli weave %s --as anthropic --policy all < visible.json%s\n' \
         "$dim" "$thread" "$plain"
-    "$cli" weave "$thread" --as anthropic --model demo-model --policy all \
+    "$cli" weave "$thread" --as anthropic --policy all \
         <"visible.json" >"woven.json" 2>"shown" || fail "weaving"
     sed 's/^/    /' "shown"
     blocks=$(grep -o '"type": *"thinking"' "woven.json" | wc -l)

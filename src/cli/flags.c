@@ -174,6 +174,27 @@ static bool takes(const struct command *command, const struct contract_option *o
     }
 }
 
+/* Where an option of the contract means something else on the command line. */
+static const struct {
+    const char *name;
+    const char *command; /* NULL: any */
+    const char *summary;
+} retold[] = {
+    {"segments", NULL, "The kind of each payload (default: all text)."},
+    {"policy", "weave", "Which steps to put in (default: auto, what the model's profile says)."},
+    {"turn", "weave",
+     "The turn about to be generated, for the policy (default: the number of user messages)."},
+};
+
+static const char *summary_of(const struct command *command, const struct contract_option *option)
+{
+    for (size_t i = 0; i < sizeof retold / sizeof *retold; i++)
+        if (strcmp(option->name, retold[i].name) == 0 &&
+            (retold[i].command == NULL || strcmp(command->name, retold[i].command) == 0))
+            return retold[i].summary;
+    return option->summary;
+}
+
 /* What the value of an own flag is one of; NULL: no such list. */
 static const char *own_choices(enum own_flag flag)
 {
@@ -186,7 +207,8 @@ size_t flags_of(const struct command *command, struct flag flags[FLAGS_MAX])
     for (size_t i = 0; command != NULL && i < contract_option_count; i++)
         if (takes(command, &contract_options[i])) {
             assert(count < FLAGS_MAX);
-            flags[count++] = flag_of_option(&contract_options[i]);
+            flags[count] = flag_of_option(&contract_options[i]);
+            flags[count++].summary = summary_of(command, &contract_options[i]);
         }
     for (size_t i = 0; i < sizeof own_flags / sizeof *own_flags; i++) {
         bool global = own_flags[i].command == NULL;

@@ -159,7 +159,7 @@ static void print_cursor(const struct invocation *invocation, struct rethread_by
     if (invocation->json)
         json_print(json_pack("{s:s}", "cursor", text), stdout);
     else
-        printf("There is more: --cursor '%s'\n", text);
+        printf("There may be more: --cursor '%s'\n", text);
     free(text);
 }
 

@@ -10,9 +10,9 @@
  * Environment. RETHREAD_<NAME> sets a setting, RETHREAD_CONFIG names the file. Any other variable
  * that starts with RETHREAD_ is refused, since it is most likely a misspelt setting, except those
  * that belong to others: names that start with RETHREAD_CLI, RETHREAD_CLIENT, RETHREAD_SERVER,
- * RETHREAD_TEST, RETHREAD_BENCH, RETHREAD_SAN or RETHREAD_DEMO, and what Kubernetes sets for a
- * service called rethread (RETHREAD_PORT…, and names with _SERVICE_HOST, _SERVICE_PORT or _PORT_ in
- * them).
+ * RETHREAD_TEST, RETHREAD_BENCH, RETHREAD_SAN, RETHREAD_ADDRESS or RETHREAD_DEMO, and what
+ * Kubernetes sets for a service called rethread (RETHREAD_PORT…, and names with _SERVICE_HOST,
+ * _SERVICE_PORT or _PORT_ in them).
  *
  * No global state. A struct settings owns all its text.
  */

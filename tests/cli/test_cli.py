@@ -450,6 +450,9 @@ class TestCommandLine(unittest.TestCase):
             self.assertRegex(general.stdout.decode(), r"(?m)^  %s +[A-Z].*\.$" % command)
             text = run("help", command).stdout.decode()
             self.assertEqual(run(command, "--help").stdout.decode(), text)
+            for wrong in {"weave": ("default: all)", "default: the highest"), "append": ("[]",), "commit": ("[]",),
+                          "stream": ("[]",)}.get(command, ()):
+                self.assertNotIn(wrong, text, "what the command line has otherwise")
             self.assertEqual(run(command, "-h").returncode, DONE)
             for flag in ("--server", "--timeout", "--json", "--reveal"):
                 self.assertIn("  %s" % flag, text)

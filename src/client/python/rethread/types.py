@@ -146,7 +146,7 @@ class AppendResult:
     """``step`` and ``version`` that the append committed.
 
     ``created``: it made the thread. ``duplicate``: the key was known and nothing was appended;
-    the first result is repeated. ``lost``: earlier steps of the thread that are gone.
+    the first result is repeated. ``lost``: steps lost while the thread was gone.
     """
 
     thread: bytes = field(repr=False)
