@@ -13,7 +13,8 @@
 /*
  * Makes `directory` if it is not there, and the pictures in it; the report gets their names.
  * Without gnuplot a note says so, and that is no failure. False, after a message on stderr: nothing
- * can be written there, or gnuplot refused.
+ * can be written there, or gnuplot refused. SIGPIPE must be ignored: it comes from a gnuplot that
+ * is not there.
  */
 bool plot_write(struct report *report, const char *directory);
 

@@ -8,6 +8,7 @@
 #include "tests/lib/suite.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -109,6 +110,7 @@ static void fill_others(void)
 
 static void setup(void)
 {
+    (void)signal(SIGPIPE, SIG_IGN); /* as main does */
     ck_assert(report_create(&report));
     ck_assert_ptr_nonnull(mkdtemp(directory));
 }
