@@ -143,7 +143,8 @@ void index_retick(struct index *index, struct epoch_member *member,
  * to `due`, which returns the slot's next tick (0 = never), after doing with the record what it
  * likes, index operations included; it must not go offline. The record may have left the index a
  * moment ago, by another's hand; the tick is set only if it is still there. Returns true when this
- * call reached the end of the share (the cursor wraps).
+ * call reached the end of the share (the cursor wraps). What nobody looks at for half a circle
+ * after its tick is taken for not due in the other half.
  */
 typedef uint16_t index_due_fn(void *context, struct index_record *record);
 
