@@ -21,7 +21,7 @@ enum {
     RETENTION_MS = 1000 * 1000 * 1000,
     TURN_MS = 30,
     PAYLOAD_MAX = 30000,
-    ROUNDS_LEAST = 300, /* in fewer, the driver may not have had its turn */
+    MOVES_LEAST = 50, /* to disk, and back */
 };
 
 static struct clock_driven wall;
@@ -257,28 +257,45 @@ static void end_trouble(struct mate *mate)
     crew_turn(mate);
 }
 
+/* Many have left memory and come back: otherwise nothing has been raced over. */
+static bool have_moved(struct mate *mate)
+{
+    uint64_t values[METRIC_COUNT];
+    threads_metrics(mate->lane, values);
+    return values[METRIC_DEMOTIONS] > MOVES_LEAST && values[METRIC_PROMOTIONS] > MOVES_LEAST;
+}
+
+static void write_round(struct mate *mate)
+{
+    unsigned t = mate->number * OWNED + (unsigned)trial_below(&mate->random, OWNED);
+    struct ledger *ledger = &ledgers[t];
+    uint64_t what = trial_below(&mate->random, 100);
+    if (ledger->length == STEPS_MAX || what < 3) {
+        /* Readers must not expect it any more. */
+        struct ledger none = {0};
+        tell(t, &none);
+        do_forget(mate, t, ledger);
+    } else if (what < 10 && ledger->life) {
+        do_rewind(mate, t, ledger);
+    } else if (what < 55) {
+        do_append(mate, t, ledger);
+    } else {
+        check_own(mate, t, ledger);
+    }
+    tell(t, ledger);
+    if (what % 8 == 0) {
+        crew_turn(mate);
+    }
+}
+
 static void write_own(struct mate *mate)
 {
     for (uint64_t round = 0; round < rounds; round++) {
-        unsigned t = mate->number * OWNED + (unsigned)trial_below(&mate->random, OWNED);
-        struct ledger *ledger = &ledgers[t];
-        uint64_t what = trial_below(&mate->random, 100);
-        if (ledger->length == STEPS_MAX || what < 3) {
-            /* Readers must not expect it any more. */
-            struct ledger none = {0};
-            tell(t, &none);
-            do_forget(mate, t, ledger);
-        } else if (what < 10 && ledger->life) {
-            do_rewind(mate, t, ledger);
-        } else if (what < 55) {
-            do_append(mate, t, ledger);
-        } else {
-            check_own(mate, t, ledger);
-        }
-        tell(t, ledger);
-        if (what % 8 == 0) {
-            crew_turn(mate);
-        }
+        write_round(mate);
+    }
+    /* The driver may have been kept off its processor all the while. */
+    for (unsigned tries = 0; !have_moved(mate); crew_try_again(mate, &tries)) {
+        write_round(mate);
     }
     end_trouble(mate);
     crew_done(mate);
@@ -404,11 +421,12 @@ static void race(uint64_t memory_bytes, uint64_t count, bool trouble)
     settings.ttl_ms = TTL_MS;
     settings.retention_ms = RETENTION_MS;
     settings.memory_bytes = memory_bytes;
-    rounds = ROUNDS_LEAST + trial_count(count);
+    rounds = trial_count(count);
     with_trouble = trouble;
     atomic_store(&troubling, trouble);
     atomic_store(&calm, false);
     memset(ledgers, 0, sizeof ledgers);
+    memset(told, 0, sizeof told);
     domain_open(&domain, settings);
     atomic_store(&driving, true);
     CREW_HOLDS(pthread_create(&driver, NULL, drive, NULL) == 0);
@@ -420,10 +438,6 @@ static void race(uint64_t memory_bytes, uint64_t count, bool trouble)
         lane_settle(domain.lane); /* as at the end of the process */
         lane_online(domain.lane);
     }
-    uint64_t demotions = domain_metric(&domain, METRIC_DEMOTIONS);
-    uint64_t promotions = domain_metric(&domain, METRIC_PROMOTIONS);
-    ck_assert_uint_gt(demotions, rounds / 100);
-    ck_assert_uint_gt(promotions, rounds / 100);
     /* Once more from the disk alone. */
     domain_close(&domain);
     domain_open(&domain, settings);
