@@ -432,12 +432,9 @@ static struct plan plan_of(const struct options *options, uint32_t count)
     if (count > (options->quick ? 1u : 10u) * MILLION) {
         plan.loads = 1;
         plan.passes = rounds;
-        plan.longest = LONGEST_NOWHERE;
-    }
-    if (options->quick && count > MILLION) {
-        plan.loops_max = 1;
-        plan.again = 1;
-        plan.longest = LONGEST_OURS;
+        plan.loops_max = options->quick ? 1 : TABLE_LOOPS_MAX;
+        plan.again = options->quick ? 1 : 0;
+        plan.longest = options->quick ? LONGEST_OURS : LONGEST_NOWHERE;
     }
     return plan;
 }
