@@ -166,7 +166,8 @@ static enum status commit_claimed(struct append *append, struct thread *thread)
     status = status ? status : append_check_expect(append, now.version);
     status = status ? status : append_check_turn(append, turn_of(previous));
     status = status ? status : append_check_room(&now, append->error);
-    status = status ? status : append_check_lifetimes(append, thread, !journal_keeps(lane, thread));
+    status =
+        status ? status : append_check_lifetimes(append, thread, journal_memory_only(lane, thread));
     status = status ? status : build_streamed(append, draft);
     if (status) {
         return status;
