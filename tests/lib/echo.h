@@ -113,6 +113,10 @@ void echo_expect(int fd, const void *data, size_t size);
 void echo_expect_pattern(int fd, size_t size);
 void echo_expect_refusal(int fd, enum status status);
 void echo_expect_end(int fd);
+/* There is something to receive, if only the end. */
+bool echo_has_answered(int fd);
+/* Moves the clock until then, for as long as a test may take in its time. */
+void echo_pass_until_answered(struct echo_server *server, int fd);
 /* Sends requests until one is refused since the server drains; returns how many were not. */
 unsigned echo_until_drained(int fd);
 /* The answer to an 'H' of these bytes. */

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -197,6 +198,20 @@ void echo_expect_end(int fd)
     uint8_t *body = echo_receive(fd, &got);
     ck_assert_uint_eq(got, SIZE_MAX);
     free(body);
+}
+
+bool echo_has_answered(int fd)
+{
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
+    return poll(&ready, 1, 0) > 0;
+}
+
+void echo_pass_until_answered(struct echo_server *server, int fd)
+{
+    for (uint64_t passed_ms = 0; !echo_has_answered(fd); passed_ms += 100) {
+        ck_assert_msg(passed_ms < 60000, "no answer in a minute of the clock");
+        echo_pass(server, 100);
+    }
 }
 
 unsigned echo_until_drained(int fd)

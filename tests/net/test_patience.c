@@ -153,6 +153,16 @@ END_TEST
 
 /* ---- The cap ------------------------------------------------------------------------------ */
 
+/* It never has room: while it waits, nobody who holds much is left in peace. */
+static void ask_for_too_much(void)
+{
+    int fd = echo_connect(&server);
+    echo_send_number(fd, 'M', 2 * MIB);
+    echo_pass_until_answered(&server, fd);
+    echo_expect_refusal(fd, STATUS_BUSY);
+    close(fd);
+}
+
 START_TEST(hoarders_fill_the_cap_and_lose)
 {
     enum { HOARDERS = 40, PART = 100 * KIB, LARGE = 200 * KIB };
@@ -188,9 +198,12 @@ START_TEST(hoarders_fill_the_cap_and_lose)
     int large = echo_connect(&server);
     echo_send_frame(large, 'H', data, LARGE);
     ECHO_WAIT(net_connections(server.net) == HOARDERS + 2);
-    echo_pass(&server, 3500);
+    echo_pass_until_answered(&server, large);
     echo_expect_hash(large, data, LARGE);
     for (int i = 0; i < HOARDERS; i++) {
+        while (!echo_has_answered(hoarders[i])) {
+            ask_for_too_much();
+        }
         echo_expect_refusal(hoarders[i], STATUS_BUSY);
         close(hoarders[i]);
     }
